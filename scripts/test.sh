@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+# Sourced by ./run: the stages of `./run test`. Each is one build directory and the meson suites run in it;
+# the counts come from meson's own log of each stage.
+
+passed=0
+failed=0
+skipped=0
+meson_test=(meson test --no-rebuild --print-errorlogs)
+
+begin() { printf '\n== %s\n' "$*"; stage_started=$SECONDS; }
+skip() { printf '\n== skipped: %s\n' "$*"; skipped=$((skipped + 1)); }
+fail() { printf 'FAILED: %s\n' "$*"; failed=$((failed + 1)); }
+
+results() { # test log, result
+    grep -cE "\"result\": \"($2)\"" "$1"
+}
+
+count() { # test log
+    passed=$((passed + $(results "$1" 'OK|EXPECTEDFAIL')))
+    skipped=$((skipped + $(results "$1" 'SKIP')))
+    failed=$((failed + $(results "$1" 'FAIL|ERROR|TIMEOUT|INTERRUPT|UNEXPECTEDPASS')))
+}
+
+# Builds DIR and runs the suites in it (none named: all).
+stage() { # title, directory, suites, meson options...
+    local title=$1 dir=$2 suites=$3 log suite arguments=()
+    shift 3
+    begin "$title"
+    build_in "$dir" "$@" || { fail "$title does not build"; return 1; }
+    for suite in $suites; do arguments+=(--suite "$suite"); done
+    log=$dir/meson-logs/testlog.json
+    rm -f "$log"
+    "${meson_test[@]}" -C "$dir" "${arguments[@]}" </dev/null | grep -vE '^(ninja|Full log|$)'
+    if [ -f "$log" ]; then count "$log"; else skip "$title: no test yet"; fi
+    echo "   $((SECONDS - stage_started)) s"
+}
+
+runs_under() { # sanitizer, command that wraps the program...
+    local sanitizer=$1 program status
+    shift
+    program=$(mktemp)
+    "${CC:-cc}" "-fsanitize=$sanitizer" -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null &&
+        "$@" "$program" >/dev/null 2>&1
+    status=$?
+    rm -f "$program"
+    return $status
+}
+
+memory_stage() {
+    runs_under address,undefined env || { skip "AddressSanitizer: programs built with it do not run here"; return; }
+    stage "AddressSanitizer and UndefinedBehaviorSanitizer, ${CC:-cc}" build-asan 'unit fuzz threads' \
+        -Db_sanitize=address,undefined -Dc_args=-fno-sanitize-recover=undefined -Dfuzz=true
+}
+
+thread_stage() {
+    # Where the kernel spreads addresses wider than the sanitizer knows, it needs them not spread at all.
+    if ! runs_under thread env; then
+        runs_under thread setarch -R ||
+            { skip "ThreadSanitizer: programs built with it do not run here"; return; }
+        meson_test+=(--wrapper 'setarch -R')
+    fi
+    stage "ThreadSanitizer, ${CC:-cc}" build-tsan 'threads' -Db_sanitize=thread
+}
+
+coverage_stage() {
+    command -v gcovr >/dev/null || { skip "branch coverage: gcovr is not there"; return; }
+    stage "Coverage" build-cov 'unit' -Doptimization=0 -Db_coverage=true -Db_ndebug=true || return
+    find build-cov -name '*.gcda' | grep -q . || return
+    if gcovr --root . --filter ring/ --filter shmseg/ --filter channel/ --exclude '.*_test\.c$' \
+        --branches --fail-under-branch 90 build-cov; then
+        passed=$((passed + 1))
+    else
+        fail "branch coverage of ring/, shmseg/ and channel/ is below 90 %"
+    fi
+}
+
+run_tests() {
+    case ${1:-} in
+        '') ;;
+        --long) export NORIA_LONG=1; meson_test+=(--timeout-multiplier 20) ;;
+        *) usage >&2; exit 2 ;;
+    esac
+    export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
+    stage "All suites, optimised" build ''
+    coverage_stage
+    ! is_there clang || export CC=clang     # so that both compilers have seen everything
+    memory_stage
+    thread_stage
+    printf '\n'
+    [ "$skipped" = 0 ] || echo "$skipped skipped"
+    [ $((passed + failed)) -gt 0 ] || { echo "No test was run."; failed=1; }
+    echo "$passed passed, $failed failed"
+    [ "$failed" = 0 ]
+}
