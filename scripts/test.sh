@@ -6,33 +6,40 @@
 passed=0
 failed=0
 skipped=0
+failures=()
 meson_test=(meson test --no-rebuild --print-errorlogs)
 
 begin() { printf '\n== %s\n' "$*"; stage_started=$SECONDS; }
 skip() { printf '\n== skipped: %s\n' "$*"; skipped=$((skipped + 1)); }
-fail() { printf 'FAILED: %s\n' "$*"; failed=$((failed + 1)); }
+fail() { printf 'FAILED: %s\n' "$*"; failures+=("$*"); failed=$((failed + 1)); }
 
-results() { # test log, result
-    grep -cE "\"result\": \"($2)\"" "$1"
+names() { # test log, results
+    sed -nE "s/^\{\"name\": \"([^\"]*)\".*\"result\": \"($2)\".*/\1/p" "$1"
 }
 
-count() { # test log
-    passed=$((passed + $(results "$1" 'OK|EXPECTEDFAIL')))
-    skipped=$((skipped + $(results "$1" 'SKIP')))
-    failed=$((failed + $(results "$1" 'FAIL|ERROR|TIMEOUT|INTERRUPT|UNEXPECTEDPASS')))
+count() { # stage, test log
+    local name
+    passed=$((passed + $(names "$2" 'OK|EXPECTEDFAIL' | wc -l)))
+    skipped=$((skipped + $(names "$2" 'SKIP' | wc -l)))
+    while read -r name; do
+        failures+=("$name ($1)")
+        failed=$((failed + 1))
+    done < <(names "$2" 'FAIL|ERROR|TIMEOUT|INTERRUPT|UNEXPECTEDPASS')
 }
 
 # Builds DIR and runs the suites in it (none named: all).
 stage() { # title, directory, suites, meson options...
-    local title=$1 dir=$2 suites=$3 log suite arguments=()
+    local title=$1 dir=$2 suites=$3 log suite status failed_before=$failed arguments=()
     shift 3
     begin "$title"
     build_in "$dir" "$@" || { fail "$title does not build"; return 1; }
     for suite in $suites; do arguments+=(--suite "$suite"); done
     log=$dir/meson-logs/testlog.json
     rm -f "$log"
-    "${meson_test[@]}" -C "$dir" "${arguments[@]}" </dev/null | grep -vE '^(ninja|Full log|$)'
-    if [ -f "$log" ]; then count "$log"; else skip "$title: no test yet"; fi
+    "${meson_test[@]}" -C "$dir" "${arguments[@]}" </dev/null | grep -vE '^(ninja|Full log|Expected Fail|Unexpected Pass|$)'
+    status=${PIPESTATUS[0]}
+    if [ -f "$log" ]; then count "$title" "$log"; else skip "$title: no test yet"; fi
+    if [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then fail "$title: meson test ended with $status"; fi
     echo "   $((SECONDS - stage_started)) s"
 }
 
@@ -71,7 +78,7 @@ coverage_stage() {
         --branches --fail-under-branch 90 build-cov; then
         passed=$((passed + 1))
     else
-        fail "branch coverage of ring/, shmseg/ and channel/ is below 90 %"
+        fail "branch coverage of ring/, shmseg/ or channel/ is below 90 %"
     fi
 }
 
@@ -87,7 +94,8 @@ run_tests() {
     ! is_there clang || export CC=clang     # so that both compilers have seen everything
     memory_stage
     thread_stage
-    printf '\n'
+    printf '\nAll stages: %s s\n' "$SECONDS"
+    [ "${#failures[@]}" = 0 ] || printf 'failed: %s\n' "${failures[@]}"
     [ "$skipped" = 0 ] || echo "$skipped skipped"
     [ $((passed + failed)) -gt 0 ] || { echo "No test was run."; failed=1; }
     echo "$passed passed, $failed failed"
