@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The only doors to words that two processes share.
+ *
+ * A shared word is a plain, naturally aligned uint32_t or uint64_t. Nobody touches it except through the functions
+ * below, and the name of the function is the memory order. That keeps the layout the same for every compiler, lets
+ * C11 and C++17 include the same header (no _Atomic in a struct), and shows every access to ThreadSanitizer and to
+ * model checkers. At most 8 bytes wide, so that 32-bit peers and checkers can follow.
+ *
+ * A compare-and-swap that fails has reloaded *expected with acquire in every form: whoever loses goes on with a word
+ * he may trust as much as one he loaded himself.
+ *
+ * No system calls, no dependencies. Part of the public interface as <noria/atomic.h>, because the rings need it.
+ */
+#ifndef NORIA_ATOMIC_H
+#define NORIA_ATOMIC_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The layout is shared between processes, so both must agree on it: little-endian, lock-free 8-byte words. */
+#if !defined(__BYTE_ORDER__) || __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "noria: shared segments are little-endian; big-endian machines are not supported"
+#endif
+#if !defined(__GCC_ATOMIC_LLONG_LOCK_FREE) || __GCC_ATOMIC_LLONG_LOCK_FREE != 2
+#error "noria: 64-bit words must be lock-free on this machine"
+#endif
+
+#ifdef __cplusplus
+#define NORIA_STATIC_ASSERT static_assert
+#else
+#define NORIA_STATIC_ASSERT _Static_assert
+#endif
+
+#define NORIA_CACHE_LINE 64
+/* Processors fetch lines in pairs, so words that two sides write stand two lines apart. */
+#define NORIA_LINE_PAIR 128
+
+static inline uint64_t noria_load_relaxed64(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline uint64_t noria_load_acquire64(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void noria_store_relaxed64(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+static inline void noria_store_release64(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+static inline bool noria_cas_acquire64(uint64_t *word, uint64_t *expected, uint64_t desired)
+{
+    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
+}
+
+static inline bool noria_cas_acq_rel64(uint64_t *word, uint64_t *expected, uint64_t desired)
+{
+    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static inline uint64_t noria_add_release64(uint64_t *word, uint64_t value)
+{
+    return __atomic_fetch_add(word, value, __ATOMIC_RELEASE);
+}
+
+static inline uint64_t noria_add_relaxed64(uint64_t *word, uint64_t value)
+{
+    return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t noria_load_relaxed32(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t noria_load_acquire32(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static inline void noria_store_relaxed32(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+static inline void noria_store_release32(uint32_t *word, uint32_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELEASE);
+}
+
+static inline bool noria_cas_acq_rel32(uint32_t *word, uint32_t *expected, uint32_t desired)
+{
+    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static inline uint32_t noria_exchange_acquire32(uint32_t *word, uint32_t value)
+{
+    return __atomic_exchange_n(word, value, __ATOMIC_ACQUIRE);
+}
+
+static inline uint32_t noria_or_acq_rel32(uint32_t *word, uint32_t bits)
+{
+    return __atomic_fetch_or(word, bits, __ATOMIC_ACQ_REL);
+}
+
+static inline uint32_t noria_add_relaxed32(uint32_t *word, uint32_t value)
+{
+    return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t noria_sub_release32(uint32_t *word, uint32_t value)
+{
+    return __atomic_fetch_sub(word, value, __ATOMIC_RELEASE);
+}
+
+/* Full fence, for the two-variable story "I store mine, then look at yours" on both sides. */
+static inline void noria_fence_seq_cst(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* Orders the compiler only. The processor's part is done by the other side (membarrier, see event.h). */
+static inline void noria_fence_compiler(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline void noria_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ __volatile__("isb" ::: "memory");
+#else
+    noria_fence_compiler();
+#endif
+}
+
+/*
+ * Adaptive back-off: how long to stay away from the other side's cache line after a failed try.
+ *
+ * One pause is best for latency: the next look comes at once. While messages stream it is the worst choice, because
+ * each look takes the line away from the side that is filling it. What tells the two apart is how far we came since
+ * the last failed try: one step or none is a conversation, more is a stream. So the pause doubles while tries fail
+ * after several steps (8 up to 128) and halves when they fail again without any.
+ *
+ * `position` is any count that grows with our successes; relaxed, because threads may share a handle and a lost
+ * update only makes one pause too short.
+ */
+struct noria_backoff {
+    uint64_t position;
+    uint64_t pauses;
+};
+
+enum { NORIA_BACKOFF_STREAM = 8, NORIA_BACKOFF_MOST = 128 };
+
+static inline void noria_backoff_wait(struct noria_backoff *backoff, uint64_t position)
+{
+    uint64_t moved = position - noria_load_relaxed64(&backoff->position);
+    uint64_t pauses = noria_load_relaxed64(&backoff->pauses);
+
+    if (moved > 1)
+        pauses = pauses < NORIA_BACKOFF_STREAM ? (uint64_t)NORIA_BACKOFF_STREAM : pauses * 2;
+    else
+        pauses = moved == 1 ? 1 : pauses / 2;
+    if (pauses > NORIA_BACKOFF_MOST)
+        pauses = NORIA_BACKOFF_MOST;
+    if (pauses == 0)
+        pauses = 1;
+    noria_store_relaxed64(&backoff->position, position);
+    noria_store_relaxed64(&backoff->pauses, pauses);
+    for (uint64_t i = 0; i < pauses; i++)
+        noria_pause();
+}
+
+#endif
