@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * noria: messages between processes through shared memory, in channels that no stopped or dying process can wedge.
+ *
+ *     noria_channel *ch;
+ *     noria_open(&ch, "shm:/orders", NORIA_SEND | NORIA_CREATE, NULL);
+ *     noria_send(ch, "hello", 5, -1);
+ *     noria_close(ch);
+ *
+ * Results by sign: 0 or a count is done, negative is -errno; outputs are untouched on failure.
+ *
+ *     -EAGAIN      full or empty, and the timeout was 0      -EPIPE      end of stream
+ *     -ETIMEDOUT   full or empty until the deadline          -ECANCELED  the handle was shut down
+ *     -EMSGSIZE    message or buffer of the wrong size       -ESTALE     handle inherited over fork: noria_reopen
+ *     -EBUSY       role or quota taken                       -EBADMSG    the segment is corrupt
+ *     -EINVAL      an argument, or options that contradict   -EPROTO     the segment has another layout version
+ *     -ENOTSUP     this transport cannot do that             -EDEADLK    second call at once in one SPSC role
+ *     -EOWNERDEAD  the peers took this handle for dead and settled what it held
+ *
+ * noria_detail() says in one sentence what failed last in this thread and what to do about it.
+ *
+ * Timeouts are nanoseconds: 0 tries once and never sleeps, -1 waits for ever. They count on CLOCK_MONOTONIC.
+ * Interrupted waits (EINTR) go on. Sizes are bytes. Length 0 is a message.
+ *
+ * Threads: any number may share a handle, except that a channel of kind SPSC has one caller per role at a time
+ * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin. Processes: each opens its own
+ * handle. The library has no global state that a user can see, no threads, no signal handlers, no atexit, and prints
+ * nothing. No call but noria_send on an MPMC channel with timeout 0 is safe in a signal handler.
+ *
+ *     may run together    send  recv  shutdown  close          send: send, reserve, commit, abort, and their forms
+ *     send                MPMC  yes   yes       until it began  recv: recv, peek, release, and their forms
+ *     recv                yes   MPMC  yes       until it began  shutdown and close make blocked calls return
+ */
+#ifndef NORIA_H
+#define NORIA_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(NORIA_BUILD)
+#define NORIA_API __attribute__((visibility("default")))
+#else
+#define NORIA_API
+#endif
+
+typedef struct noria_channel noria_channel;
+
+/* Flags of noria_open. Neither SEND nor RECV: an observer, who sees statistics and takes no part. */
+enum {
+    NORIA_SEND = 1,
+    NORIA_RECV = 2,
+    NORIA_CREATE = 4, /* make the channel if the name is free; otherwise attach, and its geometry wins */
+    NORIA_EXCL = 8    /* with CREATE: -EEXIST if the name is taken */
+};
+
+enum noria_kind { NORIA_KIND_SPSC = 1, NORIA_KIND_MPMC = 2 };
+enum noria_order { NORIA_ORDER_STRICT = 0, NORIA_ORDER_PRODUCER = 1 /* not yet: -ENOTSUP */ };
+enum noria_full { NORIA_FULL_BLOCK = 0, NORIA_FULL_FAIL = 1 };
+enum noria_wait { NORIA_WAIT_FUTEX = 0 };
+enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
+enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
+enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handle to close removes the name */ };
+
+/* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's options
+ * are ignored where the channel's own say otherwise, except kind, order, trust and a max_message larger than the
+ * channel's: those are -EINVAL. recheck_ns, wait_create_ns, open_timeout_ns and need_receiver are the handle's own. */
+struct noria_options {
+    uint32_t size; /* of this struct, so that it may grow */
+    uint32_t kind;             /* MPMC */
+    uint32_t order;            /* strict */
+    uint32_t pack;             /* 1: MPMC records that send_many may put into one slot */
+    uint64_t capacity;         /* 1024: messages of max_message bytes that fit for certain */
+    uint64_t first_position;   /* 0: where positions start; for tests of wrap-around */
+    uint32_t max_message;      /* 256: bytes */
+    uint32_t max_held;         /* 1: messages a handle may hold peeked and unreleased; more is -EBUSY */
+    uint32_t max_participants; /* 64: handles open at a time */
+    uint32_t full;             /* BLOCK; FAIL: a send on a full channel returns -EAGAIN whatever its timeout */
+    uint32_t wait;             /* FUTEX */
+    uint32_t orphans;          /* REDELIVER what a dead receiver held; DROP: count it as lost */
+    uint32_t lifetime;         /* PERSIST */
+    uint32_t mode;             /* 0600: permissions of the name, whatever the umask */
+    uint32_t trust;            /* SAME_USER */
+    uint32_t need_receiver;    /* 0; 1: send gives -EPIPE once receivers were there and all are gone */
+    int64_t recheck_ns;        /* 25 ms: how long a sleeper sleeps before it looks for itself */
+    int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
+    int64_t open_timeout_ns;   /* 1 s: wait so long for another process that is just creating the channel */
+};
+
+enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
+
+struct noria_info {
+    uint32_t size;     /* of the message */
+    uint32_t flags;    /* REDELIVERED: a receiver died holding it, so it may have been seen before */
+    uint32_t priority; /* 0 */
+    uint32_t sender;   /* participant number of the sender's handle */
+    uint64_t sequence; /* grows within a channel, not always by one; the same when delivered again */
+    uint64_t lost;     /* with LOST: messages dropped since the last receive that said so */
+};
+
+/* A piece of the channel's own memory. Valid until commit, abort or release. */
+struct noria_span {
+    void *data;
+    size_t len;
+    uint64_t token[2];
+};
+
+enum { /* noria_stat.abilities: what the transport can do */
+    NORIA_CAN_PRIORITY = 1,
+    NORIA_CAN_MANY_SENDERS = 2,
+    NORIA_CAN_MANY_RECEIVERS = 4,
+    NORIA_CAN_REDELIVER = 8,
+    NORIA_CAN_POLL = 16,
+    NORIA_CAN_OUTLIVE = 32,  /* messages survive the exit of every process */
+    NORIA_CAN_ZERO_COPY = 64
+};
+
+struct noria_stat {
+    uint32_t size; /* set by the caller to sizeof(struct noria_stat), or 0 for all of it */
+    uint32_t kind, order, pack, full, wait, orphans, lifetime, trust, mode;
+    uint32_t abilities;
+    uint32_t max_message, max_held, max_participants;
+    uint32_t senders, receivers, observers; /* handles attached and alive */
+    uint32_t self;                          /* this handle's participant number */
+    uint64_t capacity;                      /* messages */
+    int64_t messages;                       /* committed and not taken; -1: not known exactly */
+    int64_t bytes;                          /* their bytes; -1: not known exactly */
+    uint64_t held;                          /* taken and not released */
+    uint64_t footprint;                     /* bytes of the segment */
+    uint64_t sent, received;                /* by handles of this process and those that have left */
+    uint64_t redelivered;                   /* messages given to another receiver after a death */
+    uint64_t lost;                          /* messages dropped, by policy, after a death */
+    uint64_t deaths;                        /* participants found dead and cleaned up */
+    int64_t created_ns;                     /* CLOCK_REALTIME */
+};
+
+/* Fills in the defaults named above. */
+NORIA_API void noria_options_init(struct noria_options *options);
+
+/* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is duplicated;
+ * "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are the defaults.
+ * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC, -EPROTO, -EBUSY (an SPSC
+ * role has a live owner, or the table of participants is full), -ETIMEDOUT (its creator is stopped). */
+NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
+
+/* Copies a message in. Blocks while the channel is full, up to the timeout. */
+NORIA_API int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns);
+/* -ENOTSUP where the channel has no priorities and `priority` is not 0. */
+NORIA_API int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                              int64_t timeout_ns);
+/* Copies a message out and returns its length. `info` may be NULL. -EMSGSIZE: the message is longer than `capacity`
+ * and stays first; noria_detail names its length. */
+NORIA_API ssize_t noria_recv(noria_channel *channel, void *buffer, size_t capacity, int64_t timeout_ns,
+                             struct noria_info *info);
+/* Up to `n` messages in order; waits for the first one only. Returns how many; the error that stopped it comes with
+ * the next call. recv_many sets each iov_len; `info`, if not NULL, has n entries. */
+NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns);
+NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
+                              struct noria_info *info);
+
+/* Zero copy. reserve: room for up to max_len bytes, one reservation per thread at a time; commit sends its first
+ * `len` bytes; abort gives it up. peek: the next message in place, up to max_held at a time; release gives it back. */
+NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
+NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
+NORIA_API int noria_abort(noria_channel *channel, struct noria_span *span);
+NORIA_API int noria_peek(noria_channel *channel, struct noria_span *span, int64_t timeout_ns,
+                         struct noria_info *info);
+NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
+
+/* A descriptor for poll and epoll. -ENOTSUP with the strategies there are so far. */
+NORIA_API int noria_fd(noria_channel *channel, int side);
+
+/* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
+NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);
+
+/* Makes every present and later call on the handle return -ECANCELED. Any thread, any number of times. */
+NORIA_API int noria_shutdown(noria_channel *channel);
+/* Shuts down, waits until calls in progress have left, leaves the channel and frees the handle. What the handle held
+ * unreleased goes to other receivers. A call begun after close returned is a use after free. */
+NORIA_API int noria_close(noria_channel *channel);
+/* In a child after fork: makes the child a participant of its own on the channel that `inherited` is open on. The
+ * inherited handle stays stale; noria_close frees it. */
+NORIA_API int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
+/* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a channel. */
+NORIA_API int noria_unlink(const char *address);
+
+/* A sentence for an error code of this library. */
+NORIA_API const char *noria_strerror(int error);
+/* This thread's last failure: what failed and what to do. Valid until the thread's next failing call. */
+NORIA_API const char *noria_detail(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
