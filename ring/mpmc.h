@@ -62,6 +62,7 @@
  *      see a stale FULL and take the ring for full in the middle of a commit.)
  *   G: hints and guesses are release when stored and acquire when loaded: who starts at a hint sees the words in front
  *      of it at least as new as he who wrote it, so that I3 holds for him too.
+ *   H: a slot's length, which a receiver may look at before it claims the slot (noria_mpmc_fits).
  *   No sequential consistency: each decision rests on one word, or on a second look at the same word.
  *
  * Progress and crash: every call is bounded (see the bounds below) and waits for nobody; the ring as a whole is
@@ -151,9 +152,9 @@ struct noria_mpmc_slot {
     uint32_t length;
     uint32_t sender;
     uint64_t sequence;
-    uint8_t payload[];
+    /* payload follows */
 };
-NORIA_STATIC_ASSERT(offsetof(struct noria_mpmc_slot, payload) == 24, "payload shares the line of the state word");
+NORIA_STATIC_ASSERT(sizeof(struct noria_mpmc_slot) == 24, "payload shares the line of the state word");
 
 /* Group (pack > 1): how many records, how many of them were released; then per record a length and the bytes. */
 struct noria_mpmc_group {
@@ -219,6 +220,12 @@ struct noria_mpmc_record {
 static inline struct noria_mpmc_slot *noria_mpmc_slot_at(const struct noria_mpmc_handle *h, uint64_t position)
 {
     return (struct noria_mpmc_slot *)(uintptr_t)(h->slots + (position & h->mask) * h->slot_size);
+}
+
+/* Not a flexible array member, which C++ does not have. */
+static inline uint8_t *noria_mpmc_payload(const struct noria_mpmc_slot *slot)
+{
+    return (uint8_t *)(uintptr_t)(slot + 1);
 }
 
 static inline uint64_t *noria_mpmc_state_at(const struct noria_mpmc_handle *h, uint64_t position)
@@ -603,7 +610,7 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
 /* Where the bytes of a single record go: behind the group word and the record's length, if the ring packs. */
 static inline uint8_t *noria_mpmc_first_record(const struct noria_mpmc_handle *h, struct noria_mpmc_slot *slot)
 {
-    return h->pack > 1 ? slot->payload + sizeof(struct noria_mpmc_group) + 8 : slot->payload;
+    return h->pack > 1 ? noria_mpmc_payload(slot) + sizeof(struct noria_mpmc_group) + 8 : noria_mpmc_payload(slot);
 }
 
 /* Claims a slot. 0, -EAGAIN full (at some instant `capacity` records, or no free slot within reach), -EBADMSG. */
@@ -685,9 +692,9 @@ static inline int noria_mpmc_recommit(struct noria_mpmc_handle *h, struct noria_
             continue;
         }
         fresh = noria_mpmc_slot_at(h, t);
-        noria_store_relaxed32(&fresh->length, noria_load_relaxed32(&old->length)); /* both slots are ours */
+        noria_store_release32(&fresh->length, noria_load_relaxed32(&old->length)); /* H; both slots are ours */
         fresh->sender = old->sender;
-        memcpy(fresh->payload, old->payload, (size_t)bytes);
+        memcpy(noria_mpmc_payload(fresh), noria_mpmc_payload(old), (size_t)bytes);
         if (noria_mpmc_fill(h, t, noria_mpmc_word(h, t, NORIA_MPMC_WRITING, h->owner))) {
             record->sequence = t;
             noria_mpmc_advance(&h->write_guess, &h->ring->write_pos, &h->write_hint_known, t + 1);
@@ -706,7 +713,7 @@ static inline int noria_mpmc_commit_bytes(struct noria_mpmc_handle *h, struct no
 {
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
 
-    noria_store_relaxed32(&slot->length, length); /* relaxed: A publishes it; receivers may look early, see fits */
+    noria_store_release32(&slot->length, length); /* H: after our claim of the slot; see noria_mpmc_fits */
     slot->sender = h->owner;
     if (noria_mpmc_fill(h, record->position, noria_mpmc_word(h, record->position, NORIA_MPMC_WRITING, h->owner))) {
         record->sequence = record->position;
@@ -727,8 +734,8 @@ static inline int noria_mpmc_commit(struct noria_mpmc_handle *h, struct noria_mp
     if (h->pack > 1) {
         struct noria_mpmc_group group = {1, 0};
         uint32_t length = (uint32_t)len;
-        memcpy(slot->payload, &group, sizeof(group));
-        memcpy(slot->payload + sizeof(group), &length, sizeof(length));
+        memcpy(noria_mpmc_payload(slot), &group, sizeof(group));
+        memcpy(noria_mpmc_payload(slot) + sizeof(group), &length, sizeof(length));
         bytes += sizeof(group) + 8;
     }
     return noria_mpmc_commit_bytes(h, record, (uint32_t)len, bytes);
@@ -770,7 +777,7 @@ static inline int noria_mpmc_send_group(struct noria_mpmc_handle *h, const struc
 
     if (rc != 0)
         return rc;
-    payload = noria_mpmc_slot_at(h, record.position)->payload;
+    payload = noria_mpmc_payload(noria_mpmc_slot_at(h, record.position));
     while (group.count < h->pack && group.count < (uint32_t)n && messages[group.count].iov_len <= h->max_message) {
         uint32_t length = (uint32_t)messages[group.count].iov_len;
         memcpy(payload + offset, &length, sizeof(length));
@@ -837,8 +844,10 @@ static inline bool noria_mpmc_fits(const struct noria_mpmc_handle *h, struct nor
 {
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
 
-    record->len = noria_load_relaxed32(&slot->length); /* B acquired it with the word */
-    return record->len <= limit || noria_load_acquire64(&slot->state) != word; /* B; changed: let the claim fail */
+    /* H: acquire, pairs with the store in commit: a length of a later lap brings that lap's word with it, so that the
+     * second look below sees the change. */
+    record->len = noria_load_acquire32(&slot->length);
+    return record->len <= limit || noria_load_relaxed64(&slot->state) != word; /* ordered by H; changed: claim fails */
 }
 
 /* Walks to the first committed record and takes it. 0, -EAGAIN empty, -EMSGSIZE longer than limit, -EBADMSG. */
@@ -905,7 +914,7 @@ static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, struct nor
     record->sender = slot->sender;
     record->index = 0;
     record->count = 1;
-    record->data = slot->payload;
+    record->data = noria_mpmc_payload(slot);
     record->len = length;
     return length <= h->max_message ? 0 : -EBADMSG;
 }
@@ -921,13 +930,13 @@ static inline int noria_mpmc_next_of_group(struct noria_mpmc_handle *h, size_t l
         return -EAGAIN;
     if (h->open.offset + 8 > room)
         return -EBADMSG;
-    memcpy(&length, slot->payload + h->open.offset, sizeof(length));
+    memcpy(&length, noria_mpmc_payload(slot) + h->open.offset, sizeof(length));
     if (length > h->max_message || h->open.offset + 8 + length > room)
         return -EBADMSG;
     record->len = length;
     if (length > limit)
         return -EMSGSIZE;
-    record->data = slot->payload + h->open.offset + 8;
+    record->data = noria_mpmc_payload(slot) + h->open.offset + 8;
     record->position = h->open.position;
     record->sequence = slot->sequence * h->pack + h->open.next;
     record->sender = slot->sender;
@@ -945,7 +954,7 @@ static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, struct nori
     struct noria_mpmc_group group;
     int rc;
 
-    memcpy(&group, slot->payload, sizeof(group));
+    memcpy(&group, noria_mpmc_payload(slot), sizeof(group));
     if (group.count == 0 || group.count > h->pack || group.done >= group.count)
         return -EBADMSG;
     h->open.position = record->position;
@@ -1006,7 +1015,7 @@ static inline int noria_mpmc_release(struct noria_mpmc_handle *h, struct noria_m
 {
     if (record->count > 1) {
         struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
-        uint32_t *done = (uint32_t *)(void *)(slot->payload + offsetof(struct noria_mpmc_group, done));
+        uint32_t *done = (uint32_t *)(void *)(noria_mpmc_payload(slot) + offsetof(struct noria_mpmc_group, done));
         /* Relaxed: ours alone until the slot is given back, or until our death, when settling orders it. */
         if (noria_load_relaxed32(done) != record->index)
             return -EINVAL;

@@ -85,11 +85,11 @@ struct noria_spsc {
     uint64_t reserved1[6];
     uint64_t read_pos;
     uint64_t reserved2[15];
-    uint8_t data[];
+    /* data follows */
 };
 NORIA_STATIC_ASSERT(offsetof(struct noria_spsc, role) == 64, "role words stand in line 1");
 NORIA_STATIC_ASSERT(offsetof(struct noria_spsc, read_pos) == 128, "read_pos stands in line 2");
-NORIA_STATIC_ASSERT(offsetof(struct noria_spsc, data) == 256, "data starts at line 4");
+NORIA_STATIC_ASSERT(sizeof(struct noria_spsc) == 256, "data starts at line 4");
 
 /* Private to the process. One per role, so that a producer cannot be passed where a consumer is meant. */
 struct noria_spsc_producer {
@@ -116,7 +116,8 @@ struct noria_spsc_consumer {
     uint64_t last_header; /* of the last record peeked, and its size: see peek */
     uint64_t last_size;
     uint64_t role_word;
-    bool taken_over; /* the last consumer died in its role, or left with records unreleased */
+    bool taken_over; /* records at read_pos may have been seen: the last consumer died, or left with some unreleased.
+                      * The caller clears it when it has released as many as could have been held. */
     struct noria_backoff backoff;
 };
 
@@ -131,6 +132,12 @@ struct noria_spsc_record {
 static inline uint64_t noria_spsc_size_of(uint64_t len)
 {
     return NORIA_SPSC_HEADER + ((len + 7) & ~UINT64_C(7));
+}
+
+/* Not a flexible array member, which C++ does not have. */
+static inline uint8_t *noria_spsc_data(const struct noria_spsc *ring)
+{
+    return (uint8_t *)(uintptr_t)(ring + 1);
 }
 
 static inline uint64_t *noria_spsc_word_at(const uint8_t *data, uint64_t offset)
@@ -181,7 +188,7 @@ static inline int noria_spsc_format(void *memory, size_t size, uint64_t capacity
     ring->capacity = capacity;
     ring->first_position = first_position;
     noria_store_relaxed64(&ring->read_pos, first_position);
-    noria_store_relaxed64(noria_spsc_word_at(ring->data, first_position & (capacity - 1)), 0);
+    noria_store_relaxed64(noria_spsc_word_at(noria_spsc_data(ring), first_position & (capacity - 1)), 0);
     noria_store_release64(&ring->magic, NORIA_SPSC_MAGIC); /* E: who sees the magic sees a whole ring */
     return 0;
 }
@@ -305,13 +312,13 @@ static inline int noria_spsc_join_producer(struct noria_spsc_producer *producer,
     position = noria_load_acquire64(&ring->read_pos); /* D */
     producer->read_limit = position + capacity;
     /* The consumer may move on meanwhile; that leaves every header from here on as it was. */
-    rc = (position & 7) != 0 ? -EBADMSG : noria_spsc_walk(ring->data, capacity, &position, &records, &bytes);
+    rc = (position & 7) != 0 ? -EBADMSG : noria_spsc_walk(noria_spsc_data(ring), capacity, &position, &records, &bytes);
     if (rc != 0) {
         noria_spsc_leave_role(ring, NORIA_SPSC_PRODUCER, word & ~NORIA_SPSC_UNCLEAN, true);
         return rc;
     }
     producer->ring = ring;
-    producer->data = ring->data;
+    producer->data = noria_spsc_data(ring);
     producer->capacity = capacity;
     producer->mask = capacity - 1;
     producer->write_pos = position;
@@ -345,7 +352,7 @@ static inline int noria_spsc_join_consumer(struct noria_spsc_consumer *consumer,
         return -EBADMSG;
     }
     consumer->ring = ring;
-    consumer->data = ring->data;
+    consumer->data = noria_spsc_data(ring);
     consumer->capacity = capacity;
     consumer->mask = capacity - 1;
     consumer->peek_pos = position;
@@ -581,11 +588,11 @@ static inline void noria_spsc_leave_producer(struct noria_spsc_producer *produce
     noria_spsc_leave_role(producer->ring, NORIA_SPSC_PRODUCER, producer->role_word, false);
 }
 
-/* Gives the role back. Records peeked and not released are read again by the next consumer. */
+/* Gives the role back. Records peeked and not released are read again by the next consumer, which learns of it. */
 static inline void noria_spsc_leave_consumer(struct noria_spsc_consumer *consumer)
 {
     noria_spsc_leave_role(consumer->ring, NORIA_SPSC_CONSUMER, consumer->role_word,
-                          consumer->peek_pos != consumer->read_pos);
+                          consumer->peek_pos != consumer->read_pos || consumer->taken_over);
 }
 
 /* Committed records and their bytes, from outside. Exact while nobody moves; -EAGAIN if somebody moved meanwhile. */
@@ -601,7 +608,7 @@ static inline int noria_spsc_count(const void *memory, size_t size, uint64_t *re
     position = start;
     if ((start & 7) != 0)
         return -EBADMSG;
-    rc = noria_spsc_walk(ring->data, capacity, &position, records, bytes);
+    rc = noria_spsc_walk(noria_spsc_data(ring), capacity, &position, records, bytes);
     if (noria_load_acquire64(&ring->read_pos) != start) /* D */
         return -EAGAIN;
     return rc;

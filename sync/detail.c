@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "detail.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+static _Thread_local char sentence_of_thread[512];
+
+int noria_fail(int rc, const char *sentence, ...)
+{
+    va_list arguments;
+
+    va_start(arguments, sentence);
+    vsnprintf(sentence_of_thread, sizeof(sentence_of_thread), sentence, arguments);
+    va_end(arguments);
+    return rc;
+}
+
+const char *noria_last_detail(void)
+{
+    return sentence_of_thread;
+}
+
+/* Errors that have a meaning of their own here; the rest are the system's. */
+static const struct {
+    int error;
+    const char *words;
+} meanings[] = {
+    {0, "done"},
+    {EAGAIN, "the channel is full or empty"},
+    {ETIMEDOUT, "the channel stayed full or empty until the deadline"},
+    {EMSGSIZE, "the message does not fit"},
+    {EPIPE, "end of stream: the other side has left"},
+    {EBUSY, "the role or quota is taken"},
+    {ECANCELED, "the handle was shut down"},
+    {ESTALE, "the handle was inherited over fork; use noria_reopen"},
+    {EBADMSG, "the segment is corrupt"},
+    {EPROTO, "the segment has another layout version"},
+    {ENOTSUP, "not supported by this transport"},
+    {EOWNERDEAD, "this handle was taken for dead and what it held was settled"},
+    {EDEADLK, "another call is running in the same role of this handle"},
+    {ENOENT, "there is no channel of that name"},
+    {EEXIST, "the name is taken"},
+    {EINVAL, "an argument or option is not valid"},
+    {EACCES, "permission denied"},
+    {ENOSPC, "no space left for the segment"},
+    {ENOMEM, "out of memory"},
+    {EMFILE, "too many open files"},
+};
+
+const char *noria_error_words(int rc)
+{
+    int error = rc < 0 ? -rc : rc;
+
+    for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
+        if (meanings[i].error == error)
+            return meanings[i].words;
+    return "an unexpected error of the system";
+}
