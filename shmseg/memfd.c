@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Segments without a name: memfds. They live as long as somebody has them open or mapped; nothing is left behind. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "detail.h"
+#include "segment.h"
+
+/* Seals on a finished segment: it cannot be truncated under anybody, nor the seals be changed. */
+#define SIZE_IS_FINAL (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
+
+/* MFD_NOEXEC_SEAL is newer than Debian 12's headers. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+
+static int make_memfd(void)
+{
+    int fd = memfd_create("noria", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+
+    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
+        fd = memfd_create("noria", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return fd;
+}
+
+static int parse_descriptor(const char *name)
+{
+    char *end;
+    long number;
+
+    errno = 0;
+    number = strtol(name, &end, 10);
+    if (errno != 0 || end == name || *end != '\0' || number < 0 || number > 1 << 30)
+        return noria_fail(-EINVAL, "'memfd:%s' names no descriptor: write memfd:3, or anon: for new memory", name);
+    return (int)number;
+}
+
+int noria_segment_reopen_fd(int fd)
+{
+    char path[32] = "/proc/self/fd/", digits[12];
+    int length = 0, at = 14, own;
+
+    /* By hand, because a child calls this right after fork, where stdio is not safe. */
+    do
+        digits[length++] = (char)('0' + fd % 10);
+    while ((fd /= 10) != 0);
+    while (length > 0)
+        path[at++] = digits[--length];
+    path[at] = '\0';
+    own = open(path, O_RDWR | O_CLOEXEC);
+    return own >= 0 ? own : -errno;
+}
+
+static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *made)
+{
+    int inherited;
+
+    (void)mode;
+    if (name[0] == '\0') {
+        if (!create)
+            return noria_fail(-EINVAL, "'anon:' is always new memory: open it with NORIA_CREATE");
+        *fd = make_memfd();
+        *made = true;
+        return *fd >= 0 ? 0 : noria_fail(-errno, "cannot make a memfd: %s", noria_error_words(errno));
+    }
+    inherited = parse_descriptor(name);
+    if (inherited < 0)
+        return inherited;
+    if (fcntl(inherited, F_GET_SEALS) < 0)
+        return noria_fail(-EINVAL, "descriptor %d is not open, or not a memfd that was made with MFD_ALLOW_SEALING",
+                          inherited);
+    /* Locks on an inherited description would be shared with whoever passed it. */
+    *fd = noria_segment_reopen_fd(inherited);
+    *made = false;
+    return *fd >= 0 ? 0 : noria_fail(*fd, "cannot reopen memfd %d through /proc/self/fd: %s", inherited,
+                                     noria_error_words(*fd));
+}
+
+static int seal(int fd)
+{
+    if (fcntl(fd, F_ADD_SEALS, SIZE_IS_FINAL) == 0 || (fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) != 0)
+        return 0;
+    return noria_fail(-errno, "cannot seal the memfd: make it with MFD_ALLOW_SEALING");
+}
+
+static int remove_name(const char *name)
+{
+    return noria_fail(-ENOTSUP, "'%s': memory without a name goes with its last user; there is nothing to unlink",
+                      name);
+}
+
+const struct noria_segment_backend noria_segment_memfd = {
+    .scheme = "memfd", .obtain = obtain, .seal = seal, .unlink = remove_name, .named = false};

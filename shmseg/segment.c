@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "detail.h"
+#include "liveness.h"
+
+/* One try at opening ends in one of these, or in -errno. */
+enum outcome { DONE = 0, UNFINISHED = 1, VANISHED = 2 };
+
+/* A file that a stranger could have planted at the name is refused before anything is read from it. */
+static int check_file(const struct noria_segment_request *request, const struct stat *status)
+{
+    if (!S_ISREG(status->st_mode))
+        return noria_fail(-EINVAL, "'%s:%s' is not a segment but another kind of file", request->backend->scheme,
+                          request->name);
+    if (request->backend->named && status->st_nlink > 1)
+        return noria_fail(-EACCES, "'%s:%s' has a second name (hard link), which is refused: somebody planted it",
+                          request->backend->scheme, request->name);
+    if (!request->foreign && status->st_uid != geteuid() && status->st_uid != 0 && geteuid() != 0)
+        return noria_fail(-EACCES, "'%s:%s' belongs to user %u, you are %u; set options.foreign to trust it",
+                          request->backend->scheme, request->name, (unsigned)status->st_uid, (unsigned)geteuid());
+    return 0;
+}
+
+/* Copies the superblock out and checks it against the file. */
+static int read_super(int fd, uint64_t file_size, const char *name, struct noria_superblock *super)
+{
+    ssize_t got = pread(fd, super, sizeof(*super), 0);
+
+    if (got < 0)
+        return noria_fail(-errno, "cannot read '%s': %s", name, noria_error_words(errno));
+    if (got == 0 || ((size_t)got >= sizeof(super->magic) && super->magic == NORIA_SEGMENT_UNFINISHED))
+        return UNFINISHED;
+    if ((size_t)got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
+        return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
+    if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
+        super->features != 0)
+        return noria_fail(-EPROTO, "'%s' has layout version %u, this library speaks %u: rebuild one side, or remove "
+                          "the channel", name, super->version, NORIA_SEGMENT_VERSION);
+    if ((size_t)got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
+        super->size > file_size)
+        return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
+                          (unsigned long long)file_size, (unsigned long long)super->size);
+    return DONE;
+}
+
+static int map(struct noria_segment *segment, uint64_t size, int protection, const char *name)
+{
+    if (size > SIZE_MAX)
+        return noria_fail(-ENOMEM, "'%s' needs %llu bytes, more than this process can address", name,
+                          (unsigned long long)size);
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, protection, MAP_SHARED, segment->fd, 0);
+    if (segment->base == MAP_FAILED) {
+        segment->base = NULL;
+        return noria_fail(-errno, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
+                          noria_error_words(errno));
+    }
+    return 0;
+}
+
+/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. */
+static uint64_t boot_hash(void)
+{
+    char text[64] = "";
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    if (fd >= 0) {
+        ssize_t length = read(fd, text, sizeof(text) - 1);
+        close(fd);
+        for (ssize_t i = 0; i < length; i++)
+            hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
+    }
+    return hash;
+}
+
+/* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
+static int reserve_space(int fd, const struct noria_segment_request *request)
+{
+    const uint64_t mark = NORIA_SEGMENT_UNFINISHED;
+    struct statvfs fs;
+    int rc = 0;
+
+    /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work goes. */
+    if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
+        rc = errno;
+    while (rc == 0 || rc == EINTR) {
+        rc = posix_fallocate(fd, 0, (off_t)request->size);
+        if (rc == 0)
+            return 0;
+    }
+    if (rc == ENOSPC && fstatvfs(fd, &fs) == 0)
+        return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old "
+                          "channels, or enlarge the file system (docker: --shm-size)", request->backend->scheme,
+                          request->name, (unsigned long long)request->size,
+                          (unsigned long long)fs.f_bavail * fs.f_frsize);
+    return noria_fail(-rc, "cannot get %llu bytes for '%s:%s': %s", (unsigned long long)request->size,
+                      request->backend->scheme, request->name, noria_error_words(rc));
+}
+
+/* Makes the segment, with the creation lock held and no magic there. */
+static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    struct noria_superblock *super;
+    int rc = reserve_space(segment->fd, request);
+
+    if (rc == 0)
+        rc = map(segment, request->size, PROT_READ | PROT_WRITE, request->name);
+    if (rc == 0)
+        rc = request->backend->seal(segment->fd);
+    if (rc == 0)
+        rc = request->format(noria_segment_content(segment), segment->size - NORIA_SEGMENT_CONTENT, request->context);
+    if (rc != 0)
+        return rc;
+    super = segment->base;
+    super->version = NORIA_SEGMENT_VERSION;
+    super->features = 0;
+    super->size = request->size;
+    super->boot = boot_hash();
+    super->created_ns = noria_clock_read(CLOCK_REALTIME);
+    if (getrandom(super->id, sizeof(super->id), GRND_NONBLOCK) != (ssize_t)sizeof(super->id))
+        super->id[0] = (uint64_t)noria_now_ns();
+    /* Release: who sees the magic sees all of the above, and the content. */
+    noria_store_release64(&super->magic, NORIA_SEGMENT_MAGIC);
+    segment->super = *super;
+    segment->created = true;
+    return 0;
+}
+
+/* The segment has no magic. If its creator is dead or not there yet, the lock is free, and we may be the creator. */
+static int finish(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
+{
+    struct stat status;
+    int rc;
+
+    if (noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0)
+        return UNFINISHED;
+    rc = fstat(segment->fd, &status) == 0 ? 0 : -errno;
+    if (rc == 0)
+        rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
+    if (rc == UNFINISHED && request->backend->named && status.st_nlink == 0)
+        rc = VANISHED;
+    else if (rc == UNFINISHED && (request->create || !request->backend->named)) {
+        rc = request->create ? initialise(segment, request) : -ENOENT;
+        if (rc == -ENOENT)
+            noria_fail(rc, "'%s:%s' holds no channel yet; open it with NORIA_CREATE", request->backend->scheme,
+                       request->name);
+        if (rc < 0 && made && request->backend->named)
+            request->backend->unlink(request->name); /* ours, unfinished: leave nothing behind */
+    } else if (rc == DONE) {
+        rc = VANISHED; /* somebody finished it between our look and our lock: look again from the start */
+    }
+    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
+    return rc;
+}
+
+/* One look at the name. DONE: attached or created. UNFINISHED: another is creating it. VANISHED: look again. */
+static int try_open(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    struct stat status;
+    bool made = false;
+    int rc = request->backend->obtain(request->name, request->create, request->mode, &segment->fd, &made);
+
+    if (rc != 0)
+        return rc;
+    if (fstat(segment->fd, &status) != 0)
+        return noria_fail(-errno, "cannot look at '%s:%s': %s", request->backend->scheme, request->name,
+                          noria_error_words(errno));
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
+    rc = check_file(request, &status);
+    if (rc == 0)
+        rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
+    if (rc == UNFINISHED)
+        return finish(segment, request, made);
+    if (rc != DONE)
+        return rc;
+    if (request->create && request->exclusive)
+        return noria_fail(-EEXIST, "'%s:%s' exists, and NORIA_EXCL asks for a new one", request->backend->scheme,
+                          request->name);
+    rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, request->name);
+    if (rc == 0 && request->backend->named && noria_segment_is_orphaned(segment))
+        return VANISHED;
+    return rc;
+}
+
+int noria_segment_open(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    int64_t creating_until = noria_deadline_ns(request->open_timeout_ns);
+    int64_t appearing_until = noria_deadline_ns(request->wait_create_ns);
+    const struct timespec nap = {.tv_nsec = NORIA_NS_PER_MS};
+
+    for (;;) {
+        int rc;
+        memset(segment, 0, sizeof(*segment));
+        segment->fd = -1;
+        rc = try_open(segment, request);
+        if (rc == DONE)
+            return 0;
+        noria_segment_close(segment);
+        if (rc == UNFINISHED && noria_now_ns() >= creating_until)
+            return noria_fail(-ETIMEDOUT, "'%s:%s' is being created by a process that does not get on; continue or "
+                              "kill it, or remove the name", request->backend->scheme, request->name);
+        if (rc == -ENOENT && noria_now_ns() >= appearing_until)
+            return rc;
+        if (rc == VANISHED && noria_now_ns() >= creating_until)
+            return noria_fail(-EAGAIN, "'%s:%s' is removed again and again while it is opened",
+                              request->backend->scheme, request->name);
+        if (rc < 0 && rc != -ENOENT)
+            return rc;
+        if (rc != VANISHED)
+            nanosleep(&nap, NULL); /* bounded by the deadlines above; nothing to be woken by exists yet */
+    }
+}
+
+int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
+                          const char *name, bool *unfinished)
+{
+    struct stat status;
+    int rc;
+
+    memset(segment, 0, sizeof(*segment));
+    *unfinished = false;
+    segment->fd = shm_open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
+    if (segment->fd < 0)
+        return noria_fail(-errno, "cannot read '%s:%s': %s", backend->scheme, name, noria_error_words(errno));
+    if (fstat(segment->fd, &status) != 0 || !S_ISREG(status.st_mode))
+        rc = noria_fail(-EINVAL, "'%s:%s' is not a segment", backend->scheme, name);
+    else
+        rc = read_super(segment->fd, (uint64_t)status.st_size, name, &segment->super);
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
+    if (rc == UNFINISHED) {
+        *unfinished = true;
+        return 0;
+    }
+    if (rc == DONE)
+        rc = map(segment, segment->super.size, PROT_READ, name);
+    if (rc != 0)
+        noria_segment_close(segment);
+    return rc;
+}
+
+void noria_segment_close(struct noria_segment *segment)
+{
+    if (segment->base != NULL)
+        munmap(segment->base, segment->size);
+    if (segment->fd >= 0)
+        close(segment->fd);
+    segment->base = NULL;
+    segment->fd = -1;
+}
+
+int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name)
+{
+    struct noria_segment segment;
+    bool unfinished;
+    int rc = backend->named ? noria_segment_inspect(&segment, backend, name, &unfinished) : 0;
+
+    if (rc == -EINVAL || rc == -ENOENT)
+        return rc; /* never remove what is not ours */
+    if (backend->named && rc == 0)
+        noria_segment_close(&segment);
+    return backend->unlink(name);
+}
+
+bool noria_segment_is_orphaned(const struct noria_segment *segment)
+{
+    struct stat status;
+
+    return fstat(segment->fd, &status) == 0 && status.st_nlink == 0;
+}
