@@ -190,7 +190,7 @@ struct noria_mpmc_handle {
     uint64_t write_hint_known; /* write_pos as last seen or written */
     uint64_t read_floor;       /* a position not beyond the first unconsumed one, as the sender knows it */
     uint64_t solid_to;         /* everything from read_floor to here was seen FULL */
-    uint64_t in_the_way;       /* the last word of somebody else's that a sender or receiver had to look beyond */
+    uint64_t in_the_way;       /* the last word of somebody else's that was stepped over; the caller may ask for him */
     struct noria_backoff send_backoff;
     uint64_t reserved[5];
     uint64_t read_guess;
@@ -522,6 +522,18 @@ static inline bool noria_mpmc_has_room(struct noria_mpmc_handle *h, uint64_t t)
     return records < h->capacity;
 }
 
+enum noria_mpmc_step { NORIA_MPMC_NO_STEP, NORIA_MPMC_STEPPED, NORIA_MPMC_CHANGED };
+
+/* Pushes the word at `state` one lap on, so that everybody walks past it. */
+static inline enum noria_mpmc_step noria_mpmc_step_over(struct noria_mpmc_handle *h, uint64_t *state, uint64_t word)
+{
+    /* F: release, what we saw beyond it; acquire, the owner's older words. */
+    if (!noria_cas_acq_rel64(state, &word, noria_mpmc_stepped(h, word)))
+        return NORIA_MPMC_CHANGED;
+    noria_store_relaxed64(&h->in_the_way, word); /* private */
+    return NORIA_MPMC_STEPPED;
+}
+
 /* Waits a moment for a slow writer. True if the word stayed as it was for the whole patience. */
 static inline bool noria_mpmc_is_stuck(const struct noria_mpmc_handle *h, const uint64_t *state, uint64_t word)
 {
@@ -537,8 +549,6 @@ static inline bool noria_mpmc_is_stuck(const struct noria_mpmc_handle *h, const 
 
 /* -------------------------------------------------------------------------------------- reserve, commit, abort */
 
-enum noria_mpmc_step { NORIA_MPMC_NO_STEP, NORIA_MPMC_STEPPED, NORIA_MPMC_CHANGED };
-
 /* Somebody is slow at t (READING of t's lap or WRITING of the lap before). If there is room beyond, t is stepped over.
  * `mine` is the position my own stepped slot names, or t: it counts as room, for there I can commit in place. */
 static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_handle *h, uint64_t t, uint64_t word,
@@ -547,7 +557,6 @@ static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_hand
     uint64_t *state = noria_mpmc_state_at(h, t);
     bool room = false;
 
-    noria_store_relaxed64(&h->in_the_way, word); /* private; the caller may ask whether its owner lives */
     for (uint64_t j = t + 1; j - t <= h->mask; j++) {
         uint64_t beyond = noria_load_acquire64(noria_mpmc_state_at(h, j)); /* F */
         int64_t ahead = noria_mpmc_ahead(h, beyond, j);
@@ -561,8 +570,7 @@ static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_hand
         return noria_load_acquire64(state) == word ? NORIA_MPMC_NO_STEP : NORIA_MPMC_CHANGED; /* D */
     if (NORIA_MPMC_KIND(word) == NORIA_MPMC_WRITING && !noria_mpmc_is_stuck(h, state, word))
         return NORIA_MPMC_CHANGED;
-    /* F: release, what we saw beyond t; acquire, the owner's older words. */
-    return noria_cas_acq_rel64(state, &word, noria_mpmc_stepped(h, word)) ? NORIA_MPMC_STEPPED : NORIA_MPMC_CHANGED;
+    return noria_mpmc_step_over(h, state, word);
 }
 
 /* Walks from *position to the first unclaimed position and claims it. With `mine` != *position only up to there.
@@ -821,7 +829,6 @@ static inline enum noria_mpmc_step noria_mpmc_step_receiver(struct noria_mpmc_ha
     uint64_t *state = noria_mpmc_state_at(h, at);
     bool full = false;
 
-    noria_store_relaxed64(&h->in_the_way, word); /* private; the caller may ask whether its owner lives */
     for (uint64_t j = at + 1; j - at <= h->mask && !full; j++) {
         uint64_t beyond = noria_load_acquire64(noria_mpmc_state_at(h, j)); /* F */
         int64_t ahead = noria_mpmc_ahead(h, beyond, j);
@@ -833,8 +840,7 @@ static inline enum noria_mpmc_step noria_mpmc_step_receiver(struct noria_mpmc_ha
         return noria_load_acquire64(state) == word ? NORIA_MPMC_NO_STEP : NORIA_MPMC_CHANGED; /* B */
     if (!noria_mpmc_is_stuck(h, state, word))
         return NORIA_MPMC_CHANGED;
-    /* F */
-    return noria_cas_acq_rel64(state, &word, noria_mpmc_stepped(h, word)) ? NORIA_MPMC_STEPPED : NORIA_MPMC_CHANGED;
+    return noria_mpmc_step_over(h, state, word);
 }
 
 /* Whether the record under `word` fits into the receiver's buffer. The length may be looked at before the claim: while
@@ -895,7 +901,7 @@ static inline int noria_mpmc_adopt(struct noria_mpmc_handle *h, uint64_t announc
         if (NORIA_MPMC_KIND(word) != NORIA_MPMC_READING || NORIA_MPMC_OWNER(word) != 0)
             continue;
         record->position = i;
-        if (!noria_mpmc_fits(h, record, word, limit))
+        if (h->pack == 1 && !noria_mpmc_fits(h, record, word, limit)) /* of a group only its holder knows the rest */
             return -EMSGSIZE;
         if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* F */
             return 0;
@@ -904,8 +910,8 @@ static inline int noria_mpmc_adopt(struct noria_mpmc_handle *h, uint64_t announc
     return -EAGAIN;
 }
 
-/* Reads the slot just taken, with every length bounded. */
-static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, struct noria_mpmc_record *record)
+/* Reads the slot just taken. The length is loaded again, so it is bounded again: what the copy uses is what was checked. */
+static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
     uint32_t length = noria_load_relaxed32(&slot->length); /* once: its owner could be hostile */
@@ -916,7 +922,7 @@ static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, struct nor
     record->count = 1;
     record->data = noria_mpmc_payload(slot);
     record->len = length;
-    return length <= h->max_message ? 0 : -EBADMSG;
+    return length <= h->max_message && length <= limit ? 0 : -EBADMSG;
 }
 
 /* pack > 1: the next record of the group that is being handed out. 0, -EAGAIN no group open, -EMSGSIZE, -EBADMSG. */
@@ -948,13 +954,12 @@ static inline int noria_mpmc_next_of_group(struct noria_mpmc_handle *h, size_t l
 }
 
 /* pack > 1: opens the group in the slot just taken, at the first record its last holder had not released. */
-static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, struct noria_mpmc_record *record)
+static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
-    struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
     struct noria_mpmc_group group;
-    int rc;
+    int rc = 0;
 
-    memcpy(&group, noria_mpmc_payload(slot), sizeof(group));
+    memcpy(&group, noria_mpmc_payload(noria_mpmc_slot_at(h, record->position)), sizeof(group));
     if (group.count == 0 || group.count > h->pack || group.done >= group.count)
         return -EBADMSG;
     h->open.position = record->position;
@@ -962,10 +967,9 @@ static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, struct nori
     h->open.next = 0;
     h->open.count = group.count;
     h->open.flags = record->flags;
-    do
+    while (rc == 0 && h->open.next < group.done)
         rc = noria_mpmc_next_of_group(h, SIZE_MAX, record);
-    while (rc == 0 && record->index < group.done);
-    return rc;
+    return rc == 0 ? noria_mpmc_next_of_group(h, limit, record) : rc;
 }
 
 /* Takes an orphan if there is one, else the first committed record. */
@@ -996,13 +1000,20 @@ static inline int noria_mpmc_claim_record(struct noria_mpmc_handle *h, size_t li
 static inline int noria_mpmc_peek_within(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
     int rc = h->pack > 1 ? noria_mpmc_next_of_group(h, limit, record) : -EAGAIN;
+    uint64_t position;
 
     if (rc != -EAGAIN)
         return rc;
     rc = noria_mpmc_claim_record(h, limit, record);
     if (rc != 0)
         return rc;
-    return h->pack > 1 ? noria_mpmc_open_group(h, record) : noria_mpmc_open_record(h, record);
+    position = record->position;
+    rc = h->pack > 1 ? noria_mpmc_open_group(h, limit, record) : noria_mpmc_open_record(h, limit, record);
+    if (rc == -EBADMSG) { /* nothing to hand out: drop it, so that the slot is not lost with it */
+        h->open.next = h->open.count;
+        noria_mpmc_give_back(h, position, NORIA_MPMC_READING);
+    }
+    return rc;
 }
 
 static inline int noria_mpmc_peek(struct noria_mpmc_handle *h, struct noria_mpmc_record *record)
@@ -1019,10 +1030,11 @@ static inline int noria_mpmc_release(struct noria_mpmc_handle *h, struct noria_m
         /* Relaxed: ours alone until the slot is given back, or until our death, when settling orders it. */
         if (noria_load_relaxed32(done) != record->index)
             return -EINVAL;
-        noria_store_relaxed32(done, record->index + 1);
-        if (record->index + 1 < record->count)
+        if (record->index + 1 < record->count) {
+            noria_store_relaxed32(done, record->index + 1);
             return 0;
-    }
+        }
+    } /* the last one is released with the slot, in one step */
     return noria_mpmc_give_back(h, record->position, NORIA_MPMC_READING);
 }
 
