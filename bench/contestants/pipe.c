@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A pipe, messages of one size. Calls block where one sender meets one receiver; with many receivers they
+ * must not (the last message of a run goes to one of them only), so there a failed try sleeps in poll.
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../contestant.h"
+
+enum { PIPE_BYTES_DEFAULT = 64 << 10, PIPE_BYTES_MOST = 1 << 20 };
+
+struct pipe_side {
+    int end[2];
+    uint8_t *scratch;
+    uint32_t ready;
+};
+
+/* Writes of more than PIPE_BUF bytes may be torn apart by other writers. */
+static size_t pipe_footprint(const struct cell *cell)
+{
+    return cell->mpmc && !cell->round_trip && cell->size * cell->batch > PIPE_BUF ? 0 : sizeof(int[2]);
+}
+
+static int pipe_format(void *memory, const struct cell *cell)
+{
+    int *end = memory;
+    size_t bytes = (size_t)cell_slots(cell) * cell->size;
+
+    if (pipe2(end, cell->mpmc && !cell->round_trip ? O_NONBLOCK : 0) != 0)
+        return -errno;
+    if (bytes > PIPE_BYTES_DEFAULT)
+        fcntl(end[1], F_SETPIPE_SZ, bytes < PIPE_BYTES_MOST ? (int)bytes : PIPE_BYTES_MOST);
+    return 0;
+}
+
+static int pipe_join(struct pipe_side *side, const struct seat *seat)
+{
+    memcpy(side->end, seat->memory, sizeof side->end);
+    side->scratch = seat->scratch;
+    return 0;
+}
+
+static inline uint8_t *pipe_place(struct pipe_side *side, uint32_t i, size_t size, uint32_t batch)
+{
+    (void)batch;
+    return side->scratch + i * size;
+}
+
+static inline uint32_t pipe_publish(struct pipe_side *side, uint32_t from, uint32_t to, size_t size,
+                                    uint32_t batch)
+{
+    size_t done = 0, bytes = (to - from) * size;
+
+    (void)batch;
+    while (done < bytes) {
+        ssize_t wrote = write(side->end[1], side->scratch + from * size + done, bytes - done);
+
+        if (wrote < 0 && done == 0)
+            return 0;
+        if (wrote > 0)
+            done += (size_t)wrote;
+    }
+    return to - from;
+}
+
+static inline const uint8_t *pipe_arrived(struct pipe_side *side, uint32_t i, size_t size, uint32_t batch)
+{
+    size_t done = 0;
+
+    if (i > 0)
+        return i < side->ready ? side->scratch + i * size : NULL;
+    do {
+        ssize_t got = read(side->end[0], side->scratch + done, size * batch - done);
+
+        if (got <= 0 && done == 0)
+            return NULL;
+        if (got > 0)
+            done += (size_t)got;
+    } while (done % size != 0);
+    side->ready = (uint32_t)(done / size);
+    return side->scratch;
+}
+
+static inline void pipe_release(struct pipe_side *side, uint32_t n, size_t size, uint32_t batch)
+{
+    (void)side, (void)n, (void)size, (void)batch;
+}
+
+static inline void pipe_wait(struct pipe_side *side, enum role role)
+{
+    struct pollfd end = {.fd = side->end[role == ROLE_PRODUCER],
+                         .events = role == ROLE_PRODUCER ? POLLOUT : POLLIN};
+
+    poll(&end, 1, 1);
+}
+
+#define CONTESTANT pipe
+#define CONTESTANT_NAME "pipe"
+#define CONTESTANT_CALLS "write, read; blocking, with many participants poll"
+#define CONTESTANT_TRAITS (TAKES_SPSC | TAKES_MPMC | WAITS_ITSELF | USES_KERNEL)
+#define CONTESTANT_WAIT pipe_wait
+#include "../traffic.h"
