@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "detail.h"
+#include "liveness.h"
 #include "segment.h"
 
 /* Seals on a finished segment: it cannot be truncated under anybody, nor the seals be changed. */
@@ -38,22 +39,6 @@ static int parse_descriptor(const char *name)
     return (int)number;
 }
 
-int noria_segment_reopen_fd(int fd)
-{
-    char path[32] = "/proc/self/fd/", digits[12];
-    int length = 0, at = 14, own;
-
-    /* By hand, because a child calls this right after fork, where stdio is not safe. */
-    do
-        digits[length++] = (char)('0' + fd % 10);
-    while ((fd /= 10) != 0);
-    while (length > 0)
-        path[at++] = digits[--length];
-    path[at] = '\0';
-    own = open(path, O_RDWR | O_CLOEXEC);
-    return own >= 0 ? own : -errno;
-}
-
 static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *made)
 {
     int inherited;
@@ -73,7 +58,7 @@ static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *mad
         return noria_fail(-EINVAL, "descriptor %d is not open, or not a memfd that was made with MFD_ALLOW_SEALING",
                           inherited);
     /* Locks on an inherited description would be shared with whoever passed it. */
-    *fd = noria_segment_reopen_fd(inherited);
+    *fd = noria_lock_own_description(inherited);
     *made = false;
     return *fd >= 0 ? 0 : noria_fail(*fd, "cannot reopen memfd %d through /proc/self/fd: %s", inherited,
                                      noria_error_words(*fd));

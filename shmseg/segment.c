@@ -225,6 +225,31 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
     }
 }
 
+int noria_segment_attach(struct noria_segment *segment, int fd)
+{
+    struct stat status;
+    int rc;
+
+    memset(segment, 0, sizeof(*segment));
+    segment->fd = noria_lock_own_description(fd);
+    if (segment->fd < 0)
+        return noria_fail(segment->fd, "cannot reopen the segment through /proc/self/fd/%d: %s", fd,
+                          noria_error_words(segment->fd));
+    rc = fstat(segment->fd, &status) == 0 ? 0 : -errno;
+    if (rc == 0)
+        rc = read_super(segment->fd, (uint64_t)status.st_size, "the inherited segment", &segment->super);
+    if (rc == DONE) {
+        segment->device = status.st_dev;
+        segment->inode = status.st_ino;
+        rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, "the inherited segment");
+    } else if (rc == UNFINISHED) {
+        rc = -EBADMSG;
+    }
+    if (rc != 0)
+        noria_segment_close(segment);
+    return rc;
+}
+
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished)
 {

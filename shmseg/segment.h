@@ -102,7 +102,7 @@ static inline void *noria_segment_content(const struct noria_segment *segment)
 /* Whether the name was removed, or never was (memfd), so that newcomers cannot find the segment. */
 bool noria_segment_is_orphaned(const struct noria_segment *segment);
 
-/* An open file description of one's own on whatever fd refers to. -errno. */
-int noria_segment_reopen_fd(int fd);
+/* Attaches to the segment behind a descriptor of this process, with a description of its own. */
+int noria_segment_attach(struct noria_segment *segment, int fd);
 
 #endif

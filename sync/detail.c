@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 static _Thread_local char sentence_of_thread[512];
+static _Thread_local const char *last = "";
 
 int noria_fail(int rc, const char *sentence, ...)
 {
@@ -15,12 +16,19 @@ int noria_fail(int rc, const char *sentence, ...)
     va_start(arguments, sentence);
     vsnprintf(sentence_of_thread, sizeof(sentence_of_thread), sentence, arguments);
     va_end(arguments);
+    last = sentence_of_thread;
+    return rc;
+}
+
+int noria_fail_plain(int rc)
+{
+    last = noria_error_words(rc);
     return rc;
 }
 
 const char *noria_last_detail(void)
 {
-    return sentence_of_thread;
+    return last;
 }
 
 /* Errors that have a meaning of their own here; the rest are the system's. */

@@ -49,6 +49,22 @@ int noria_lock_held(int fd, int64_t byte)
     return lock.l_type != F_UNLCK;
 }
 
+int noria_lock_own_description(int fd)
+{
+    char path[32] = "/proc/self/fd/", digits[12];
+    size_t length = 0, at = strlen(path);
+    int own;
+
+    do /* by hand: stdio is not async-signal-safe */
+        digits[length++] = (char)('0' + fd % 10);
+    while ((fd /= 10) != 0);
+    while (length > 0)
+        path[at++] = digits[--length];
+    path[at] = '\0';
+    own = open(path, O_RDWR | O_CLOEXEC);
+    return own >= 0 ? own : -errno;
+}
+
 /* Reads a small file of /proc. Its length, or -errno. */
 static ssize_t read_small(const char *path, char *buffer, size_t size)
 {

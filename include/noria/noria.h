@@ -69,7 +69,7 @@ enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handl
 
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's options
  * are ignored where the channel's own say otherwise, except kind, order, trust and a max_message larger than the
- * channel's: those are -EINVAL. recheck_ns, wait_create_ns, open_timeout_ns and need_receiver are the handle's own. */
+ * channel's: those are -EINVAL. recheck_ns, wait_create_ns, open_timeout_ns, need_receiver and foreign are the handle's own. */
 struct noria_options {
     uint32_t size; /* of this struct, so that it may grow */
     uint32_t kind;             /* MPMC */
@@ -87,6 +87,8 @@ struct noria_options {
     uint32_t mode;             /* 0600: permissions of the name, whatever the umask */
     uint32_t trust;            /* SAME_USER */
     uint32_t need_receiver;    /* 0; 1: send gives -EPIPE once receivers were there and all are gone */
+    uint32_t foreign;          /* 0; 1: attach also to a channel that another user, not root, has made */
+    uint32_t reserved;
     int64_t recheck_ns;        /* 25 ms: how long a sleeper sleeps before it looks for itself */
     int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
     int64_t open_timeout_ns;   /* 1 s: wait so long for another process that is just creating the channel */

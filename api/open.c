@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The public functions of a channel's life. */
+#include <errno.h>
+#include <string.h>
+
+#include <noria/inspect.h>
+
+#include "detail.h"
+#include "transports.h"
+
+void noria_options_init(struct noria_options *options)
+{
+    memset(options, 0, sizeof(*options));
+    options->size = sizeof(*options);
+    options->kind = NORIA_KIND_MPMC;
+    options->order = NORIA_ORDER_STRICT;
+    options->pack = 1;
+    options->capacity = 1024;
+    options->max_message = 256;
+    options->max_held = 1;
+    options->max_participants = 64;
+    options->full = NORIA_FULL_BLOCK;
+    options->wait = NORIA_WAIT_FUTEX;
+    options->orphans = NORIA_ORPHANS_REDELIVER;
+    options->lifetime = NORIA_PERSIST;
+    options->mode = 0600;
+    options->trust = NORIA_TRUST_SAME_USER;
+    options->recheck_ns = 25 * NORIA_NS_PER_MS;
+    options->open_timeout_ns = NORIA_NS_PER_S;
+}
+
+/* Options of an older program are shorter; what it does not know keeps its default. */
+static int complete_options(const struct noria_options *given, struct noria_options *all)
+{
+    noria_options_init(all);
+    if (given->size < sizeof(uint32_t) || given->size > 4096)
+        return noria_fail(-EINVAL, "options.size is %u: use noria_options_init", given->size);
+    memcpy(all, given, given->size < sizeof(*all) ? given->size : sizeof(*all));
+    if (all->recheck_ns <= 0)
+        return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
+    return 0;
+}
+
+int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options)
+{
+    const struct noria_transport *transport;
+    struct noria_options all;
+    const char *rest;
+    int rc = 0;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "noria_open needs a place for the handle");
+    if ((flags & ~(NORIA_SEND | NORIA_RECV | NORIA_CREATE | NORIA_EXCL)) != 0 ||
+        (flags & (NORIA_CREATE | NORIA_EXCL)) == NORIA_EXCL)
+        return noria_fail(-EINVAL, "flags 0x%x: NORIA_SEND, NORIA_RECV, NORIA_CREATE, and NORIA_EXCL with CREATE",
+                          (unsigned)flags);
+    transport = noria_transport_of(address, &rest);
+    if (transport == NULL)
+        return -EINVAL;
+    if (options != NULL)
+        rc = complete_options(options, &all);
+    return rc != 0 ? rc : transport->open(channel, rest, flags, options != NULL ? &all : NULL);
+}
+
+int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags)
+{
+    if (mine == NULL || inherited == NULL || (flags & ~(NORIA_SEND | NORIA_RECV)) != 0)
+        return noria_fail(-EINVAL, "noria_reopen takes a place, an inherited handle, and NORIA_SEND or NORIA_RECV");
+    return inherited->verbs->reopen(mine, inherited, flags);
+}
+
+int noria_shutdown(noria_channel *channel)
+{
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    if (noria_is_stale(channel))
+        return noria_fail(-ESTALE, "the handle was inherited over fork; use noria_reopen");
+    noria_channel_shut(channel);
+    return 0;
+}
+
+int noria_close(noria_channel *channel)
+{
+    bool stale;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    stale = noria_is_stale(channel);
+    if (!stale) {
+        noria_channel_shut(channel);
+        noria_channel_drain(channel);
+    }
+    channel->verbs->close(channel, stale);
+    return 0;
+}
+
+int noria_unlink(const char *address)
+{
+    const char *rest;
+    const struct noria_transport *transport = noria_transport_of(address, &rest);
+
+    return transport != NULL ? transport->unlink(rest) : -EINVAL;
+}
+
+int noria_remove(const char *address, int force)
+{
+    struct noria_listing listing;
+    uint32_t handles;
+    int rc = noria_inspect(address, &listing);
+
+    if (rc != 0)
+        return rc;
+    handles = listing.stat.senders + listing.stat.receivers + listing.stat.observers;
+    if (!force && listing.condition == NORIA_CONDITION_OK && handles != 0)
+        return noria_fail(-EBUSY, "'%s' is in use by %u live handles (see `noria who`); force removes the name all the "
+                          "same, and they go on without it", address, handles);
+    return noria_unlink(address);
+}
+
+int noria_stat(noria_channel *channel, struct noria_stat *stat)
+{
+    struct noria_stat all;
+    uint32_t size;
+    int rc;
+
+    if (channel == NULL || stat == NULL)
+        return noria_fail(-EINVAL, "noria_stat takes a handle and a place for the answer");
+    size = stat->size == 0 || stat->size > sizeof(all) ? (uint32_t)sizeof(all) : stat->size;
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->stat(channel, &all);
+    noria_leave();
+    if (rc == 0) {
+        all.size = size;
+        memcpy(stat, &all, size);
+    }
+    return rc;
+}
+
+int noria_fd(noria_channel *channel, int side)
+{
+    (void)channel;
+    (void)side;
+    return noria_fail(-ENOTSUP, "a channel that waits by futex has no descriptor to poll");
+}
+
+const char *noria_strerror(int error)
+{
+    return noria_error_words(error);
+}
+
+const char *noria_detail(void)
+{
+    return noria_last_detail();
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The public functions that move messages: a check, one verb, and the waiting loop if the verb says "not now". */
+#include <errno.h>
+
+#include "detail.h"
+#include "transport.h"
+
+/* A failure in words. -EAGAIN and -ETIMEDOUT come often and are cheap. */
+static ssize_t explain(const noria_channel *channel, ssize_t rc, size_t size)
+{
+    if (rc == -EMSGSIZE && size > channel->max_message)
+        return noria_fail(-EMSGSIZE, "the message has %zu bytes, the channel takes %llu; create it with a larger "
+                          "max_message", size, (unsigned long long)channel->max_message);
+    if (rc == -EMSGSIZE)
+        return rc; /* the receiver's kind has said it with both lengths */
+    return noria_fail_plain((int)rc);
+}
+
+static int check(const noria_channel *channel, unsigned side, bool arguments_valid)
+{
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    if ((channel->flags & side) == 0)
+        return noria_fail(-EINVAL, "the handle was opened without %s", side == NORIA_SEND ? "NORIA_SEND" : "NORIA_RECV");
+    return arguments_valid ? 0 : noria_fail(-EINVAL, "a pointer is missing or a count is not positive");
+}
+
+static int check_timeout(int64_t timeout_ns)
+{
+    return timeout_ns >= -1 ? 0 : noria_fail(-EINVAL, "a timeout is -1 (for ever), 0 (try once) or nanoseconds");
+}
+
+/* One try; then, if there is time, as many as it takes. */
+static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns, size_t size,
+                          ssize_t (*attempt)(noria_channel *, void *), void *arguments)
+{
+    ssize_t rc = noria_enter(channel);
+
+    if (rc == 0) {
+        rc = attempt(channel, arguments);
+        noria_leave();
+        if (rc >= 0)
+            return rc;
+        if (rc == -EAGAIN) {
+            const struct noria_attempt again = {attempt, arguments};
+            rc = noria_wait_until(channel, side, timeout_ns, &again);
+            if (rc >= 0)
+                return rc;
+        }
+    }
+    return explain(channel, rc, size);
+}
+
+/* --------------------------------------------------------------------------------------------------------- sending */
+
+struct message {
+    const void *data;
+    size_t len;
+    unsigned priority;
+};
+
+static inline ssize_t try_send(noria_channel *channel, void *arguments)
+{
+    const struct message *message = arguments;
+
+    return channel->verbs->send(channel, message->data, message->len, message->priority);
+}
+
+int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    struct message message = {data, len, priority};
+    int rc = check(channel, NORIA_SEND, data != NULL || len == 0);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    if (rc != 0)
+        return rc;
+    if (len > channel->max_message)
+        return (int)explain(channel, -EMSGSIZE, len);
+    if (priority != 0)
+        return noria_fail(-ENOTSUP, "the channel has no priorities");
+    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, len, try_send, &message);
+}
+
+int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
+{
+    return noria_send_prio(channel, data, len, 0, timeout_ns);
+}
+
+struct outgoing {
+    const struct iovec *messages;
+    int n;
+};
+
+static ssize_t try_send_many(noria_channel *channel, void *arguments)
+{
+    const struct outgoing *outgoing = arguments;
+
+    return channel->verbs->send_many(channel, outgoing->messages, outgoing->n);
+}
+
+int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns)
+{
+    struct outgoing outgoing = {messages, n};
+    int rc = check(channel, NORIA_SEND, messages != NULL && n > 0);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    for (int i = 0; rc == 0 && i < n; i++)
+        if (messages[i].iov_base == NULL && messages[i].iov_len != 0)
+            rc = noria_fail(-EINVAL, "message %d has a length and no data", i);
+    if (rc != 0)
+        return rc;
+    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, messages[0].iov_len, try_send_many, &outgoing);
+}
+
+struct space {
+    size_t max_len;
+    struct noria_span *span;
+};
+
+static ssize_t try_reserve(noria_channel *channel, void *arguments)
+{
+    const struct space *space = arguments;
+
+    return channel->verbs->reserve(channel, space->max_len, space->span);
+}
+
+int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns)
+{
+    struct space space = {max_len, span};
+    int rc = check(channel, NORIA_SEND, span != NULL);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    if (rc != 0)
+        return rc;
+    if (max_len > channel->max_message)
+        return (int)explain(channel, -EMSGSIZE, max_len);
+    rc = (int)run(channel, NORIA_SIDE_SEND, timeout_ns, max_len, try_reserve, &space);
+    return rc == -EBUSY ? noria_fail(rc, "this thread has a reservation on the handle already; commit or abort it") : rc;
+}
+
+struct filled {
+    struct noria_span *span;
+    size_t len;
+};
+
+static ssize_t try_commit(noria_channel *channel, void *arguments)
+{
+    const struct filled *filled = arguments;
+
+    return channel->verbs->commit(channel, filled->span, filled->len);
+}
+
+int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns)
+{
+    struct filled filled = {span, len};
+    int rc = check(channel, NORIA_SEND, span != NULL);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    if (rc == 0 && len > span->len)
+        rc = noria_fail(-EINVAL, "%zu bytes to commit, %zu were reserved", len, span->len);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, timeout_ns, len, try_commit, &filled);
+}
+
+static ssize_t try_abort(noria_channel *channel, void *arguments)
+{
+    return channel->verbs->abort(channel, arguments);
+}
+
+int noria_abort(noria_channel *channel, struct noria_span *span)
+{
+    int rc = check(channel, NORIA_SEND, span != NULL);
+
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, 0, 0, try_abort, span);
+}
+
+/* ------------------------------------------------------------------------------------------------------- receiving */
+
+struct buffer {
+    void *data;
+    size_t capacity;
+    struct noria_info *info;
+};
+
+static inline ssize_t try_recv(noria_channel *channel, void *arguments)
+{
+    const struct buffer *buffer = arguments;
+
+    return channel->verbs->recv(channel, buffer->data, buffer->capacity, buffer->info);
+}
+
+ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t timeout_ns, struct noria_info *info)
+{
+    struct buffer buffer = {data, capacity, info};
+    int rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    return rc != 0 ? rc : run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_recv, &buffer);
+}
+
+struct incoming {
+    struct iovec *buffers;
+    int n;
+    struct noria_info *info;
+};
+
+static ssize_t try_recv_many(noria_channel *channel, void *arguments)
+{
+    const struct incoming *incoming = arguments;
+
+    return channel->verbs->recv_many(channel, incoming->buffers, incoming->n, incoming->info);
+}
+
+int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns, struct noria_info *info)
+{
+    struct incoming incoming = {buffers, n, info};
+    int rc = check(channel, NORIA_RECV, buffers != NULL && n > 0);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    for (int i = 0; rc == 0 && i < n; i++)
+        if (buffers[i].iov_base == NULL && buffers[i].iov_len != 0)
+            rc = noria_fail(-EINVAL, "buffer %d has a length and no memory", i);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_recv_many, &incoming);
+}
+
+struct view {
+    struct noria_span *span;
+    struct noria_info *info;
+};
+
+static ssize_t try_peek(noria_channel *channel, void *arguments)
+{
+    const struct view *view = arguments;
+
+    return channel->verbs->peek(channel, view->span, view->info);
+}
+
+int noria_peek(noria_channel *channel, struct noria_span *span, int64_t timeout_ns, struct noria_info *info)
+{
+    struct view view = {span, info};
+    int rc = check(channel, NORIA_RECV, span != NULL);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_peek, &view);
+}
+
+static ssize_t try_release(noria_channel *channel, void *arguments)
+{
+    return channel->verbs->release(channel, arguments);
+}
+
+int noria_release(noria_channel *channel, struct noria_span *span)
+{
+    int rc = check(channel, NORIA_RECV, span != NULL);
+
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, 0, 0, try_release, span);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "transports.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+static const struct noria_transport *const transports[] = {&noria_transport_shm, &noria_transport_memfd,
+                                                           &noria_transport_anon};
+
+const struct noria_transport *noria_transport_of(const char *address, const char **rest)
+{
+    const char *colon = address != NULL ? strchr(address, ':') : NULL;
+
+    if (colon == NULL) {
+        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, memfd:FD or anon:",
+                   address != NULL ? address : "(null)");
+        return NULL;
+    }
+    for (size_t i = 0; i < sizeof(transports) / sizeof(transports[0]); i++) {
+        size_t length = strlen(transports[i]->scheme);
+        if (length == (size_t)(colon - address) && strncmp(transports[i]->scheme, address, length) == 0) {
+            *rest = colon + 1;
+            return transports[i];
+        }
+    }
+    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, memfd:FD and anon:", address);
+    return NULL;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Looking at channels from outside: a read-only mapping, no part taken, nothing changed. */
+#include <noria/inspect.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+/* Maps the channel behind "shm:/name" without joining. 0, 1 unfinished, -errno. */
+static int look_into(struct noria_segment_channel *channel, const char *address)
+{
+    const char *name = strncmp(address, "shm:", 4) == 0 ? address + 4 : NULL;
+    bool unfinished;
+    int rc;
+
+    memset(channel, 0, sizeof(*channel));
+    channel->segment.fd = -1;
+    if (name == NULL || name[0] != '/')
+        return noria_fail(-EINVAL, "'%s' cannot be inspected: only channels with a name, as in shm:/name, can", address);
+    rc = noria_segment_inspect(&channel->segment, &noria_segment_posix, name, &unfinished);
+    if (rc != 0)
+        return rc;
+    if (unfinished)
+        return 1;
+    channel->backend = &noria_segment_posix;
+    noria_process_self(&channel->self);
+    rc = noria_segment_channel_adopt(channel);
+    if (rc == 0 && channel->kind == &noria_mpmc_kind &&
+        noria_mpmc_read_geometry(&channel->part.mpmc.ring, channel->ring, (size_t)channel->geometry.ring_size) != 0)
+        rc = noria_fail(-EBADMSG, "the ring of '%s' is corrupt", address);
+    if (rc != 0)
+        noria_segment_close(&channel->segment);
+    return rc;
+}
+
+static uint32_t condition_of(int rc)
+{
+    if (rc == 1)
+        return NORIA_CONDITION_UNFINISHED;
+    if (rc == -EPROTO || rc == -ENOTSUP)
+        return NORIA_CONDITION_VERSION;
+    if (rc == -EACCES || rc == -EPERM)
+        return NORIA_CONDITION_NO_ACCESS;
+    return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT;
+}
+
+/* Fills a listing. 0, or -errno if the name is not there or is not a channel's. */
+static int list_one(const char *address, struct noria_listing *listing)
+{
+    struct noria_segment_channel channel;
+    struct stat status;
+    int rc = look_into(&channel, address);
+
+    memset(listing, 0, sizeof(*listing));
+    snprintf(listing->address, sizeof(listing->address), "%s", address);
+    listing->condition = condition_of(rc);
+    if (rc == -ENOENT || rc == -EINVAL || rc == -ELOOP)
+        return rc;
+    if (rc < 0)
+        return 0;
+    if (fstat(channel.segment.fd, &status) == 0) {
+        listing->uid = status.st_uid;
+        listing->gid = status.st_gid;
+        listing->mode = status.st_mode & 07777;
+        listing->footprint = (uint64_t)status.st_size;
+    }
+    if (rc == 0) {
+        listing->created_ns = channel.segment.super.created_ns;
+        noria_segment_stat(&channel.base, &listing->stat);
+    }
+    noria_segment_close(&channel.segment);
+    return 0;
+}
+
+int noria_inspect(const char *address, struct noria_listing *listing)
+{
+    struct noria_listing found;
+    int rc = address == NULL || listing == NULL ? -EINVAL : list_one(address, &found);
+
+    if (rc == 0)
+        *listing = found;
+    return rc;
+}
+
+int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
+{
+    struct dirent **names;
+    int n = scandir("/dev/shm", &names, NULL, alphasort), rc = 0;
+
+    if (n < 0)
+        return noria_fail(-errno, "cannot list /dev/shm: %s", noria_error_words(errno));
+    for (int i = 0; i < n; i++) {
+        struct noria_listing listing;
+        char address[264];
+        if (rc == 0 && names[i]->d_name[0] != '.' && strlen(names[i]->d_name) < 250) {
+            snprintf(address, sizeof(address), "shm:/%.250s", names[i]->d_name);
+            if (list_one(address, &listing) == 0 &&
+                (listing.condition != NORIA_CONDITION_NO_ACCESS || strncmp(names[i]->d_name, "noria", 5) == 0))
+                rc = each(&listing, context);
+        }
+        free(names[i]);
+    }
+    free(names);
+    return rc;
+}
+
+int noria_who(const char *address, struct noria_participant *participants, int n)
+{
+    struct noria_segment_channel channel;
+    int found = 0, rc = address == NULL ? -EINVAL : look_into(&channel, address);
+
+    if (rc == 1)
+        return 0;
+    if (rc != 0)
+        return rc;
+    for (uint32_t number = 1; number <= channel.geometry.max_participants; number++) {
+        const struct noria_entry *entry = &channel.table[number - 1];
+        uint64_t word = noria_load_acquire64(&entry->word); /* pairs with join */
+        if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_LIVE)
+            continue;
+        if (found < n) {
+            uint64_t pid_namespace = noria_load_relaxed64(&entry->pid_namespace); /* acquired with the word */
+            participants[found] = (struct noria_participant){
+                .number = number,
+                .flags = NORIA_ENTRY_FLAGS(word),
+                .alive = !noria_participant_is_dead(&channel, number, word, true),
+                .pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid),
+                .foreign = pid_namespace != channel.self.pid_namespace,
+                .held = channel.kind->held_by(&channel, number),
+                .joined_ns = (int64_t)noria_load_relaxed64((const uint64_t *)&entry->joined_ns),
+                .sent = noria_load_relaxed64(&entry->sent) - noria_load_relaxed64(&entry->sent_before),
+                .received = noria_load_relaxed64(&entry->received) - noria_load_relaxed64(&entry->received_before)};
+        }
+        found++;
+    }
+    noria_segment_close(&channel.segment);
+    return found;
+}

@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Opening and closing channels in segments. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "barrier.h"
+#include "detail.h"
+#include "segment_channel.h"
+
+/* Rings start on a page, so that huge pages and read-only views stay possible. */
+#define RING_ALIGNMENT UINT64_C(4096)
+
+const struct noria_kind_table *noria_kind_find(uint32_t kind)
+{
+    switch (kind) { /* the only place that knows the list */
+    case NORIA_KIND_SPSC: return &noria_spsc_kind;
+    case NORIA_KIND_MPMC: return &noria_mpmc_kind;
+    default: return NULL;
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- geometry */
+
+static int check_options(const struct noria_options *options)
+{
+    if (noria_kind_find(options->kind) == NULL)
+        return noria_fail(-EINVAL, "kind %u is unknown: SPSC is 1, MPMC is 2", options->kind);
+    if (options->order == NORIA_ORDER_PRODUCER)
+        return noria_fail(-ENOTSUP, "order `producer` is not there yet; use strict order");
+    if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_FAIL || options->wait != NORIA_WAIT_FUTEX ||
+        options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST)
+        return noria_fail(-EINVAL, "order, full, wait, orphans or lifetime has a value this library does not know");
+    if (options->trust != NORIA_TRUST_SAME_USER)
+        return noria_fail(-ENOTSUP, "trust `none` is not there yet");
+    if (options->capacity == 0)
+        return noria_fail(-EINVAL, "capacity 0 (rendezvous) is not there yet; 1 is the least");
+    if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
+        return noria_fail(-EINVAL, "max_held, max_participants and pack are at least 1");
+    if (options->max_participants > 0xffff)
+        return noria_fail(-EINVAL, "max_participants is %u; 65535 are possible", options->max_participants);
+    if (options->kind == NORIA_KIND_SPSC && (options->pack > 1 || options->orphans == NORIA_ORPHANS_DROP))
+        return noria_fail(-EINVAL, "an SPSC channel neither packs nor drops: its batches cost one store, and what its "
+                          "dead receiver had seen is not known");
+    return 0;
+}
+
+static int make_geometry(const struct noria_options *options, struct noria_geometry *geometry)
+{
+    size_t ring;
+
+    memset(geometry, 0, sizeof(*geometry));
+    geometry->kind = options->kind;
+    geometry->order = options->order;
+    geometry->pack = options->pack;
+    geometry->full = options->full;
+    geometry->wait = options->wait;
+    geometry->orphans = options->orphans;
+    geometry->lifetime = options->lifetime;
+    geometry->mode = options->mode;
+    geometry->trust = options->trust;
+    geometry->max_message = options->max_message;
+    geometry->max_held = options->max_held;
+    geometry->max_participants = options->max_participants;
+    geometry->capacity = options->capacity;
+    geometry->first_position = options->first_position;
+    geometry->table_offset = sizeof(struct noria_header);
+    geometry->ring_offset = geometry->table_offset + options->max_participants * sizeof(struct noria_entry);
+    /* From the start of the file, not of the content. */
+    geometry->ring_offset += NORIA_SEGMENT_CONTENT + RING_ALIGNMENT - 1;
+    geometry->ring_offset = (geometry->ring_offset & ~(RING_ALIGNMENT - 1)) - NORIA_SEGMENT_CONTENT;
+    ring = noria_kind_find(options->kind)->footprint(geometry);
+    geometry->ring_size = ring;
+    if (ring == 0 || NORIA_SEGMENT_CONTENT + geometry->ring_offset + ring > NORIA_SEGMENT_MAX_SIZE)
+        return noria_fail(-EINVAL, "capacity %llu of messages of %u bytes is more than a ring can have",
+                          (unsigned long long)options->capacity, options->max_message);
+    return 0;
+}
+
+/* Fills a new segment. */
+static int format(void *content, size_t size, void *context)
+{
+    const struct noria_geometry *geometry = context;
+    struct noria_header *header = content;
+    uint8_t *table = (uint8_t *)content + geometry->table_offset;
+
+    (void)size;
+    memset(header, 0, sizeof(*header));
+    memset(table, 0, geometry->max_participants * sizeof(struct noria_entry));
+    header->geometry = *geometry;
+    return noria_kind_find(geometry->kind)->format((uint8_t *)content + geometry->ring_offset,
+                                                   (size_t)geometry->ring_size, geometry);
+}
+
+int noria_segment_channel_adopt(struct noria_segment_channel *channel)
+{
+    struct noria_header *header = noria_segment_content(&channel->segment);
+    struct noria_geometry *geometry = &channel->geometry;
+    uint64_t room = channel->segment.size - NORIA_SEGMENT_CONTENT;
+
+    if (room < sizeof(*header))
+        return noria_fail(-EBADMSG, "the segment is too small for a channel");
+    *geometry = header->geometry; /* once: from here on only the copy counts */
+    channel->kind = noria_kind_find(geometry->kind);
+    if (channel->kind == NULL || geometry->order != NORIA_ORDER_STRICT || geometry->wait != NORIA_WAIT_FUTEX)
+        return noria_fail(-ENOTSUP, "the channel's kind, order or way to wait is unknown to this library; update it");
+    if (geometry->max_participants == 0 || geometry->max_participants > 0xffff || geometry->max_held == 0 ||
+        geometry->pack == 0 || geometry->table_offset != sizeof(*header) ||
+        geometry->ring_offset < geometry->table_offset + geometry->max_participants * sizeof(struct noria_entry) ||
+        geometry->ring_offset > room || geometry->ring_size > room - geometry->ring_offset ||
+        ((geometry->ring_offset + NORIA_SEGMENT_CONTENT) & (NORIA_CACHE_LINE - 1)) != 0 ||
+        channel->kind->footprint(geometry) == 0 || channel->kind->footprint(geometry) > geometry->ring_size)
+        return noria_fail(-EBADMSG, "the channel's geometry contradicts itself; remove the channel");
+    channel->shared = header;
+    channel->table = (struct noria_entry *)(void *)((uint8_t *)header + geometry->table_offset);
+    channel->ring = (uint8_t *)header + geometry->ring_offset;
+    return 0;
+}
+
+/* Whether an existing channel is what the caller asked for. Its geometry wins otherwise. */
+static int compare(const struct noria_segment_channel *channel, const struct noria_options *wanted)
+{
+    const struct noria_geometry *geometry = &channel->geometry;
+
+    if (wanted == NULL)
+        return 0;
+    if (wanted->kind != geometry->kind)
+        return noria_fail(-EINVAL, "the channel is of kind %s, you ask for %s",
+                          geometry->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc",
+                          wanted->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc");
+    if (wanted->order != geometry->order || wanted->trust != geometry->trust)
+        return noria_fail(-EINVAL, "the channel has order %u and trust %u, you ask for %u and %u", geometry->order,
+                          geometry->trust, wanted->order, wanted->trust);
+    if (wanted->max_message > geometry->max_message)
+        return noria_fail(-EINVAL, "the channel takes messages of up to %u bytes, you ask for %u",
+                          geometry->max_message, wanted->max_message);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------------------- open and close */
+
+static struct noria_segment_channel *new_handle(void)
+{
+    static uint64_t handles; /* only to tell them apart */
+    struct noria_segment_channel *channel = aligned_alloc(NORIA_LINE_PAIR, (sizeof(*channel) + NORIA_LINE_PAIR - 1) &
+                                                                               ~(size_t)(NORIA_LINE_PAIR - 1));
+
+    if (channel == NULL) {
+        noria_fail(-ENOMEM, "out of memory for a handle");
+        return NULL;
+    }
+    memset(channel, 0, sizeof(*channel));
+    channel->segment.fd = -1;
+    channel->handle_id = noria_add_relaxed64(&handles, 1) + 1;
+    return channel;
+}
+
+/* Joins the mapped and checked channel. */
+static int take_part(struct noria_segment_channel *channel, int flags, const struct noria_options *options)
+{
+    int rc;
+
+    noria_process_self(&channel->self);
+    channel->fenced = !noria_barrier_register();
+    channel->recheck_ns = options->recheck_ns;
+    channel->need_receiver = options->need_receiver != 0;
+    channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
+    noria_channel_init(&channel->base, &channel->kind->verbs, flags, channel->geometry.max_message,
+                       channel->geometry.full == NORIA_FULL_FAIL);
+    rc = noria_participant_join(channel, flags);
+    if (rc != 0)
+        return rc;
+    noria_recover_all(channel, true); /* the next open cleans up, too */
+    rc = channel->kind->join(channel, flags);
+    if (rc != 0) {
+        noria_participant_leave(channel);
+        return rc;
+    }
+    channel->seen_sender = noria_participants_live(channel, NORIA_SEND) != 0;
+    noria_fork_guard_add(&channel->fork_guard, channel->segment.fd);
+    return 0;
+}
+
+static void free_handle(struct noria_segment_channel *channel)
+{
+    noria_segment_close(&channel->segment);
+    free(channel);
+}
+
+static int open_in_segment(noria_channel **out, const struct noria_segment_request *request, int flags,
+                           const struct noria_options *options, const struct noria_options *wanted)
+{
+    struct noria_segment_channel *channel;
+    int rc = noria_process_prepare();
+
+    while (rc == 0) {
+        channel = new_handle();
+        if (channel == NULL)
+            return -ENOMEM;
+        rc = noria_segment_open(&channel->segment, request);
+        if (rc == 0)
+            rc = noria_segment_channel_adopt(channel);
+        if (rc == 0 && !channel->segment.created)
+            rc = compare(channel, wanted);
+        if (rc == 0)
+            rc = take_part(channel, flags, options);
+        if (rc != 0) {
+            free_handle(channel);
+            return rc;
+        }
+        channel->backend = request->backend;
+        snprintf(channel->name, sizeof(channel->name), "%s", request->name);
+        if (!request->backend->named || !noria_segment_is_orphaned(&channel->segment)) {
+            *out = &channel->base;
+            return 0;
+        }
+        noria_segment_channel_close(&channel->base, false); /* the last one removed the name just now: once more */
+    }
+    return rc;
+}
+
+static int open_with(const struct noria_segment_backend *backend, noria_channel **out, const char *name, int flags,
+                     const struct noria_options *given)
+{
+    struct noria_options defaults;
+    const struct noria_options *options = given;
+    struct noria_geometry geometry;
+    struct noria_segment_request request;
+    int rc;
+
+    noria_options_init(&defaults);
+    if (options == NULL)
+        options = &defaults;
+    rc = check_options(options);
+    if (rc == 0)
+        rc = make_geometry(options, &geometry);
+    if (rc != 0)
+        return rc;
+    request = (struct noria_segment_request){
+        .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
+        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
+        .size = NORIA_SEGMENT_CONTENT + geometry.ring_offset + geometry.ring_size,
+        .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
+        .format = format, .context = &geometry};
+    return open_in_segment(out, &request, flags, options, given);
+}
+
+int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags)
+{
+    const struct noria_segment_channel *theirs = (const struct noria_segment_channel *)(const void *)inherited;
+    struct noria_segment_channel *channel;
+    struct noria_options options;
+    int rc = noria_process_prepare();
+
+    if (rc != 0)
+        return rc;
+    channel = new_handle();
+    if (channel == NULL)
+        return -ENOMEM;
+    noria_options_init(&options);
+    options.recheck_ns = theirs->recheck_ns;
+    options.need_receiver = theirs->need_receiver;
+    rc = noria_segment_attach(&channel->segment, theirs->segment.fd);
+    if (rc == 0)
+        rc = noria_segment_channel_adopt(channel);
+    if (rc == 0)
+        rc = take_part(channel, flags, &options);
+    if (rc != 0) {
+        free_handle(channel);
+        return rc;
+    }
+    channel->backend = theirs->backend;
+    memcpy(channel->name, theirs->name, sizeof(channel->name));
+    *mine = &channel->base;
+    return 0;
+}
+
+/* With lifetime UNLINK_LAST the last participant takes the name along. An opener who finds the name gone after joining
+ * starts over. */
+static void unlink_if_last(struct noria_segment_channel *channel)
+{
+    if (channel->geometry.lifetime != NORIA_UNLINK_LAST || !channel->backend->named)
+        return;
+    noria_recover_all(channel, true);
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
+        if (NORIA_ENTRY_STATE(noria_load_acquire64(&channel->table[number - 1].word)) == NORIA_ENTRY_LIVE)
+            return;
+    if (!noria_segment_is_orphaned(&channel->segment))
+        channel->backend->unlink(channel->name);
+}
+
+void noria_segment_channel_close(noria_channel *base, bool stale)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    noria_fork_guard_remove(&channel->fork_guard);
+    if (!stale) { /* an inherited handle's place in the channel is its parent's */
+        channel->kind->leave(channel);
+        noria_participant_leave(channel);
+        unlink_if_last(channel);
+    }
+    free_handle(channel);
+}
+
+/* ------------------------------------------------------------------------------------------------------ transports */
+
+static int open_shm(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    return open_with(&noria_segment_posix, out, name, flags, options);
+}
+
+static int unlink_shm(const char *name)
+{
+    return noria_segment_unlink(&noria_segment_posix, name);
+}
+
+static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    if (name[0] == '\0')
+        return noria_fail(-EINVAL, "'memfd:' needs a descriptor, as in memfd:3; new memory without a name is anon:");
+    return open_with(&noria_segment_memfd, out, name, flags, options);
+}
+
+static int open_anon(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    if (name[0] != '\0')
+        return noria_fail(-EINVAL, "'anon:%s': memory without a name has no name; write anon:", name);
+    return open_with(&noria_segment_memfd, out, name, flags | NORIA_CREATE, options);
+}
+
+static int unlink_nothing(const char *name)
+{
+    return noria_segment_memfd.unlink(name);
+}
+
+const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
+const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
+const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};

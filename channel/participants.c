@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Who takes part. The table has no mutex: the kernel's lock on byte i is the claim of entry i, and every change of an
+ * entry's word is a compare-and-swap from an exact word that never comes back (its incarnation grows).
+ *
+ *     join     lock byte i, find FREE, write the identity, FREE(k) -> LIVE(k + 1)          by the holder of the lock
+ *     leave    LIVE -> FREE(same incarnation), unlock                                      by the owner
+ *     free     LIVE -> FREE, after everything the dead one held is settled                 by any recoverer (recovery.c)
+ *
+ * Killed between two steps of a join: the lock is free again and the word FREE, or LIVE and dead. A stopped joiner costs
+ * its entry, nothing else. A's lock on a FREE entry means that somebody is joining or leaving there: others go on.
+ */
+#include <errno.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+static int64_t lock_byte(uint32_t number)
+{
+    return NORIA_LOCK_PARTICIPANTS + number;
+}
+
+static struct noria_entry *entry_of(const struct noria_segment_channel *channel, uint32_t number)
+{
+    return &channel->table[number - 1];
+}
+
+void noria_roster_changed(struct noria_segment_channel *channel)
+{
+    noria_add_release64(&channel->shared->roster, 1); /* pairs with the load in count_roster; the entry's word */
+    noria_notify_receivers(channel);
+    noria_notify_senders(channel);
+}
+
+/* With the lock of a FREE entry held: makes it ours. */
+static int settle_in(struct noria_segment_channel *channel, uint32_t number, uint64_t word, int flags)
+{
+    struct noria_entry *entry = entry_of(channel, number);
+    uint64_t mine = (word & ~(NORIA_ENTRY_INCARNATION - 1)) + NORIA_ENTRY_INCARNATION;
+
+    mine |= (uint64_t)(flags & (NORIA_SEND | NORIA_RECV)) << 2 | NORIA_ENTRY_LIVE;
+    /* Relaxed stores: the word, released below, publishes them; the lock keeps others from writing. */
+    noria_store_relaxed64(&entry->start_time, channel->self.start_time);
+    noria_store_relaxed64(&entry->pid_namespace, channel->self.pid_namespace);
+    noria_store_relaxed64((uint64_t *)&entry->joined_ns, (uint64_t)noria_clock_read(CLOCK_REALTIME));
+    noria_store_relaxed32((uint32_t *)&entry->pid, (uint32_t)channel->self.pid);
+    noria_store_relaxed64(&entry->sent_before, noria_load_relaxed64(&entry->sent));
+    noria_store_relaxed64(&entry->received_before, noria_load_relaxed64(&entry->received));
+    if (!noria_cas_acq_rel64(&entry->word, &word, mine)) /* pairs with the loads of participants' words everywhere */
+        return -EAGAIN;
+    channel->number = number;
+    channel->entry_word = mine;
+    return 0;
+}
+
+static int claim_free_entry(struct noria_segment_channel *channel, int flags)
+{
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
+        struct noria_entry *entry = entry_of(channel, number);
+        uint64_t word = noria_load_acquire64(&entry->word);
+
+        if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_FREE ||
+            noria_lock_try(channel->segment.fd, lock_byte(number)) != 0)
+            continue;
+        word = noria_load_acquire64(&entry->word);
+        if (NORIA_ENTRY_STATE(word) == NORIA_ENTRY_FREE && settle_in(channel, number, word, flags) == 0)
+            return 0;
+        noria_lock_free(channel->segment.fd, lock_byte(number));
+    }
+    return -EAGAIN;
+}
+
+int noria_participant_join(struct noria_segment_channel *channel, int flags)
+{
+    int rc = claim_free_entry(channel, flags);
+
+    if (rc != 0 && noria_recover_all(channel, true) > 0)
+        rc = claim_free_entry(channel, flags);
+    if (rc != 0)
+        return noria_fail(-EBUSY, "all %u participants' places are taken by live handles; create the channel with a "
+                          "larger max_participants", channel->geometry.max_participants);
+    if ((flags & NORIA_SEND) != 0)
+        noria_add_relaxed64(&channel->shared->senders_joined, 1); /* the roster, next, publishes both */
+    if ((flags & NORIA_RECV) != 0)
+        noria_add_relaxed64(&channel->shared->receivers_joined, 1);
+    noria_roster_changed(channel);
+    return 0;
+}
+
+void noria_participant_leave(struct noria_segment_channel *channel)
+{
+    uint64_t word = channel->entry_word;
+
+    if (channel->number == 0)
+        return;
+    /* Release: whoever finds us gone finds all we sent. Fails if we were taken for dead: then it is done already. */
+    noria_cas_acq_rel64(&entry_of(channel, channel->number)->word, &word,
+                        (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE);
+    noria_lock_free(channel->segment.fd, lock_byte(channel->number));
+    channel->number = 0;
+    noria_roster_changed(channel);
+}
+
+/* What the kernel says of an identity. A held lock means alive, unless the process is certainly gone (a forked child
+ * can hold its parent's description). A free lock means dead, unless the process still maps the segment (it may have
+ * closed descriptors it did not know). */
+static bool is_gone(const struct noria_segment_channel *channel, uint32_t number, const struct noria_process *process,
+                    bool thorough)
+{
+    int held = noria_lock_held(channel->segment.fd, lock_byte(number));
+    enum noria_process_state state;
+
+    if (held < 0)
+        return false;
+    state = noria_process_look(&channel->self, process, thorough || held == 0);
+    if (held == 1 || state != NORIA_PROCESS_EXISTS)
+        return held == 0 || state == NORIA_PROCESS_GONE;
+    return noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
+}
+
+bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough)
+{
+    struct noria_entry *entry = entry_of(channel, number);
+    struct noria_process process;
+
+    if (number == channel->number || NORIA_ENTRY_STATE(word) != NORIA_ENTRY_LIVE)
+        return false;
+    /* Relaxed: acquired with the word; if another incarnation is writing them, the word below differs. */
+    process.start_time = noria_load_relaxed64(&entry->start_time);
+    process.pid_namespace = noria_load_relaxed64(&entry->pid_namespace);
+    process.pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
+    return is_gone(channel, number, &process, thorough) && noria_load_acquire64(&entry->word) == word;
+}
+
+uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag)
+{
+    uint32_t live = 0;
+
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
+        uint64_t word = noria_load_acquire64(&entry_of(channel, number)->word); /* pairs with leave: what they sent */
+        live += NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE && (NORIA_ENTRY_FLAGS(word) & flag) != 0;
+    }
+    return live;
+}

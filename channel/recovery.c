@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Mending what the dead left, by whoever notices: a sender who finds the ring full, a receiver who finds it empty, a
+ * sleeper at his re-check, the next one to open. Recoverers may run together, stop or die at any instruction: every
+ * step is one compare-and-swap from an exact word, and the entry, freed last, keeps the dead one findable until then.
+ *
+ *     certify           the incarnation in the entry is dead (else a scan could pass a slot that it claims later)
+ *     settle the ring   each word: load, certify again, compare-and-swap
+ *     certify, free     LIVE -> FREE: from here on the number may be reborn
+ *
+ * No call on a ring that moves makes a system call. A side that has not got on for 10 ms asks after everybody, at most
+ * once per 10 ms.
+ */
+#include <errno.h>
+
+#include "event.h"
+#include "segment_channel.h"
+
+#define PROBE_EVERY_NS (10 * NORIA_NS_PER_MS)
+#define THOROUGH_EVERY_NS (100 * NORIA_NS_PER_MS)
+
+void noria_notify_receivers(struct noria_segment_channel *channel)
+{
+    noria_event_notify(&channel->shared->not_empty, channel->fenced);
+}
+
+void noria_notify_senders(struct noria_segment_channel *channel)
+{
+    noria_event_notify(&channel->shared->not_full, channel->fenced);
+}
+
+int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool thorough)
+{
+    uint64_t *entry = &channel->table[number - 1].word;
+    uint64_t word = noria_load_acquire64(entry), expected = word;
+
+    if (!noria_participant_is_dead(channel, number, word, thorough))
+        return 0;
+    if (channel->kind->settle(channel, number, word) != 0)
+        return 0;
+    if (!noria_participant_is_dead(channel, number, word, true))
+        return 0;
+    if (!noria_cas_acq_rel64(entry, &expected, (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE))
+        return 0;
+    noria_count(&channel->shared->deaths, 1);
+    noria_roster_changed(channel);
+    return 1;
+}
+
+int noria_recover_all(struct noria_segment_channel *channel, bool thorough)
+{
+    int recovered = 0;
+
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
+        if (number != channel->number &&
+            NORIA_ENTRY_STATE(noria_load_relaxed64(&channel->table[number - 1].word)) == NORIA_ENTRY_LIVE)
+            recovered += noria_recover(channel, number, thorough); /* which loads the word with acquire */
+    return recovered;
+}
+
+/* Whether a time kept in `last` is `every` ago; then it is now. */
+static bool is_due(uint64_t *last, int64_t now, int64_t every)
+{
+    if (now - (int64_t)noria_load_relaxed64(last) < every) /* private housekeeping; a race costs one look too many */
+        return false;
+    noria_store_relaxed64(last, (uint64_t)now);
+    return true;
+}
+
+void noria_ask_after(struct noria_segment_channel *channel, uint32_t number)
+{
+    int64_t now = noria_now_coarse_ns();
+
+    if (number == 0 || number > channel->geometry.max_participants || number == channel->number ||
+        !is_due(&channel->last_probe, now, PROBE_EVERY_NS))
+        return;
+    noria_recover(channel, number, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
+}
+
+/* Asks after everybody if this side has stood still for a while. How many were cleaned up. */
+static int probe_if_stuck(struct noria_segment_channel *channel, enum noria_side side)
+{
+    int64_t now = noria_now_coarse_ns();
+    uint64_t progress = channel->kind->progress(channel, side);
+
+    if (progress != noria_load_relaxed64(&channel->stuck_at[side]) ||
+        noria_load_relaxed64(&channel->stuck_since[side]) == 0) {
+        noria_store_relaxed64(&channel->stuck_at[side], progress);
+        noria_store_relaxed64(&channel->stuck_since[side], (uint64_t)now);
+        return 0;
+    }
+    if (now - (int64_t)noria_load_relaxed64(&channel->stuck_since[side]) < PROBE_EVERY_NS ||
+        !is_due(&channel->last_probe, now, PROBE_EVERY_NS))
+        return 0;
+    noria_store_relaxed64(&channel->roster_seen, 0); /* whoever died between leaving and saying so left it wrong */
+    return noria_recover_all(channel, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
+}
+
+/* Counts who is there, unless nothing changed since the last count. */
+static void count_roster(struct noria_segment_channel *channel)
+{
+    uint64_t roster = noria_load_acquire64(&channel->shared->roster) + 1; /* pairs with noria_roster_changed */
+
+    if (noria_load_relaxed64(&channel->roster_seen) == roster)
+        return;
+    noria_store_relaxed32(&channel->live_senders, noria_participants_live(channel, NORIA_SEND));
+    noria_store_relaxed32(&channel->live_receivers, noria_participants_live(channel, NORIA_RECV));
+    noria_store_relaxed64(&channel->roster_seen, roster); /* private */
+}
+
+/* End of stream for a receiver whose ring was just empty: no sender is there, nothing can come back, and somebody was
+ * there once. 1: look at the ring once more, for the last sender may have sent before it left. */
+static int end_for_receiver(struct noria_segment_channel *channel)
+{
+    count_roster(channel);
+    if (noria_load_relaxed32(&channel->live_senders) != 0) {
+        noria_store_relaxed32(&channel->seen_sender, 1);
+        return 0;
+    }
+    if (noria_load_relaxed32(&channel->seen_sender) == 0) {
+        if (noria_load_relaxed64(&channel->shared->senders_joined) == channel->senders_at_open)
+            return 0;
+        noria_store_relaxed32(&channel->seen_sender, 1);
+    }
+    if (channel->kind->held_elsewhere(channel))
+        return 0;
+    return -EPIPE;
+}
+
+/* For a sender with need_receiver: receivers were there and are gone. */
+static int end_for_sender(struct noria_segment_channel *channel)
+{
+    if (!channel->need_receiver)
+        return 0;
+    count_roster(channel);
+    if (noria_load_relaxed32(&channel->live_receivers) != 0 ||
+        noria_load_relaxed64(&channel->shared->receivers_joined) == 0)
+        return 0;
+    return -EPIPE;
+}
+
+int noria_segment_look_round(noria_channel *base, enum noria_side side)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    if (probe_if_stuck(channel, side) > 0)
+        return 1;
+    return side == NORIA_SIDE_RECV ? end_for_receiver(channel) : end_for_sender(channel);
+}
+
+void noria_segment_sleep(noria_channel *base, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                         void *context)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    uint32_t *word = side == NORIA_SIDE_RECV ? &channel->shared->not_empty : &channel->shared->not_full;
+
+    noria_event_sleep(word, deadline_ns, channel->recheck_ns, ready, context);
+}
+
+void noria_segment_wake(noria_channel *base)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    noria_event_wake(&channel->shared->not_empty);
+    noria_event_wake(&channel->shared->not_full);
+}

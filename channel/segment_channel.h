@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A channel in a segment: what its kinds (spsc_kind.c, mpmc_kind.c) share. A kind is a table of functions over one
+ * ring; participants.c says who is there, recovery.c mends what the dead left, lifecycle.c opens and closes.
+ */
+#ifndef NORIA_SEGMENT_CHANNEL_H
+#define NORIA_SEGMENT_CHANNEL_H
+
+#include <noria/mpmc.h>
+#include <noria/spsc.h>
+
+#include "layout.h"
+#include "liveness.h"
+#include "segment.h"
+#include "transport.h"
+
+struct noria_segment_channel;
+
+struct noria_kind_table {
+    struct noria_verbs verbs;
+    /* Bytes of the ring; 0 if the geometry is not valid. */
+    size_t (*footprint)(const struct noria_geometry *geometry);
+    int (*format)(void *ring, size_t size, const struct noria_geometry *geometry);
+    /* Takes the roles that flags name. -EBUSY if one is taken. */
+    int (*join)(struct noria_segment_channel *channel, int flags);
+    /* Gives up roles and whatever is held. */
+    void (*leave)(struct noria_segment_channel *channel);
+    /* Takes away what a dead participant holds in the ring, certifying before each step. 0 nothing is left. */
+    int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
+    /* Whether another receiver holds a message that could come back. */
+    bool (*held_elsewhere)(struct noria_segment_channel *channel);
+    /* Any number that changes when the given side gets on. */
+    uint64_t (*progress)(const struct noria_segment_channel *channel, enum noria_side side);
+    void (*count)(const struct noria_segment_channel *channel, struct noria_stat *stat);
+    /* Slots that name an owner, for `who`. */
+    uint32_t (*held_by)(const struct noria_segment_channel *channel, uint32_t owner);
+    uint32_t abilities;
+};
+
+extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind;
+const struct noria_kind_table *noria_kind_find(uint32_t kind);
+
+struct noria_spsc_part {
+    struct noria_spsc_producer producer;
+    struct noria_spsc_consumer consumer;
+    uint32_t busy[2];      /* a call is running in the role */
+    uint32_t roles;        /* taken: NORIA_SEND, NORIA_RECV */
+    uint32_t reserved;     /* a reservation is out */
+    uint32_t held;         /* records peeked and not released */
+    uint32_t in_doubt;     /* records still to be flagged after a takeover */
+    uint32_t last_sender;
+};
+
+struct noria_mpmc_part {
+    struct noria_mpmc_handle ring;
+    uint32_t held; /* peeked and not released */
+    uint32_t group_busy; /* pack > 1: a thread is inside the open group */
+};
+
+struct noria_segment_channel {
+    struct noria_channel base;
+    const struct noria_kind_table *kind;
+    struct noria_segment segment;
+    struct noria_header *shared;
+    struct noria_entry *table;
+    void *ring;
+    struct noria_geometry geometry;
+    struct noria_process self;
+    struct noria_fork_guard fork_guard;
+    uint64_t handle_id;   /* unique in the process */
+    uint64_t entry_word;  /* of our entry while we live */
+    uint32_t number;      /* our participant number */
+    bool fenced;          /* no asymmetric fence in this process */
+    bool need_receiver;
+    uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */
+    uint64_t senders_at_open;
+    int64_t recheck_ns;
+    /* Housekeeping, relaxed: threads may race, and then look round once too often. */
+    uint64_t stuck_at[2];   /* progress when a side last failed */
+    uint64_t stuck_since[2];
+    uint64_t last_probe;    /* coarse ns */
+    uint64_t last_thorough;
+    uint64_t roster_seen;   /* roster + 1 of the two counts below; 0: count again */
+    uint32_t live_senders;
+    uint32_t live_receivers;
+    union {
+        struct noria_spsc_part spsc;
+        struct noria_mpmc_part mpmc;
+    } part;
+    const struct noria_segment_backend *backend;
+    char name[256]; /* of the segment, for the last one to remove */
+};
+
+static inline struct noria_segment_channel *noria_segment_channel_of(noria_channel *channel)
+{
+    return (struct noria_segment_channel *)(void *)channel; /* base is the first member */
+}
+
+/* ---------------------------------------------------------------------------------------------------- participants */
+
+/* Claims an entry. -EBUSY the table is full of the living. */
+int noria_participant_join(struct noria_segment_channel *channel, int flags);
+void noria_participant_leave(struct noria_segment_channel *channel);
+/* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
+bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
+/* How many live entries have the flag, from the table. */
+uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag);
+/* Tells everybody that the roster changed. */
+void noria_roster_changed(struct noria_segment_channel *channel);
+
+/* -------------------------------------------------------------------------------------------------------- recovery */
+
+/* Cleans up after a participant if it is dead. 1 cleaned up by us, 0 not. */
+int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool thorough);
+/* Asks after everybody but us. How many were cleaned up. */
+int noria_recover_all(struct noria_segment_channel *channel, bool thorough);
+/* The shared verbs of both kinds. */
+int noria_segment_look_round(noria_channel *channel, enum noria_side side);
+void noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                         void *context);
+void noria_segment_wake(noria_channel *channel);
+/* Called now and then on a busy ring: the owner of a slot that had to be stepped over may be dead. */
+void noria_ask_after(struct noria_segment_channel *channel, uint32_t number);
+
+void noria_notify_receivers(struct noria_segment_channel *channel);
+void noria_notify_senders(struct noria_segment_channel *channel);
+
+/* ------------------------------------------------------------------------------------------------------- lifecycle */
+
+int noria_segment_stat(noria_channel *channel, struct noria_stat *stat);
+int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
+void noria_segment_channel_close(noria_channel *channel, bool stale);
+/* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
+int noria_segment_channel_adopt(struct noria_segment_channel *channel);
+
+extern const struct noria_transport noria_transport_shm, noria_transport_memfd, noria_transport_anon;
+
+/* ------------------------------------------------------------------------------------- one reservation per thread */
+
+/* Remembers that this thread has a reservation on the handle. -EBUSY if it has one already. */
+int noria_reservation_begin(uint64_t handle_id);
+void noria_reservation_end(uint64_t handle_id);
+
+/* What a receiver is told along with a message. */
+void noria_fill_info(struct noria_segment_channel *channel, struct noria_info *info, size_t size, uint32_t sender,
+                     uint64_t sequence, bool redelivered);
+
+/* A count that only this handle writes, read by anybody. */
+static inline void noria_count(uint64_t *counter, uint64_t by)
+{
+    noria_add_relaxed64(counter, by); /* statistics order nothing */
+}
+
+#endif

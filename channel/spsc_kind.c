@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Channels over the SPSC ring: one sender, one receiver, each role taken over from a dead handle only. */
+#include <errno.h>
+#include <string.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+static struct noria_spsc_part *part_of(noria_channel *channel)
+{
+    return &noria_segment_channel_of(channel)->part.spsc;
+}
+
+/* Begins a call in a role. A second one at the same time, from a thread or a signal handler, would break the ring. */
+static int begin(struct noria_spsc_part *part, enum noria_side side)
+{
+    return noria_exchange_acquire32(&part->busy[side], 1) == 0 ? 0 : -EDEADLK; /* pairs with end */
+}
+
+static int end(struct noria_spsc_part *part, enum noria_side side, int rc)
+{
+    noria_store_release32(&part->busy[side], 0);
+    return rc;
+}
+
+/* Our own counter, in one role: no read-modify-write needed. */
+static void count_one_writer(uint64_t *counter, uint64_t by)
+{
+    noria_store_relaxed64(counter, noria_load_relaxed64(counter) + by);
+}
+
+static struct noria_entry *own_entry(struct noria_segment_channel *channel)
+{
+    return &channel->table[channel->number - 1];
+}
+
+static int sent(struct noria_segment_channel *channel, int n)
+{
+    count_one_writer(&own_entry(channel)->sent, (uint64_t)n);
+    noria_notify_receivers(channel);
+    return n;
+}
+
+static void received(struct noria_segment_channel *channel, uint32_t n)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+
+    count_one_writer(&own_entry(channel)->received, n);
+    noria_store_relaxed32(&channel->seen_sender, 1);
+    if (part->in_doubt != 0) {
+        part->in_doubt = part->in_doubt > n ? part->in_doubt - n : 0;
+        part->consumer.taken_over = part->in_doubt != 0;
+    }
+    noria_notify_senders(channel);
+}
+
+/* -------------------------------------------------------------------------------------------------------- sending */
+
+static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
+{
+    struct noria_spsc_part *part = part_of(base);
+    int rc = begin(part, NORIA_SIDE_SEND);
+
+    (void)priority;
+    if (rc != 0)
+        return rc;
+    rc = part->reserved != 0 ? -EBUSY : noria_spsc_send(&part->producer, data, len);
+    if (rc == 0)
+        sent(noria_segment_channel_of(base), 1);
+    return end(part, NORIA_SIDE_SEND, rc);
+}
+
+/* Stages as many as there is room for and publishes them with one store. */
+static int stage_many(struct noria_segment_channel *channel, const struct iovec *messages, int n)
+{
+    struct noria_spsc_producer *producer = &channel->part.spsc.producer;
+    struct noria_spsc_record record;
+    int staged = 0, rc = 0;
+
+    while (staged < n && rc == 0) {
+        size_t len = messages[staged].iov_len;
+        rc = len > channel->base.max_message ? -EMSGSIZE : noria_spsc_reserve(producer, len, &record);
+        if (rc != 0)
+            break;
+        if (len != 0)
+            memcpy(record.data, messages[staged].iov_base, len);
+        rc = noria_spsc_stage(producer, &record, len);
+        staged += rc == 0;
+    }
+    if (staged == 0)
+        return rc;
+    noria_spsc_publish(producer);
+    return sent(channel, staged);
+}
+
+static int send_many(noria_channel *base, const struct iovec *messages, int n)
+{
+    struct noria_spsc_part *part = part_of(base);
+    int rc = begin(part, NORIA_SIDE_SEND);
+
+    if (rc != 0)
+        return rc;
+    rc = part->reserved != 0 ? -EBUSY : stage_many(noria_segment_channel_of(base), messages, n);
+    return end(part, NORIA_SIDE_SEND, rc);
+}
+
+static struct noria_spsc_record record_of(const struct noria_span *span)
+{
+    return (struct noria_spsc_record){span->data, span->len, span->token[0], span->token[1]};
+}
+
+static void set_span(struct noria_span *span, const struct noria_spsc_record *record)
+{
+    span->data = record->data;
+    span->len = record->len;
+    span->token[0] = record->position;
+    span->token[1] = record->next;
+}
+
+static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
+{
+    struct noria_spsc_part *part = part_of(base);
+    struct noria_spsc_record record;
+    int rc = begin(part, NORIA_SIDE_SEND);
+
+    if (rc != 0)
+        return rc;
+    rc = part->reserved != 0 ? -EBUSY : noria_spsc_reserve(&part->producer, max_len, &record);
+    if (rc == 0) {
+        part->reserved = 1;
+        set_span(span, &record);
+    }
+    return end(part, NORIA_SIDE_SEND, rc);
+}
+
+static int commit(noria_channel *base, struct noria_span *span, size_t len)
+{
+    struct noria_spsc_part *part = part_of(base);
+    struct noria_spsc_record record = record_of(span);
+    int rc = begin(part, NORIA_SIDE_SEND);
+
+    if (rc != 0)
+        return rc;
+    rc = part->reserved == 0 ? -EINVAL : noria_spsc_commit(&part->producer, &record, len);
+    if (rc == 0) {
+        part->reserved = 0;
+        sent(noria_segment_channel_of(base), 1);
+    }
+    return end(part, NORIA_SIDE_SEND, rc);
+}
+
+static int abort_reservation(noria_channel *base, struct noria_span *span)
+{
+    struct noria_spsc_part *part = part_of(base);
+    int rc = begin(part, NORIA_SIDE_SEND);
+
+    (void)span;
+    if (rc != 0)
+        return rc;
+    rc = part->reserved == 0 ? -EINVAL : 0;
+    part->reserved = 0;
+    return end(part, NORIA_SIDE_SEND, rc);
+}
+
+/* ------------------------------------------------------------------------------------------------------- receiving */
+
+static void fill_info(struct noria_segment_channel *channel, struct noria_info *info,
+                      const struct noria_spsc_record *record, uint32_t records_before)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+    bool in_doubt = part->in_doubt > records_before;
+
+    if (in_doubt)
+        noria_count(&channel->shared->redelivered, 1);
+    if (info != NULL) {
+        uint32_t sender = NORIA_SPSC_OWNER(noria_spsc_find(channel->ring, NORIA_SPSC_PRODUCER));
+        part->last_sender = sender != 0 ? sender : part->last_sender;
+        noria_fill_info(channel, info, record->len, part->last_sender, record->position, in_doubt);
+    }
+}
+
+/* Peeks a record of at most `capacity` bytes; a longer one stays first. */
+static int peek_within(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
+{
+    struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
+    int rc = noria_spsc_peek(consumer, record);
+
+    if (rc == 0 && record->len > channel->base.max_message)
+        return -EBADMSG;
+    if (rc == 0 && record->len > capacity) {
+        consumer->peek_pos = record->position;
+        return noria_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu; it stays first", record->len, capacity);
+    }
+    return rc;
+}
+
+static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, size_t capacity,
+                           struct noria_info *info)
+{
+    struct noria_spsc_record record;
+    int rc = peek_within(channel, capacity, &record);
+
+    if (rc != 0)
+        return rc;
+    if (record.len != 0)
+        memcpy(buffer, record.data, record.len);
+    fill_info(channel, info, &record, 0);
+    noria_spsc_release_through(&channel->part.spsc.consumer, &record);
+    received(channel, 1);
+    return (ssize_t)record.len;
+}
+
+static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct noria_spsc_part *part = part_of(base);
+    ssize_t rc = begin(part, NORIA_SIDE_RECV);
+
+    if (rc != 0)
+        return rc;
+    rc = part->held != 0 ? -EBUSY : receive_one(noria_segment_channel_of(base), buffer, capacity, info);
+    end(part, NORIA_SIDE_RECV, 0);
+    return rc;
+}
+
+/* Copies out what is there and releases all of it with one store. */
+static int receive_many(struct noria_segment_channel *channel, struct iovec *buffers, int n, struct noria_info *info)
+{
+    struct noria_spsc_record record, last = {NULL, 0, 0, 0};
+    int taken = 0, rc = 0;
+
+    while (taken < n) {
+        rc = peek_within(channel, buffers[taken].iov_len, &record);
+        if (rc != 0)
+            break;
+        if (record.len != 0)
+            memcpy(buffers[taken].iov_base, record.data, record.len);
+        buffers[taken].iov_len = record.len;
+        fill_info(channel, info != NULL ? &info[taken] : NULL, &record, (uint32_t)taken);
+        last = record;
+        taken++;
+    }
+    if (taken == 0)
+        return rc;
+    noria_spsc_release_through(&channel->part.spsc.consumer, &last);
+    received(channel, (uint32_t)taken);
+    return taken;
+}
+
+static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
+{
+    struct noria_spsc_part *part = part_of(base);
+    int rc = begin(part, NORIA_SIDE_RECV);
+
+    if (rc != 0)
+        return rc;
+    rc = part->held != 0 ? -EBUSY : receive_many(noria_segment_channel_of(base), buffers, n, info);
+    return end(part, NORIA_SIDE_RECV, rc);
+}
+
+static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_spsc_part *part = &channel->part.spsc;
+    struct noria_spsc_record record;
+    int rc = begin(part, NORIA_SIDE_RECV);
+
+    if (rc != 0)
+        return rc;
+    rc = part->held >= channel->geometry.max_held ? -EBUSY : peek_within(channel, SIZE_MAX, &record);
+    if (rc == 0) {
+        set_span(span, &record);
+        fill_info(channel, info, &record, part->held);
+        part->held++;
+    }
+    return end(part, NORIA_SIDE_RECV, rc);
+}
+
+static int release(noria_channel *base, struct noria_span *span)
+{
+    struct noria_spsc_part *part = part_of(base);
+    struct noria_spsc_record record = record_of(span);
+    int rc = begin(part, NORIA_SIDE_RECV);
+
+    if (rc != 0)
+        return rc;
+    rc = part->held == 0 ? -EINVAL : noria_spsc_release(&part->consumer, &record);
+    if (rc == 0) {
+        part->held--;
+        received(noria_segment_channel_of(base), 1);
+    }
+    return end(part, NORIA_SIDE_RECV, rc);
+}
+
+/* --------------------------------------------------------------------------------------------- roles and recovery */
+
+static size_t footprint(const struct noria_geometry *geometry)
+{
+    return noria_spsc_footprint(noria_spsc_capacity_for(geometry->capacity, geometry->max_message));
+}
+
+static int format(void *ring, size_t size, const struct noria_geometry *geometry)
+{
+    return noria_spsc_format(ring, size, noria_spsc_capacity_for(geometry->capacity, geometry->max_message),
+                             geometry->first_position & ~UINT64_C(7));
+}
+
+static int join_role(struct noria_segment_channel *channel, int role)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+    size_t size = (size_t)channel->geometry.ring_size;
+
+    if (role == NORIA_SPSC_PRODUCER)
+        return noria_spsc_join_producer(&part->producer, channel->ring, size, channel->number);
+    return noria_spsc_join_consumer(&part->consumer, channel->ring, size, channel->number);
+}
+
+/* Takes a role, from a dead owner if need be. */
+static int take_role(struct noria_segment_channel *channel, int role)
+{
+    uint32_t owner = NORIA_SPSC_OWNER(noria_spsc_find(channel->ring, role));
+    int rc = join_role(channel, role);
+
+    if (rc == -EBUSY && owner != 0 && owner <= channel->geometry.max_participants &&
+        noria_recover(channel, owner, true) > 0)
+        rc = join_role(channel, role);
+    if (rc == -EBUSY)
+        return noria_fail(-EBUSY, "the channel has a %s already, and it is alive (see `noria who`); an SPSC channel "
+                          "takes one", role == NORIA_SPSC_PRODUCER ? "sender" : "receiver");
+    if (rc == -EBADMSG)
+        return noria_fail(-EBADMSG, "the ring is corrupt: its records do not end where the sender would go on");
+    return rc;
+}
+
+static void leave(struct noria_segment_channel *channel)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+
+    if ((part->roles & NORIA_SEND) != 0)
+        noria_spsc_leave_producer(&part->producer);
+    if ((part->roles & NORIA_RECV) != 0)
+        noria_spsc_leave_consumer(&part->consumer);
+    part->roles = 0;
+}
+
+static int join(struct noria_segment_channel *channel, int flags)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+    int rc = 0;
+
+    if ((flags & NORIA_SEND) != 0)
+        rc = take_role(channel, NORIA_SPSC_PRODUCER);
+    if (rc == 0)
+        part->roles |= (uint32_t)flags & NORIA_SEND;
+    if (rc == 0 && (flags & NORIA_RECV) != 0) {
+        rc = take_role(channel, NORIA_SPSC_CONSUMER);
+        if (rc == 0) {
+            part->roles |= NORIA_RECV;
+            part->in_doubt = part->consumer.taken_over ? channel->geometry.max_held : 0;
+        }
+    }
+    if (rc != 0)
+        leave(channel);
+    return rc;
+}
+
+static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word)
+{
+    for (int role = NORIA_SPSC_PRODUCER; role <= NORIA_SPSC_CONSUMER; role++) {
+        uint64_t word = noria_spsc_find(channel->ring, role);
+        if (NORIA_SPSC_OWNER(word) != owner)
+            continue;
+        if (!noria_participant_is_dead(channel, owner, entry_word, true))
+            return -EAGAIN;
+        noria_spsc_settle(channel->ring, role, word); /* lost: another settled it, for the dead cannot */
+    }
+    return 0;
+}
+
+static bool held_elsewhere(struct noria_segment_channel *channel)
+{
+    (void)channel; /* we are the only receiver */
+    return false;
+}
+
+static uint64_t progress(const struct noria_segment_channel *channel, enum noria_side side)
+{
+    const struct noria_spsc_part *part = &channel->part.spsc;
+
+    return side == NORIA_SIDE_SEND ? noria_load_relaxed64(&part->producer.write_pos)
+                                   : noria_load_relaxed64(&part->consumer.peek_pos);
+}
+
+static void back_off(noria_channel *base, enum noria_side side)
+{
+    struct noria_spsc_part *part = part_of(base);
+
+    if (side == NORIA_SIDE_SEND)
+        noria_spsc_wait_producer(&part->producer);
+    else
+        noria_spsc_wait_consumer(&part->consumer);
+}
+
+static void count(const struct noria_segment_channel *channel, struct noria_stat *stat)
+{
+    uint64_t records, bytes;
+    int rc = noria_spsc_count(channel->ring, (size_t)channel->geometry.ring_size, &records, &bytes);
+
+    stat->messages = rc == 0 ? (int64_t)records : -1;
+    stat->bytes = rc == 0 ? (int64_t)bytes : -1;
+    stat->held = 0; /* the receiver alone knows */
+    if ((channel->part.spsc.roles & NORIA_RECV) != 0) {
+        stat->held = channel->part.spsc.held;
+        stat->messages -= rc == 0 ? (int64_t)stat->held : 0;
+    }
+}
+
+static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t owner)
+{
+    uint32_t roles = 0;
+
+    for (int role = NORIA_SPSC_PRODUCER; role <= NORIA_SPSC_CONSUMER; role++)
+        roles += NORIA_SPSC_OWNER(noria_spsc_find(channel->ring, role)) == owner;
+    return roles;
+}
+
+const struct noria_kind_table noria_spsc_kind = {
+    .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
+              .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
+              .look_round = noria_segment_look_round, .sleep = noria_segment_sleep, .wake = noria_segment_wake,
+              .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
+              .close = noria_segment_channel_close},
+    .footprint = footprint, .format = format, .join = join, .leave = leave, .settle = settle,
+    .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
+    .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,
+};

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The common life of handles: calls in progress, shutdown, fork. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <urcu/urcu-bp.h>
+
+#include "detail.h"
+#include "liveness.h"
+#include "transport.h"
+
+static const uint64_t no_page; /* before the first open: equal to no handle's stamp, for those are never 0 */
+const uint64_t *noria_fork_page = &no_page;
+
+void noria_read_lock(void)
+{
+    urcu_bp_read_lock();
+}
+
+void noria_read_unlock(void)
+{
+    urcu_bp_read_unlock();
+}
+
+int noria_enter(noria_channel *channel)
+{
+    if (noria_is_stale(channel))
+        return -ESTALE;
+    urcu_bp_read_lock();
+    if (noria_load_acquire32(&channel->state) == NORIA_HANDLE_OPEN) /* pairs with shut */
+        return 0;
+    urcu_bp_read_unlock();
+    return -ECANCELED;
+}
+
+void noria_leave(void)
+{
+    urcu_bp_read_unlock();
+}
+
+/* ----------------------------------------------------------------------------------------------------------- fork */
+
+static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct noria_fork_guard guards = {&guards, &guards, -1};
+static bool hooks_installed;
+
+static void before_fork(void)
+{
+    pthread_mutex_lock(&process_lock);
+    urcu_bp_before_fork();
+}
+
+static void after_fork_in_parent(void)
+{
+    urcu_bp_after_fork_parent();
+    pthread_mutex_unlock(&process_lock);
+}
+
+/* Replaces a shared description by one of the child's own; only calls that are safe right after fork. */
+static void unshare_description(int fd)
+{
+    int own = noria_lock_own_description(fd);
+
+    if (own < 0) {
+        close(fd); /* better no descriptor than the parent's locks: noria_reopen will say so */
+        return;
+    }
+    dup3(own, fd, O_CLOEXEC);
+    close(own);
+}
+
+static void after_fork_in_child(void)
+{
+    for (struct noria_fork_guard *guard = guards.next; guard != &guards; guard = guard->next)
+        unshare_description(guard->fd);
+    urcu_bp_after_fork_child();
+    pthread_mutex_unlock(&process_lock);
+}
+
+void noria_fork_guard_add(struct noria_fork_guard *guard, int fd)
+{
+    pthread_mutex_lock(&process_lock);
+    guard->fd = fd;
+    guard->next = guards.next;
+    guard->previous = &guards;
+    guards.next->previous = guard;
+    guards.next = guard;
+    pthread_mutex_unlock(&process_lock);
+}
+
+void noria_fork_guard_remove(struct noria_fork_guard *guard)
+{
+    pthread_mutex_lock(&process_lock);
+    guard->next->previous = guard->previous;
+    guard->previous->next = guard->next;
+    pthread_mutex_unlock(&process_lock);
+}
+
+/* Maps the page whose words a child sees as zero. */
+static int map_fork_page(void)
+{
+    uint64_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    if (page == MAP_FAILED)
+        return noria_fail(-errno, "cannot map a page: %s", noria_error_words(errno));
+    if (madvise(page, 4096, MADV_WIPEONFORK) != 0) {
+        munmap(page, 4096);
+        return noria_fail(-ENOTSUP, "the kernel lacks MADV_WIPEONFORK (Linux 4.14), which fork detection needs");
+    }
+    noria_fork_page = page;
+    return 0;
+}
+
+int noria_process_prepare(void)
+{
+    int rc = 0;
+
+    pthread_mutex_lock(&process_lock);
+    if (!hooks_installed) {
+        rc = map_fork_page();
+        if (rc == 0) {
+            pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+            hooks_installed = true;
+        }
+    }
+    /* A stamp no ancestor had, or its handles would look like ours. */
+    if (rc == 0 && *noria_fork_page == 0)
+        *(uint64_t *)(uintptr_t)noria_fork_page = ((uint64_t)noria_now_ns() << 20 ^ (uint64_t)getpid()) | 1;
+    pthread_mutex_unlock(&process_lock);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------- opening, closing */
+
+void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
+                        bool fails_when_full)
+{
+    channel->verbs = verbs;
+    channel->fork_stamp = *noria_fork_page;
+    channel->flags = (uint32_t)flags;
+    channel->fails_when_full = fails_when_full;
+    channel->spins[NORIA_SIDE_SEND] = channel->spins[NORIA_SIDE_RECV] = 100;
+    channel->max_message = max_message;
+}
+
+void noria_channel_shut(noria_channel *channel)
+{
+    noria_store_release32(&channel->state, NORIA_HANDLE_SHUT); /* pairs with the load in enter */
+    channel->verbs->wake(channel);
+}
+
+void noria_channel_drain(noria_channel *channel)
+{
+    /* Calls that saw the handle open have left, or are counted as sleepers. */
+    urcu_bp_synchronize_rcu();
+    while (noria_load_acquire32(&channel->sleepers) != 0) { /* pairs with the subtraction in noria_wait_until */
+        channel->verbs->wake(channel);
+        sched_yield();
+    }
+    /* The last sleepers have left the read section in which they stopped counting. */
+    urcu_bp_synchronize_rcu();
+}

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a channel is to the layers above: one table of verbs that each kind of channel and each adapter fills, and the
+ * one loop that turns "try" into "wait".
+ *
+ * A verb tries once and never blocks. The public functions (api/) enter the handle, call one verb and leave; only when
+ * it answers -EAGAIN and the caller has time does noria_wait_until take over.
+ *
+ * A call in progress stands in a read section of liburcu (the bp flavour: threads of the user need not register), so
+ * that close can wait for it without a lock on the hot path. A read section never spans a sleep: a sleeper is counted
+ * in `sleepers` instead, and close wakes and waits for those.
+ */
+#ifndef NORIA_TRANSPORT_H
+#define NORIA_TRANSPORT_H
+
+#include <stdbool.h>
+
+#include <noria/noria.h>
+
+#include "atomic.h"
+#include "clock.h"
+
+enum noria_side { NORIA_SIDE_SEND = 0, NORIA_SIDE_RECV = 1 };
+
+/* All tries: 0 or a count, -EAGAIN full or empty, or another -errno. Outputs are untouched on failure. */
+struct noria_verbs {
+    int (*send)(noria_channel *channel, const void *data, size_t len, unsigned priority);
+    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n);
+    ssize_t (*recv)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
+    int (*recv_many)(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
+    int (*reserve)(noria_channel *channel, size_t max_len, struct noria_span *span);
+    int (*commit)(noria_channel *channel, struct noria_span *span, size_t len);
+    int (*abort)(noria_channel *channel, struct noria_span *span);
+    int (*peek)(noria_channel *channel, struct noria_span *span, struct noria_info *info);
+    int (*release)(noria_channel *channel, struct noria_span *span);
+    /* After a failed try: a moment away from the other side's cache line. */
+    void (*back_off)(noria_channel *channel, enum noria_side side);
+    /* After a failed try: why nothing moves. 0 no reason, 1 something was mended: try again, or an -errno to return. */
+    int (*look_round)(noria_channel *channel, enum noria_side side);
+    /* Sleeps until notified, until the deadline, or until ready() says there is nothing to wait for. */
+    void (*sleep)(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                  void *context);
+    void (*wake)(noria_channel *channel);
+    int (*stat)(noria_channel *channel, struct noria_stat *stat);
+    int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags);
+    /* The last verb: nobody else is inside. `stale`: this process inherited the handle over fork. */
+    void (*close)(noria_channel *channel, bool stale);
+};
+
+enum { NORIA_HANDLE_OPEN = 0, NORIA_HANDLE_SHUT = 1 };
+
+/* The part of a handle that every transport has; it is the first member of theirs. */
+struct noria_channel {
+    const struct noria_verbs *verbs;
+    uint64_t fork_stamp; /* equal to *noria_fork_page in the process that opened it */
+    uint32_t state;
+    uint32_t flags; /* of noria_open */
+    uint32_t fails_when_full;
+    uint32_t sleepers;
+    uint32_t spins[2]; /* tries before sleeping, per side; adapts */
+    uint64_t max_message;
+};
+
+/* How each public function names itself in a transport's table; an address is SCHEME:REST. */
+struct noria_transport {
+    const char *scheme;
+    int (*open)(noria_channel **channel, const char *rest, int flags, const struct noria_options *options);
+    int (*unlink)(const char *rest);
+};
+
+/* ---------------------------------------------------------------------------------------------- entering, leaving */
+
+/* One private page that reads as zero in a forked child. */
+extern const uint64_t *noria_fork_page;
+
+void noria_read_lock(void);
+void noria_read_unlock(void);
+
+static inline bool noria_is_stale(const noria_channel *channel)
+{
+    return channel->fork_stamp != *noria_fork_page;
+}
+
+/* Begins a call. 0, -ESTALE, -ECANCELED. */
+int noria_enter(noria_channel *channel);
+void noria_leave(void);
+
+/* Makes this process ready for handles: the fork page, what happens at fork. 0 or -errno. */
+int noria_process_prepare(void);
+
+/* Initialises the common part. */
+void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
+                        bool fails_when_full);
+
+/* Shuts the handle and returns when no call is inside any more. */
+void noria_channel_shut(noria_channel *channel);
+void noria_channel_drain(noria_channel *channel);
+
+/* Descriptors whose open file description a forked child must not share (its locks are this process'). In the child
+ * each is replaced by a description of its own on the same file. */
+struct noria_fork_guard {
+    struct noria_fork_guard *next, *previous;
+    int fd;
+};
+void noria_fork_guard_add(struct noria_fork_guard *guard, int fd);
+void noria_fork_guard_remove(struct noria_fork_guard *guard);
+
+/* -------------------------------------------------------------------------------------------------------- waiting */
+
+/* A try with its arguments, to be repeated. */
+struct noria_attempt {
+    ssize_t (*run)(noria_channel *channel, void *arguments);
+    void *arguments;
+};
+
+/* Repeats an attempt that has just failed with -EAGAIN until it does something else, the timeout ends (-ETIMEDOUT; with
+ * timeout 0 -EAGAIN, without sleeping), or the handle is shut (-ECANCELED). Called outside of enter and leave. */
+ssize_t noria_wait_until(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                         const struct noria_attempt *attempt);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The one waiting loop: try, spin a little, then sleep, until an absolute deadline. */
+#include <errno.h>
+
+#include "transport.h"
+
+enum { FEWEST_SPINS = 8, MOST_SPINS = 1000, CLOCK_EVERY = 32 };
+
+/* One guarded try. After -EAGAIN it also asks why nothing moves, and tries again if something was mended. */
+static ssize_t try_once(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
+{
+    ssize_t rc = noria_enter(channel);
+
+    if (rc != 0)
+        return rc;
+    rc = attempt->run(channel, attempt->arguments);
+    if (rc == -EAGAIN) {
+        int found = channel->verbs->look_round(channel, side);
+        if (found > 0)
+            rc = attempt->run(channel, attempt->arguments);
+        else if (found < 0)
+            rc = found;
+    }
+    noria_leave();
+    return rc;
+}
+
+/* Spins as long as spinning has paid lately: on success the number moves to twice what was needed, on failure it
+ * falls. A machine with more work than processors soon does not spin at all. */
+static ssize_t spin(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
+                    const struct noria_attempt *attempt)
+{
+    uint32_t spins = noria_load_relaxed32(&channel->spins[side]); /* private to the process, a heuristic */
+
+    for (uint32_t i = 0; i < spins; i++) {
+        ssize_t rc;
+        channel->verbs->back_off(channel, side);
+        rc = try_once(channel, side, attempt);
+        if (rc != -EAGAIN) {
+            uint32_t wanted = 2 * i + FEWEST_SPINS;
+            spins = (7 * spins + wanted) / 8 + 1;
+            noria_store_relaxed32(&channel->spins[side], spins < MOST_SPINS ? spins : MOST_SPINS);
+            return rc;
+        }
+        if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && noria_now_ns() >= deadline_ns)
+            return -EAGAIN;
+    }
+    spins -= spins / 4;
+    noria_store_relaxed32(&channel->spins[side], spins > FEWEST_SPINS ? spins : FEWEST_SPINS);
+    return -EAGAIN;
+}
+
+struct look {
+    noria_channel *channel;
+    enum noria_side side;
+    const struct noria_attempt *attempt;
+    ssize_t result;
+};
+
+/* Asked by the strategy when the sleeper has announced itself: is there still nothing to do? */
+static bool ready(void *context)
+{
+    struct look *look = context;
+
+    look->result = try_once(look->channel, look->side, look->attempt);
+    return look->result != -EAGAIN;
+}
+
+ssize_t noria_wait_until(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                         const struct noria_attempt *attempt)
+{
+    int64_t deadline_ns;
+    struct look look = {channel, side, attempt, -EAGAIN};
+    ssize_t rc;
+
+    if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
+        int found = noria_enter(channel);
+        if (found != 0)
+            return found;
+        found = channel->verbs->look_round(channel, side);
+        rc = found > 0 ? attempt->run(channel, attempt->arguments) : found < 0 ? found : -EAGAIN;
+        noria_leave();
+        return rc;
+    }
+    deadline_ns = noria_deadline_ns(timeout_ns);
+    rc = spin(channel, side, deadline_ns, attempt);
+    while (rc == -EAGAIN) {
+        /* Counted inside a read section, so that close, which first waits for those, finds the count. */
+        rc = noria_enter(channel);
+        if (rc != 0)
+            return rc;
+        noria_add_relaxed32(&channel->sleepers, 1); /* ordered by the read section */
+        noria_leave();
+        look.result = -EAGAIN;
+        channel->verbs->sleep(channel, side, deadline_ns, ready, &look);
+        noria_read_lock();
+        noria_sub_release32(&channel->sleepers, 1); /* pairs with the load in noria_channel_drain */
+        noria_read_unlock();
+        rc = look.result;
+        if (rc == -EAGAIN)
+            rc = noria_now_ns() >= deadline_ns ? -ETIMEDOUT : try_once(channel, side, attempt);
+    }
+    return rc;
+}
