@@ -200,6 +200,8 @@ struct noria_mpmc_handle {
     struct { /* pack > 1: the group being handed out */
         uint64_t position, offset;
         uint32_t next, count, flags;
+        uint64_t cut_position; /* a group that turned out corrupt at record cut_count: it ends there */
+        uint32_t cut_count;
     } open;
 };
 
@@ -972,6 +974,21 @@ static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, size_t limi
     return rc == 0 ? noria_mpmc_next_of_group(h, limit, record) : rc;
 }
 
+/* pack > 1: the open group cannot be read on. It ends at its last good record, with whose release the slot is free. */
+static inline void noria_mpmc_cut_group(struct noria_mpmc_handle *h)
+{
+    struct noria_mpmc_group group;
+
+    memcpy(&group, noria_mpmc_payload(noria_mpmc_slot_at(h, h->open.position)), sizeof(group));
+    if (group.done >= h->open.next) {
+        noria_mpmc_give_back(h, h->open.position, NORIA_MPMC_READING);
+    } else {
+        h->open.cut_position = h->open.position;
+        h->open.cut_count = h->open.next;
+    }
+    h->open.next = h->open.count;
+}
+
 /* Takes an orphan if there is one, else the first committed record. */
 static inline int noria_mpmc_claim_record(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
@@ -1002,6 +1019,8 @@ static inline int noria_mpmc_peek_within(struct noria_mpmc_handle *h, size_t lim
     int rc = h->pack > 1 ? noria_mpmc_next_of_group(h, limit, record) : -EAGAIN;
     uint64_t position;
 
+    if (rc == -EBADMSG)
+        noria_mpmc_cut_group(h);
     if (rc != -EAGAIN)
         return rc;
     rc = noria_mpmc_claim_record(h, limit, record);
@@ -1027,13 +1046,16 @@ static inline int noria_mpmc_release(struct noria_mpmc_handle *h, struct noria_m
     if (record->count > 1) {
         struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
         uint32_t *done = (uint32_t *)(void *)(noria_mpmc_payload(slot) + offsetof(struct noria_mpmc_group, done));
+        bool cut = h->open.cut_count != 0 && h->open.cut_position == record->position;
         /* Relaxed: ours alone until the slot is given back, or until our death, when settling orders it. */
         if (noria_load_relaxed32(done) != record->index)
             return -EINVAL;
-        if (record->index + 1 < record->count) {
+        if (record->index + 1 < (cut ? h->open.cut_count : record->count)) {
             noria_store_relaxed32(done, record->index + 1);
             return 0;
         }
+        if (cut)
+            h->open.cut_count = 0;
     } /* the last one is released with the slot, in one step */
     return noria_mpmc_give_back(h, record->position, NORIA_MPMC_READING);
 }

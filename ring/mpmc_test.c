@@ -91,10 +91,24 @@ static struct noria_mpmc_record reserve(struct noria_mpmc_handle *h)
     return record;
 }
 
+/* How many slots name this owner. */
+static int held_by(uint32_t owner)
+{
+    uint64_t word = 0;
+    int held = 0;
+
+    for (uint64_t index = 0; noria_mpmc_find(dave, owner, &index, &word) == 1; index++)
+        held++;
+    return held;
+}
+
 static void commit_number(struct noria_mpmc_handle *h, struct noria_mpmc_record *record, uint64_t number)
 {
+    int held = held_by(h->owner);
+
     memcpy(record->data, &number, sizeof(number));
     assert_int_equal(noria_mpmc_commit(h, record, sizeof(number)), 0);
+    assert_int_equal(held_by(h->owner), held - 1);
     check();
 }
 
@@ -326,8 +340,18 @@ static void narrow_laps_of_large_rings_wrap(void **state)
     commit_number(carol, &stopped, 77);
     assert_int_equal(stopped.sequence, 20);
     expect(bob, 77);
+    stopped = reserve(carol);
+    for (uint64_t i = 0; i < config.slots + 100; i++) { /* until the words of the last lap meet those of lap 0 */
+        uint64_t number = 0;
+        size_t len = 0;
+        assert_int_equal(noria_mpmc_send(alice, &i, sizeof(i)), 0);
+        assert_int_equal(noria_mpmc_recv(bob, &number, sizeof(number), &len), 0);
+        assert_int_equal(number, i);
+    }
+    commit_number(carol, &stopped, 78);
+    expect(bob, 78);
     expect_empty(bob);
-    assert_int_equal(ring->write_pos < 100, 1);
+    assert_true(ring->write_pos < 2 * config.slots);
 }
 
 static void capacity_is_exact(void **state)
@@ -512,7 +536,7 @@ static void receivers_step_over_a_stopped_writer(void **state)
 {
     /* Claim: records behind a stopped writer come out; it is marked late, and later commits behind what was there. */
     for (uint64_t start = (UINT64_C(1) << 48) - 16; start != (UINT64_C(1) << 48) + 2; start++) {
-        struct noria_mpmc_record stopped;
+        struct noria_mpmc_record stopped, moved;
         make_plain_ring_at(start);
         stopped = reserve(carol);
         expect_empty(bob); /* nothing committed: nobody is stepped over */
@@ -525,8 +549,12 @@ static void receivers_step_over_a_stopped_writer(void **state)
         assert_int_equal(NORIA_MPMC_OWNER(bob->in_the_way), 3);
         commit_number(carol, &stopped, 3);
         assert_int_equal(stopped.sequence, start + 4);
-        for (uint64_t i = 1; i < 4; i++)
+        for (uint64_t i = 1; i < 3; i++)
             expect(bob, i);
+        moved = peek(bob);
+        assert_int_equal(number_of(&moved), 3);
+        assert_int_equal(moved.sender, 3);
+        release(bob, &moved);
         expect_empty(bob);
         expect_capacity(alice, bob);
     }
@@ -584,6 +612,31 @@ static void late_commit_stays_where_no_place_is_free(void **state)
     for (uint64_t i = 2; i < 10; i++)
         expect(bob, i);
     expect_empty(bob);
+}
+
+static void late_commit_walks_past_readers(void **state)
+{
+    /* Claim: a late writer between readers that block every other slot commits in place: its own slot is room. */
+    struct noria_mpmc_config config = plain;
+    struct noria_mpmc_record stopped, held;
+
+    (void)state;
+    config.capacity = 8;
+    make_ring(&config);
+    turn(alice, bob, 2); /* positions 0 and 1 */
+    for (uint64_t i = 2; i < 8; i++) {
+        assert_int_equal(send_number(alice, i), 0);
+        held = peek(bob);
+    }
+    stopped = reserve(carol);                   /* 8 */
+    assert_int_equal(send_number(alice, 9), 0); /* 9 */
+    held = peek(bob);                           /* over 8: carol's word names 16, and 10 .. 15 are bob's readings */
+    assert_int_equal(number_of(&held), 9);
+    commit_number(carol, &stopped, 16);
+    assert_int_equal(stopped.sequence, 16);
+    expect(dave, 16);
+    expect_empty(dave);
+    assert_int_equal(bury(2), 7);
 }
 
 static void senders_step_over_stopped_writers(void **state)
@@ -1129,12 +1182,14 @@ static void impossible_lengths_are_refused(void **state)
         assert_false(noria_mpmc_invariant(ring, ring_size));
         assert_int_equal(noria_mpmc_recv(bob, buffer, sizeof(buffer), &len), -EMSGSIZE);
         assert_int_equal(noria_mpmc_peek(bob, &record), -EBADMSG);
+        assert_int_equal(held_by(2), 0);
+        expect_capacity(alice, bob);
     }
 }
 
 static void impossible_groups_are_refused(void **state)
 {
-    /* Claim: group counts and lengths that cannot be are -EBADMSG, wherever in the group they stand. */
+    /* Claim: group counts and lengths that cannot be are -EBADMSG once, wherever they stand, and cost no slot. */
     static const struct {
         size_t at; /* byte of the payload */
         uint32_t value;
@@ -1146,15 +1201,21 @@ static void impossible_groups_are_refused(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(damage) / sizeof(damage[0]); i++) {
-        struct noria_mpmc_record record = {0};
+        struct noria_mpmc_record good = {0}, record = {0};
         struct iovec vectors[4];
         make_ring(&packing);
         fill_vectors(vectors, 4, 0);
         assert_int_equal(noria_mpmc_send_many(alice, vectors, 4), 4);
         memcpy(noria_mpmc_payload(noria_mpmc_slot_at(alice, 0)) + damage[i].at, &damage[i].value, 4);
         for (int n = 0; n < damage[i].good; n++)
-            assert_int_equal(noria_mpmc_peek(bob, &record), 0);
+            assert_int_equal(noria_mpmc_peek(bob, &good), 0);
+        if (damage[i].good != 0 && i % 2 == 0)
+            assert_int_equal(noria_mpmc_release(bob, &good), 0);
         assert_int_equal(noria_mpmc_peek(bob, &record), -EBADMSG);
+        if (damage[i].good != 0 && i % 2 != 0)
+            assert_int_equal(noria_mpmc_release(bob, &good), 0);
+        assert_int_equal(held_by(2), 0);
+        expect_capacity(alice, bob);
     }
 }
 
@@ -1210,6 +1271,7 @@ int main(void)
         TEST(receivers_step_over_a_stopped_writer),
         TEST(stopped_writer_may_sleep_for_laps),
         TEST(late_commit_stays_where_no_place_is_free),
+        TEST(late_commit_walks_past_readers),
         TEST(senders_step_over_stopped_writers),
         TEST(stopped_writers_all_round_are_full),
         TEST(senders_step_over_stopped_readers),
