@@ -32,9 +32,6 @@ static int look_into(struct noria_segment_channel *channel, const char *address)
     channel->backend = &noria_segment_posix;
     noria_process_self(&channel->self);
     rc = noria_segment_channel_adopt(channel);
-    if (rc == 0 && channel->kind == &noria_mpmc_kind &&
-        noria_mpmc_read_geometry(&channel->part.mpmc.ring, channel->ring, (size_t)channel->geometry.ring_size) != 0)
-        rc = noria_fail(-EBADMSG, "the ring of '%s' is corrupt", address);
     if (rc != 0)
         noria_segment_close(&channel->segment);
     return rc;

@@ -115,7 +115,7 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel)
     channel->shared = header;
     channel->table = (struct noria_entry *)(void *)((uint8_t *)header + geometry->table_offset);
     channel->ring = (uint8_t *)header + geometry->ring_offset;
-    return 0;
+    return channel->kind->attach(channel);
 }
 
 /* Whether an existing channel is what the caller asked for. Its geometry wins otherwise. */

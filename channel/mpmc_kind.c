@@ -261,17 +261,25 @@ static int format(void *ring, size_t size, const struct noria_geometry *geometry
     return noria_mpmc_format(ring, size, &config);
 }
 
+static int attach(struct noria_segment_channel *channel)
+{
+    struct noria_mpmc_handle *ring = &channel->part.mpmc.ring;
+    const struct noria_geometry *geometry = &channel->geometry;
+    int rc = noria_mpmc_read_geometry(ring, channel->ring, (size_t)geometry->ring_size);
+
+    if (rc == 0 && ring->pack == geometry->pack && ring->max_message == geometry->max_message &&
+        ring->owners == geometry->max_participants)
+        return 0;
+    return noria_fail(-EBADMSG, "the ring is corrupt: its geometry is not the channel's; remove the channel");
+}
+
 static int join(struct noria_segment_channel *channel, int flags)
 {
     int rc = noria_mpmc_join(&channel->part.mpmc.ring, channel->ring, (size_t)channel->geometry.ring_size,
                              channel->number);
 
-    (void)flags;
-    if (rc == 0 && (channel->part.mpmc.ring.pack != channel->geometry.pack ||
-                    channel->part.mpmc.ring.max_message != channel->geometry.max_message ||
-                    channel->part.mpmc.ring.owners != channel->geometry.max_participants))
-        rc = -EBADMSG;
-    return rc == 0 ? 0 : noria_fail(-EBADMSG, "the ring is corrupt: its geometry is not the channel's");
+    (void)flags; /* sending and receiving need no role */
+    return rc == 0 ? 0 : noria_fail(rc, "the ring is corrupt; remove the channel");
 }
 
 /* Gives back what a thread of ours reserved or peeked and did not finish: peeked records go to other receivers. */
@@ -383,7 +391,7 @@ const struct noria_kind_table noria_mpmc_kind = {
               .look_round = noria_segment_look_round, .sleep = noria_segment_sleep, .wake = noria_segment_wake,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
-    .footprint = footprint, .format = format, .join = join, .leave = leave, .settle = settle,
+    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .settle = settle,
     .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,
 };

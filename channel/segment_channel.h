@@ -21,6 +21,8 @@ struct noria_kind_table {
     /* Bytes of the ring; 0 if the geometry is not valid. */
     size_t (*footprint)(const struct noria_geometry *geometry);
     int (*format)(void *ring, size_t size, const struct noria_geometry *geometry);
+    /* Checks the ring against the geometry and makes it readable; nothing is taken yet. 0, -EBADMSG. */
+    int (*attach)(struct noria_segment_channel *channel);
     /* Takes the roles that flags name. -EBUSY if one is taken. */
     int (*join)(struct noria_segment_channel *channel, int flags);
     /* Gives up roles and whatever is held. */

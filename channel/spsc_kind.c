@@ -304,6 +304,13 @@ static int format(void *ring, size_t size, const struct noria_geometry *geometry
                              geometry->first_position & ~UINT64_C(7));
 }
 
+static int attach(struct noria_segment_channel *channel)
+{
+    if (noria_spsc_capacity(channel->ring, (size_t)channel->geometry.ring_size) != 0)
+        return 0;
+    return noria_fail(-EBADMSG, "the ring is corrupt: its geometry is not the channel's; remove the channel");
+}
+
 static int join_role(struct noria_segment_channel *channel, int role)
 {
     struct noria_spsc_part *part = &channel->part.spsc;
@@ -429,7 +436,7 @@ const struct noria_kind_table noria_spsc_kind = {
               .look_round = noria_segment_look_round, .sleep = noria_segment_sleep, .wake = noria_segment_wake,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
-    .footprint = footprint, .format = format, .join = join, .leave = leave, .settle = settle,
+    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .settle = settle,
     .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
     .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,
 };
