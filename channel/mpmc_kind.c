@@ -388,7 +388,8 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
 const struct noria_kind_table noria_mpmc_kind = {
     .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
               .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
-              .look_round = noria_segment_look_round, .sleep = noria_segment_sleep, .wake = noria_segment_wake,
+              .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended,
+              .sleep = noria_segment_sleep, .wake = noria_segment_wake,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .settle = settle,

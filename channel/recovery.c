@@ -108,8 +108,7 @@ static void count_roster(struct noria_segment_channel *channel)
     noria_store_relaxed64(&channel->roster_seen, roster); /* private */
 }
 
-/* End of stream for a receiver whose ring was just empty: no sender is there, nothing can come back, and somebody was
- * there once. 1: look at the ring once more, for the last sender may have sent before it left. */
+/* End of stream for a receiver whose ring was just empty: no sender is there, and somebody was there once. */
 static int end_for_receiver(struct noria_segment_channel *channel)
 {
     count_roster(channel);
@@ -122,9 +121,15 @@ static int end_for_receiver(struct noria_segment_channel *channel)
             return 0;
         noria_store_relaxed32(&channel->seen_sender, 1);
     }
-    if (channel->kind->held_elsewhere(channel))
-        return 0;
     return -EPIPE;
+}
+
+/* No sender was there, and then the ring was empty: so nothing more comes, but from a receiver who dies holding it. */
+bool noria_segment_has_ended(noria_channel *base, enum noria_side side)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    return side == NORIA_SIDE_SEND || !channel->kind->held_elsewhere(channel);
 }
 
 /* For a sender with need_receiver: receivers were there and are gone. */

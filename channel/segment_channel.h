@@ -118,6 +118,7 @@ int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool t
 int noria_recover_all(struct noria_segment_channel *channel, bool thorough);
 /* The shared verbs of both kinds. */
 int noria_segment_look_round(noria_channel *channel, enum noria_side side);
+bool noria_segment_has_ended(noria_channel *channel, enum noria_side side);
 void noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
                          void *context);
 void noria_segment_wake(noria_channel *channel);

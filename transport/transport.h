@@ -35,8 +35,10 @@ struct noria_verbs {
     int (*release)(noria_channel *channel, struct noria_span *span);
     /* After a failed try: a moment away from the other side's cache line. */
     void (*back_off)(noria_channel *channel, enum noria_side side);
-    /* After a failed try: why nothing moves. 0 no reason, 1 something was mended: try again, or an -errno to return. */
+    /* After a failed try: why nothing moves. 0 no reason, 1 something was mended: try again, -EPIPE nobody is there on the
+     * other side: try once more, for the last one may have sent before it left, and ask has_ended. */
     int (*look_round)(noria_channel *channel, enum noria_side side);
+    bool (*has_ended)(noria_channel *channel, enum noria_side side);
     /* Sleeps until notified, until the deadline, or until ready() says there is nothing to wait for. */
     void (*sleep)(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
                   void *context);

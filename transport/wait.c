@@ -6,7 +6,19 @@
 
 enum { FEWEST_SPINS = 8, MOST_SPINS = 1000, CLOCK_EVERY = 32 };
 
-/* One guarded try. After -EAGAIN it also asks why nothing moves, and tries again if something was mended. */
+/* After -EAGAIN: asks why nothing moves, and tries again if something was mended or the other side has left. */
+static ssize_t reconsider(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
+{
+    int found = channel->verbs->look_round(channel, side);
+    ssize_t rc;
+
+    if (found == 0)
+        return -EAGAIN;
+    rc = attempt->run(channel, attempt->arguments);
+    return rc == -EAGAIN && found == -EPIPE && channel->verbs->has_ended(channel, side) ? -EPIPE : rc;
+}
+
+/* One guarded try. */
 static ssize_t try_once(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
 {
     ssize_t rc = noria_enter(channel);
@@ -14,13 +26,8 @@ static ssize_t try_once(noria_channel *channel, enum noria_side side, const stru
     if (rc != 0)
         return rc;
     rc = attempt->run(channel, attempt->arguments);
-    if (rc == -EAGAIN) {
-        int found = channel->verbs->look_round(channel, side);
-        if (found > 0)
-            rc = attempt->run(channel, attempt->arguments);
-        else if (found < 0)
-            rc = found;
-    }
+    if (rc == -EAGAIN)
+        rc = reconsider(channel, side, attempt);
     noria_leave();
     return rc;
 }
@@ -74,12 +81,11 @@ ssize_t noria_wait_until(noria_channel *channel, enum noria_side side, int64_t t
     ssize_t rc;
 
     if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
-        int found = noria_enter(channel);
-        if (found != 0)
-            return found;
-        found = channel->verbs->look_round(channel, side);
-        rc = found > 0 ? attempt->run(channel, attempt->arguments) : found < 0 ? found : -EAGAIN;
-        noria_leave();
+        rc = noria_enter(channel);
+        if (rc == 0) {
+            rc = reconsider(channel, side, attempt);
+            noria_leave();
+        }
         return rc;
     }
     deadline_ns = noria_deadline_ns(timeout_ns);
