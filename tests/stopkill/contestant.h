@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the stop-and-kill test asks of a ring or channel: fill one struct in one small file (see ck_mpmc.c, the
+ * shortest) and link it with the rest of this folder.
+ *
+ * The test runs a victim process one instruction after the other through one call, stops or kills it there, lets the
+ * survivors send and receive, and then looks through the ledger of all messages. A contestant only says how a call is
+ * made. All its functions return 0, a count or a negative errno; -EAGAIN is full or empty and never a mistake.
+ *
+ * All processes are forked from one driver and see the arena (ring memory, parties, ledger) at the same address, so
+ * handles may hold pointers into it. Before each position the driver copies a prepared image of the arena back; hence
+ * handles must be plain bytes in party->handle, unless `joins_each_time` says that joining means more than that.
+ */
+#ifndef STOPKILL_CONTESTANT_H
+#define STOPKILL_CONTESTANT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum { SENDS = 1, RECEIVES = 2 };
+enum { REDELIVERED = 1, FLAG_UNKNOWN = 2 /* a call that does not tell */ };
+enum { BATCH = 4, MESSAGE_MAX = 64, RING_BYTES_MAX = 64 * 1024 };
+
+/* A message that the operation under test sends. The operation stores each result as soon as the call returned. */
+struct outgoing {
+    uint32_t sequence;
+    uint32_t len;
+    int result; /* UNTRIED until then */
+    unsigned char data[MESSAGE_MAX];
+};
+enum { UNTRIED = 1 };
+
+/* What may happen to a message when its holder dies. */
+enum incoming_stage {
+    IN_CALL,   /* the application has not seen it, unless `data` is complete */
+    SEEN,      /* peeked: must be delivered again, flagged */
+    RELEASING, /* may be delivered again, flagged */
+    RELEASED   /* must not come again */
+};
+
+/* A message that the operation under test receives. */
+struct incoming {
+    uint32_t stage;
+    uint32_t flags;
+    size_t len;
+    unsigned char data[MESSAGE_MAX];
+};
+
+/* Operations say with these what has happened, in order, so that it is known when they die at the next instruction. */
+static inline void incoming_is(struct incoming *in, enum incoming_stage stage)
+{
+    __atomic_store_n(&in->stage, (uint32_t)stage, __ATOMIC_SEQ_CST);
+}
+
+static inline void outgoing_is(struct outgoing *out, int result)
+{
+    __atomic_store_n(&out->result, result, __ATOMIC_SEQ_CST);
+}
+
+/* One participant. */
+struct party {
+    uint32_t id;
+    uint32_t owner;             /* the number that the ring is told: the id, or that of a dead party it succeeds */
+    unsigned roles;             /* joined as */
+    int result;                 /* of the operation under test */
+    void *memory;               /* of the ring */
+    const struct party *corpse; /* whom a repairing operation repairs */
+    uint32_t sends;   /* how many of out[] and in[] the operation uses */
+    uint32_t receives;
+    struct outgoing out[BATCH];
+    struct incoming in[BATCH];
+    _Alignas(64) unsigned char handle[1024];
+};
+
+/* A state of the ring in which operations are tried. */
+struct situation {
+    const char *name;
+    int fill;       /* messages waiting; or one of the two below */
+    unsigned still; /* SENDS, RECEIVES: another process was stopped before, holding a reservation / a record */
+    unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
+    bool repaired;  /* somebody has */
+    uint64_t first_position;
+    int layout;     /* passed to format, for its own use */
+    bool contended;         /* short run: foreign rounds too */
+    bool every_instruction; /* short run: all instructions in this situation, elsewhere those that touch the ring */
+};
+enum { ONE_BELOW_FULL = -1, COMPLETELY_FULL = -2 };
+
+struct operation {
+    const char *name;
+    unsigned role;     /* what the victim is joined as beforehand, or the role the operation is about */
+    uint32_t sends;    /* at most so many messages */
+    uint32_t receives;
+    bool joins;        /* the victim is not joined beforehand */
+    bool leaves;       /* it gives its role up */
+    bool repairs;      /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
+    unsigned dead;
+    void (*run)(struct party *me);
+};
+
+struct contestant {
+    const char *name;
+    bool expected_bad;    /* a rival that is known to wedge: the run passes if bad positions were found */
+    bool one_partner;     /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
+    bool joins_each_time; /* joins happen in the joining process before each position, not once in the image */
+    bool redelivers;      /* a dead receiver's message comes again */
+    bool recovers;        /* after recovery the full capacity is there again */
+    int full_slack;       /* by how many messages the full count may differ with the position (pads) */
+    uint32_t max_message;
+    int patience_ms;      /* how long survivors may go without progress */
+    const struct situation *situations; /* ends with name NULL */
+    const struct operation *operations; /* ends with name NULL */
+
+    /* Makes an empty ring at `memory` (RING_BYTES_MAX bytes) and returns how many bytes it uses. */
+    int (*format)(void *memory, const struct situation *situation);
+    int (*join)(struct party *me, unsigned roles);
+    int (*leave)(struct party *me);
+    int (*send)(struct party *me, const void *data, size_t len);
+    int (*receive)(struct party *me, void *buffer, size_t cap, size_t *len, uint32_t *flags);
+    /* After a failed try, as an application would. May be NULL. */
+    void (*wait)(struct party *me, unsigned role);
+    /* Settles what `dead` left. Its death is certain before the call. NULL: the calls do it by themselves. */
+    int (*recover)(struct party *me, const struct party *dead);
+    /* Takes a reservation with out[0] or a record into in[0] and keeps it; lets it go again. */
+    int (*hold)(struct party *me, unsigned role);
+    int (*finish)(struct party *me, unsigned role);
+    /* How many messages must fit while `stopped` parties are absent; the full count otherwise. */
+    int (*room)(const struct situation *situation, int full, int stopped);
+    /* How many times the ring may have to be filled and emptied, per victim, before a slot that was in use by a dead or
+     * stopped party counts as room again. NULL: at once. */
+    int (*laps_to_heal)(const struct situation *situation);
+    /* After everything was received and everybody is alive or settled. May be NULL. */
+    bool (*invariant)(const void *memory);
+    /* Words of the ring, for a report. May be NULL. */
+    void (*describe)(const void *memory, FILE *out);
+};
+
+extern const struct contestant contestant;
+
+static inline bool joined_beforehand(const struct operation *operation)
+{
+    return !operation->joins && !(operation->repairs && contestant.one_partner);
+}
+
+/* The death certificate: the driver has waited for the process. A settler asks after it has loaded the word. */
+bool party_is_dead(const struct party *party);
+
+#endif

@@ -1,0 +1,537 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "position.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "survivors.h"
+
+enum { TRAFFIC = 40, FOREIGN_LAPS = 40 };
+#define ALL_SURVIVORS (1u << FIRST_SURVIVOR | 1u << SECOND_SURVIVOR)
+
+const char *const mode_names[MODES] = {"killed", "stopped", "resumed", "resumed-full"};
+const char *const round_names[ROUNDS] = {"none", "round", "laps", "rebirth"};
+
+static const struct operation *operation;
+static const struct situation *situation;
+static struct {
+    unsigned char ring[RING_BYTES_MAX];
+    struct books books;
+    size_t ring_bytes;
+    int full; /* how many messages fit */
+} image;
+
+static struct victim victims[VICTIMS];
+static int victims_brought;
+static bool about_time;
+static char sentence[200];
+
+static const char *failed(const char *what, int rc)
+{
+    about_time = rc == STUCK || rc == HANGING;
+    if (rc == STUCK)
+        snprintf(sentence, sizeof(sentence), "%s: no progress", what);
+    else if (rc == HANGING)
+        snprintf(sentence, sizeof(sentence), "%s: a call does not return", what);
+    else if (rc == TOO_EARLY_EMPTY)
+        snprintf(sentence, sizeof(sentence), "%s: said empty, then a message came", what);
+    else
+        snprintf(sentence, sizeof(sentence), "%s: %s (%d)", what, rc < 0 ? strerror(-rc) : "", rc);
+    return sentence;
+}
+
+bool position_is_about_time(void)
+{
+    return about_time;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- image */
+
+static void must(int rc, const char *what)
+{
+    if (rc >= 0)
+        return;
+    fprintf(stderr, "stopkill: %s, %s, %s: cannot prepare: %s: %s\n", contestant.name, operation->name,
+            situation->name, what, strerror(-rc));
+    exit(2);
+}
+
+static void ring_format(void)
+{
+    int bytes = contestant.format(arena->ring, situation);
+
+    must(bytes, "format");
+    image.ring_bytes = (size_t)bytes;
+}
+
+static void send_n(struct party *sender, int n)
+{
+    for (int i = 0; i < n; i++)
+        must(ledger_send(sender, contestant.max_message < 24 ? contestant.max_message : 24), "fill");
+}
+
+static int count_full(void)
+{
+    struct party *filler = party_of(FIRST_SURVIVOR);
+    int n = 0;
+
+    books_clear();
+    ring_format();
+    must(contestant.join(filler, SENDS), "join");
+    while (ledger_send(filler, contestant.max_message < 24 ? contestant.max_message : 24) == 0)
+        n++;
+    return n;
+}
+
+static unsigned survivor_role(void)
+{
+    if (!contestant.one_partner)
+        return SENDS | RECEIVES;
+    return operation->role == SENDS ? RECEIVES : SENDS;
+}
+
+static void join_parties(unsigned dead)
+{
+    must(contestant.join(party_of(FIRST_SURVIVOR), survivor_role()), "join");
+    if (!contestant.one_partner)
+        must(contestant.join(party_of(SECOND_SURVIVOR), SENDS | RECEIVES), "join");
+    if (joined_beforehand(operation))
+        must(contestant.join(party_of(FIRST_VICTIM), operation->role), "join");
+    if (situation->still != 0)
+        must(contestant.join(party_of(STILL), SENDS | RECEIVES), "join");
+    if (dead != 0)
+        must(contestant.join(party_of(CORPSE), contestant.one_partner ? operation->role : SENDS | RECEIVES), "join");
+}
+
+/* Whoever sends the messages that wait; a visitor if nobody else can. */
+static struct party *find_filler(void)
+{
+    static const uint32_t candidates[] = {FIRST_SURVIVOR, FIRST_VICTIM, CORPSE};
+
+    for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++)
+        if ((party_of(candidates[i])->roles & SENDS) != 0)
+            return party_of(candidates[i]);
+    must(contestant.join(party_of(SECOND_SURVIVOR), SENDS), "join");
+    return party_of(SECOND_SURVIVOR);
+}
+
+static void hold(uint32_t id, unsigned roles, struct party *filler)
+{
+    struct party *holder = party_of(id);
+    int rc = 0;
+
+    if (roles == 0)
+        return;
+    ledger_prepare(holder, (roles & SENDS) != 0, (roles & RECEIVES) != 0);
+    if ((roles & RECEIVES) != 0) {
+        if (!contestant.one_partner)
+            send_n(filler, 1);
+        rc = contestant.hold(holder, RECEIVES);
+        must(rc == -EAGAIN ? 0 : rc, "hold");
+    }
+    if ((roles & SENDS) != 0) {
+        rc = contestant.hold(holder, SENDS);
+        must(rc == -EAGAIN ? 0 : rc, "hold");
+    }
+}
+
+int image_build(const struct operation *of, const struct situation *in)
+{
+    unsigned dead = of->repairs ? of->dead : in->dead;
+    struct party *filler;
+    int fill;
+
+    operation = of;
+    situation = in;
+    image.full = count_full();
+    fill = in->fill == COMPLETELY_FULL ? image.full : in->fill == ONE_BELOW_FULL ? image.full - 1 : in->fill;
+    books_clear();
+    ring_format();
+    join_parties(dead);
+    filler = find_filler();
+    if (contestant.one_partner) { /* its corpse holds what is there */
+        send_n(filler, fill);
+        hold(CORPSE, dead, filler);
+    } else {
+        hold(STILL, in->still, filler);
+        hold(CORPSE, dead, filler);
+        send_n(filler, fill);
+    }
+    if (contestant.one_partner && filler == party_of(SECOND_SURVIVOR))
+        must(contestant.leave(filler), "leave");
+    if (dead != 0)
+        arena->books.dead |= 1u << CORPSE;
+    if (in->repaired)
+        must(contestant.recover(party_of(FIRST_SURVIVOR), party_of(CORPSE)), "recover");
+    memcpy(image.ring, arena->ring, image.ring_bytes);
+    image.books = arena->books;
+    return image.full;
+}
+
+static void image_restore(void)
+{
+    memcpy(arena->ring, image.ring, image.ring_bytes);
+    arena->books = image.books;
+}
+
+/* -------------------------------------------------------------------------------------------------------- victims */
+
+static const char *judge(enum arrival arrival, const char *who)
+{
+    about_time = arrival == HUNG;
+    if (arrival == HUNG)
+        snprintf(sentence, sizeof(sentence), "%s does not get on", who);
+    else if (arrival == CRASHED)
+        snprintf(sentence, sizeof(sentence), "%s died of signal %d", who, victim_signal());
+    else
+        return NULL;
+    return sentence;
+}
+
+static const char *foreign_round(enum foreign round)
+{
+    struct job job = {.kind = JOB_TRY, .amount = 1};
+    uint32_t who = contestant.one_partner ? FIRST_SURVIVOR : SECOND_SURVIVOR;
+    struct job_result result;
+
+    if (round == MANY_LAPS)
+        job.amount = FOREIGN_LAPS;
+    if (round == REBIRTH) {
+        job.kind = JOB_REBORN;
+        job.role = contestant.one_partner ? operation->role : SENDS | RECEIVES;
+        who = SECOND_SURVIVOR;
+    }
+    result = job_do(who, &job);
+    return result.rc == 0 ? NULL : failed("the foreign round", result.rc);
+}
+
+static enum arrival start_victim(int i)
+{
+    struct victim *victim = &victims[i];
+    struct party *party = party_of(FIRST_VICTIM + (uint32_t)i);
+
+    ledger_prepare(party, operation->sends, operation->receives);
+    victims_brought = i + 1;
+    return victim_start(victim, operation, party);
+}
+
+static const char *bring_victim(int i, const struct position *position, const struct trace *whole,
+                                const struct trace *rest)
+{
+    struct victim *victim = &victims[i];
+    enum arrival arrival = start_victim(i);
+    const char *bad;
+
+    if (arrival == ARRIVED)
+        arrival = victim_advance(victim, whole, 0, position->at);
+    bad = judge(arrival, "the victim");
+    if (bad != NULL || position->round == NO_ROUND)
+        return bad;
+    bad = foreign_round(position->round);
+    if (bad == NULL && arrival == ARRIVED && rest != NULL)
+        bad = judge(victim_advance(victim, rest, 0, position->more), "the victim");
+    return bad;
+}
+
+static void kill_victim(int i)
+{
+    victim_kill(&victims[i]);
+    __atomic_fetch_or(&arena->books.dead, 1u << victims[i].party->id, __ATOMIC_RELEASE);
+    ledger_settle_accounts(victims[i].party);
+}
+
+static const char *bring_all(const struct position *position, const struct trace *whole, const struct trace *rest)
+{
+    static const struct job recover = {.kind = JOB_RECOVER};
+
+    for (int i = 0; i < position->repeats; i++) {
+        const char *bad = bring_victim(i, position, whole, rest);
+        if (bad != NULL)
+            return bad;
+        if (position->mode != KILLED)
+            continue;
+        kill_victim(i);
+        if (position->recover_each && i + 1 < position->repeats) {
+            struct job_result result = job_do(FIRST_SURVIVOR, &recover);
+            if (result.rc < 0 || result.rc == HANGING)
+                return failed("recovery", result.rc);
+        }
+    }
+    return NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------ survivors */
+
+/* The parties that live, have a role and are not stopped. */
+static uint32_t members(bool victims_too)
+{
+    uint32_t set = 0;
+
+    for (uint32_t id = 1; id < PARTIES; id++) {
+        bool survivor = id == FIRST_SURVIVOR || id == SECOND_SURVIVOR;
+        bool resumed = victims_too && id == FIRST_VICTIM && !party_is_dead(party_of(id));
+        if ((survivor || resumed) && party_of(id)->roles != 0)
+            set |= 1u << id;
+    }
+    return set;
+}
+
+static uint32_t count_with_role(uint32_t set, unsigned role)
+{
+    uint32_t n = 0;
+
+    for (uint32_t id = 1; id < PARTIES; id++)
+        n += (set >> id & 1) != 0 && (party_of(id)->roles & role) != 0;
+    return n;
+}
+
+static uint32_t first_with_role(uint32_t set, unsigned role)
+{
+    for (uint32_t id = 1; id < PARTIES; id++)
+        if ((set >> id & 1) != 0 && (party_of(id)->roles & role) != 0)
+            return id;
+    return 0;
+}
+
+/* 40 messages among the members. With one partner the second survivor takes a role that nobody has. */
+static const char *traffic(uint32_t set)
+{
+    struct job job = {.kind = JOB_TRAFFIC, .role = operation->role, .recover_first = true};
+    bool take_place = contestant.one_partner && count_with_role(set, operation->role) == 0;
+    uint32_t senders = count_with_role(set, SENDS) + (take_place && operation->role == SENDS ? 1 : 0);
+    int rc;
+
+    if (contestant.one_partner && count_with_role(set, operation->role) > 1)
+        return "two living parties have the same role";
+    if (take_place)
+        set |= 1u << SECOND_SURVIVOR;
+    job.amount = (TRAFFIC + senders - 1) / senders;
+    arena->books.traffic_received = 0;
+    arena->books.traffic_goal = job.amount * senders;
+    for (uint32_t id = 1; id < PARTIES; id++)
+        arena->books.mark[id] = (set >> id & 1) != 0 ? arena->books.next_sequence[id] : UINT32_MAX;
+    for (uint32_t id = 1; id < PARTIES; id++)
+        if ((set >> id & 1) != 0) {
+            job.join_first = take_place && id == SECOND_SURVIVOR;
+            job_give(id, &job);
+        }
+    rc = jobs_wait(set);
+    return rc == 0 ? NULL : failed("traffic", rc);
+}
+
+/* Empties the ring. All receivers do: a handle may have a group open. */
+static const char *drain_all(uint32_t set)
+{
+    static const struct job drain = {.kind = JOB_DRAIN};
+
+    for (uint32_t id = 1; id < PARTIES; id++)
+        if ((set >> id & 1) != 0 && (party_of(id)->roles & RECEIVES) != 0) {
+            struct job_result result = job_do(id, &drain);
+            if (result.rc != 0)
+                return failed("emptying the ring", result.rc);
+        }
+    return NULL;
+}
+
+/* Fills and empties the ring until as much as expected fitted. */
+static const char *fill_and_drain(uint32_t set, int laps, int expected, int *room)
+{
+    static const struct job fill = {.kind = JOB_FILL};
+    struct job both = {.kind = JOB_LAPS, .amount = (uint32_t)laps, .room = expected};
+    uint32_t sender = first_with_role(set, SENDS);
+    struct job_result result;
+
+    if (sender == first_with_role(set, RECEIVES)) {
+        result = job_do(sender, &both);
+        *room = result.value;
+        return result.rc == 0 ? NULL : failed("filling and emptying the ring", result.rc);
+    }
+    *room = 0;
+    for (int lap = 0; lap < laps && *room + contestant.full_slack < expected; lap++) {
+        const char *bad;
+        result = job_do(sender, &fill);
+        if (result.rc != 0)
+            return failed("filling the ring", result.rc);
+        *room = result.value;
+        bad = drain_all(set);
+        if (bad != NULL)
+            return bad;
+    }
+    return NULL;
+}
+
+static const char *check_room(uint32_t set, int expected)
+{
+    int heal = contestant.laps_to_heal != NULL ? contestant.laps_to_heal(situation) : 0, room;
+    const char *bad = drain_all(set);
+
+    if (bad == NULL)
+        bad = fill_and_drain(set, 1 + heal * (victims_brought + 1), expected, &room);
+    if (bad != NULL || room + contestant.full_slack >= expected)
+        return bad;
+    about_time = false;
+    snprintf(sentence, sizeof(sentence), "only %d of %d messages fit", room, expected);
+    return sentence;
+}
+
+/* With one partner, the role of the living must still be theirs. */
+static const char *check_role_taken(void)
+{
+    struct job join = {.kind = JOB_JOIN, .amount = PARTIES - 1, .role = operation->role};
+    struct job_result result;
+
+    if (!contestant.one_partner)
+        return NULL;
+    result = job_do(FIRST_SURVIVOR, &join);
+    return result.rc == -EBUSY ? NULL : failed("a taken role was given away", result.rc);
+}
+
+/* Everybody is alive or dead and recovered: all must be as if nothing had happened. */
+static const char *check_everything(uint32_t set, bool somebody_died)
+{
+    static const struct job finish = {.kind = JOB_FINISH};
+    bool whole = contestant.recovers || !somebody_died;
+    bool reborn = party_of(CORPSE)->sends != 0 && !party_is_dead(party_of(CORPSE));
+    int absent = (situation->still != 0 ? 1 : 0) + (reborn ? 2 : 0);
+    const char *bad = check_room(set, whole ? contestant.room(situation, image.full, absent) : 0);
+
+    if (bad == NULL && absent != 0) {
+        struct job_result result = job_do(SECOND_SURVIVOR, &finish);
+        bad = result.rc == 0 ? check_room(set, image.full) : failed("going on after a long stop", result.rc);
+    }
+    if (bad == NULL)
+        bad = check_role_taken();
+    if (bad == NULL && whole && contestant.invariant != NULL && !contestant.invariant(arena->ring))
+        bad = "the ring's invariant does not hold";
+    if (bad == NULL)
+        bad = ledger_audit(!contestant.redelivers && somebody_died,
+                           contestant.one_partner && operation->role == RECEIVES && somebody_died);
+    return bad;
+}
+
+static const char *after_death(void)
+{
+    const char *bad = traffic(members(false));
+
+    return bad != NULL ? bad : check_everything(members(false), true);
+}
+
+/* One partner: the other one's calls return; nobody else can take the role of the living. */
+static const char *partner_stopped(void)
+{
+    struct job join = {.kind = JOB_JOIN, .amount = SECOND_SURVIVOR, .role = operation->role, .recover_first = true};
+    struct job try = {.kind = JOB_TRY, .amount = TRAFFIC, .recover_first = true};
+    struct job_result result;
+
+    if (party_of(SECOND_SURVIVOR)->roles != 0)
+        return traffic(members(false));
+    result = job_do(SECOND_SURVIVOR, &join);
+    if (result.rc == 0 && (operation->joins || operation->leaves || operation->repairs))
+        return traffic(members(false));
+    if (result.rc != -EBUSY)
+        return failed("taking the role of a stopped party", result.rc);
+    result = job_do(FIRST_SURVIVOR, &try);
+    return result.rc == 0 ? NULL : failed("calls beside a stopped partner", result.rc);
+}
+
+static const char *while_stopped(const struct position *position)
+{
+    int absent = position->repeats + (situation->still != 0 ? 1 : 0) + (position->round == REBIRTH ? 2 : 0);
+    uint32_t set = members(false);
+    const char *bad;
+
+    if (contestant.one_partner)
+        return partner_stopped();
+    bad = traffic(set);
+    if (bad == NULL)
+        bad = check_room(set, contestant.room(situation, image.full, absent));
+    if (bad == NULL && position->mode == RESUMED_FULL) {
+        static const struct job fill = {.kind = JOB_FILL};
+        struct job_result result = job_do(FIRST_SURVIVOR, &fill);
+        bad = result.rc == 0 ? NULL : failed("filling the ring", result.rc);
+    }
+    return bad;
+}
+
+static const char *go_on(int i)
+{
+    static const struct job nothing = {.kind = JOB_TRY};
+    const char *bad = judge(victim_resume(&victims[i]), "the resumed victim");
+    struct party *party = victims[i].party;
+    struct job_result result;
+
+    if (bad != NULL)
+        return bad;
+    result = job_do(party->id, &nothing); /* so we know that its accounts are entered */
+    if (result.rc != 0)
+        return failed("the resumed victim", result.rc);
+    if (party->result >= 0 || party->result == -EAGAIN || (operation->joins && party->result == -EBUSY))
+        return NULL;
+    return failed("the call of the resumed victim", party->result);
+}
+
+static const char *after_resume(const struct position *position)
+{
+    const char *bad = NULL;
+
+    for (int i = 0; i < position->repeats && bad == NULL; i++)
+        bad = go_on(i);
+    if (bad == NULL)
+        bad = traffic(members(true));
+    if (bad == NULL)
+        bad = check_everything(members(true), situation->dead != 0 || operation->repairs);
+    return bad;
+}
+
+/* -------------------------------------------------------------------------------------------------- one position */
+
+static void end_victims(void)
+{
+    for (int i = 0; i < victims_brought; i++)
+        victim_kill(&victims[i]);
+    victims_brought = 0;
+}
+
+enum arrival position_trace(const struct position *position, const struct trace *whole, struct trace *trace)
+{
+    enum arrival arrival;
+
+    image_restore();
+    if (whole == NULL)
+        arrival = start_victim(0);
+    else
+        arrival = bring_victim(0, position, whole, NULL) == NULL ? ARRIVED : HUNG;
+    if (arrival == ARRIVED)
+        arrival = victim_trace(&victims[0], trace);
+    end_victims();
+    return arrival;
+}
+
+const char *position_run(const struct position *position, const struct trace *whole, const struct trace *rest)
+{
+    const char *bad;
+
+    about_time = false;
+    image_restore();
+    bad = bring_all(position, whole, rest);
+    if (bad == NULL && position->mode == KILLED)
+        bad = after_death();
+    else if (bad == NULL)
+        bad = while_stopped(position);
+    if (bad == NULL && position->mode == STOPPED) {
+        for (int i = 0; i < position->repeats; i++)
+            kill_victim(i);
+        bad = after_death();
+    } else if (bad == NULL && position->mode != KILLED) {
+        bad = after_resume(position);
+    }
+    end_victims();
+    return bad;
+}
+
+void position_describe(FILE *out)
+{
+    if (contestant.describe != NULL)
+        contestant.describe(arena->ring, out);
+}

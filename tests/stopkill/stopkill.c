@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: a process stopped or killed at any instruction of any operation does no harm to the others (P1 to P3).
+ *
+ * Goes through the contestant's operations and situations, each position of each, and prints how many positions were
+ * tried and how many were bad. Exit status 0 if none was bad (for a rival that is known to wedge: if some were).
+ *
+ * Short run: in one situation every instruction, in the others those that touch the ring and the ones after them; there
+ * too twelve victims at one instruction. Foreign rounds come right before instructions that touch the ring, and so does
+ * the stop after them: between two such instructions the victim is alone with itself, so one position stands for all.
+ * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
+ *
+ *     stopkill [--operation NAME] [--situation NAME] [--mode NAME] [--at N [--round NAME --more N] [--repeats N]]
+ *              [--verbose]
+ */
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "position.h"
+#include "survivors.h"
+
+enum { COMPLAINTS_SHOWN = 6, SLOW_MACHINE_FACTOR = 25 };
+
+/* What the command line narrows the run to. */
+static struct {
+    const char *operation, *situation, *mode, *round;
+    int at, more, repeats;
+    bool verbose, long_run;
+} wanted = {.at = -1, .more = -1};
+
+struct tally {
+    int tried, bad;
+};
+
+/* The sweeps through one operation in one situation. */
+enum sweep { EACH, TWELVE, TWELVE_AT_ONCE, CONTENDED, SWEEPS };
+static const char *const sweep_names[SWEEPS] = {"once", "12 in turn", "12 at once", "with a foreign round"};
+
+static const struct operation *operation;
+static const struct situation *situation;
+static struct tally tallies[SWEEPS][MODES];
+static struct tally all;
+static int complaints, retries;
+
+static struct trace whole, rest;
+
+/* ------------------------------------------------------------------------------------------------- one position */
+
+static const struct trace *trace_of(const struct position *position, int *index)
+{
+    *index = position->round == NO_ROUND ? position->at : position->more;
+    return position->round == NO_ROUND ? &whole : &rest;
+}
+
+static void complain(const struct position *position, const char *what)
+{
+    const struct trace *trace;
+    Dl_info info;
+    int index;
+
+    if (complaints++ >= COMPLAINTS_SHOWN && !wanted.verbose)
+        return;
+    trace = trace_of(position, &index);
+    memset(&info, 0, sizeof(info));
+    dladdr((void *)(uintptr_t)trace->pc[index], &info);
+    printf("    BAD %s | %s | %s at %d, round %s, more %d, victims %d | before the instruction at %#lx: %s\n",
+           operation->name, situation->name, mode_names[position->mode], position->at, round_names[position->round],
+           position->more, position->repeats, (unsigned long)(trace->pc[index] - (uintptr_t)info.dli_fbase), what);
+    if (wanted.verbose)
+        position_describe(stdout);
+}
+
+/* A slow machine may look like a wedge; so what is about time is tried again with more patience. */
+static void try_position(const struct position *position, struct tally *tally)
+{
+    const char *bad = position_run(position, &whole, &rest);
+
+    if (bad != NULL && position_is_about_time()) {
+        retries++;
+        survivors_set_patience(contestant.patience_ms * (contestant.expected_bad ? 1 : SLOW_MACHINE_FACTOR));
+        bad = position_run(position, &whole, &rest);
+        survivors_set_patience(contestant.patience_ms);
+    }
+    tally->tried++;
+    all.tried++;
+    if (bad == NULL)
+        return;
+    tally->bad++;
+    all.bad++;
+    complain(position, bad);
+}
+
+/* --------------------------------------------------------------------------------------------------- which ones */
+
+/* Which positions of a trace. Loops come by the same instruction again and again: the first times and the last count. */
+struct choice {
+    bool every;      /* all instructions, not only those that touch the ring */
+    bool and_after;  /* also right after those */
+    int same_place;  /* how often an instruction counts, not counting the last time; 0: always */
+};
+
+static bool seen_often(const struct trace *trace, int at, int same_place)
+{
+    int before = 0;
+    bool last = true;
+
+    if (same_place == 0)
+        return false;
+    for (int i = 0; i < trace->length; i++) {
+        before += i < at && trace->pc[i] == trace->pc[at];
+        last = last && (i <= at || trace->pc[i] != trace->pc[at]);
+    }
+    return before >= same_place && !last;
+}
+
+/* Marks the positions of a trace to be tried; the end of the operation is always one. */
+static void choose(const struct trace *trace, struct choice choice, bool chosen[TRACE_MAX + 2])
+{
+    memset(chosen, 0, (TRACE_MAX + 2) * sizeof(*chosen));
+    for (int i = 0; i < trace->length; i++)
+        if ((choice.every || trace->touches[i]) && !seen_often(trace, i, choice.same_place)) {
+            chosen[i] = true;
+            chosen[i + 1] |= choice.and_after;
+        }
+    chosen[trace->length] = true;
+}
+
+static bool mode_makes_sense(enum mode mode, enum sweep sweep)
+{
+    if (wanted.mode != NULL && strcmp(wanted.mode, mode_names[mode]) != 0)
+        return false;
+    if (contestant.expected_bad && mode == RESUMED_FULL)
+        return false;
+    if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
+        return false;
+    if (sweep == TWELVE)
+        return mode == KILLED;
+    if (sweep == TWELVE_AT_ONCE)
+        return mode != RESUMED_FULL && contestant.room(situation, VICTIMS + 1, VICTIMS) > VICTIMS;
+    if (sweep == CONTENDED && !wanted.long_run && wanted.mode == NULL)
+        return mode == KILLED || mode == RESUMED;
+    return true;
+}
+
+static bool round_makes_sense(enum foreign round)
+{
+    if (wanted.round != NULL && strcmp(wanted.round, round_names[round]) != 0)
+        return false;
+    if (round == REBIRTH)
+        return operation->repairs;
+    return round != NO_ROUND;
+}
+
+/* -------------------------------------------------------------------------------------------------------- sweeps */
+
+static void sweep_plain(enum sweep sweep, int repeats, bool every)
+{
+    static bool chosen[TRACE_MAX + 2];
+    struct position position = {KILLED, NO_ROUND, 0, 0, repeats, sweep == TWELVE};
+    struct choice choice = {every, true, wanted.long_run ? 0 : 3};
+
+    choose(&whole, choice, chosen);
+    for (position.at = 0; position.at <= whole.length; position.at++) {
+        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at])
+            continue;
+        for (position.mode = KILLED; position.mode < MODES; position.mode++)
+            if (mode_makes_sense(position.mode, sweep))
+                try_position(&position, &tallies[sweep][position.mode]);
+    }
+}
+
+static struct choice contended_choice(void)
+{
+    struct choice choice = {false, wanted.long_run, wanted.long_run ? 3 : 1};
+
+    return choice;
+}
+
+static void sweep_after_round(struct position *position)
+{
+    static bool chosen[TRACE_MAX + 2];
+
+    choose(&rest, contended_choice(), chosen);
+    chosen[0] = true;
+    for (position->more = 0; position->more <= rest.length; position->more++) {
+        if (wanted.more >= 0 ? position->more != wanted.more : !chosen[position->more])
+            continue;
+        for (position->mode = KILLED; position->mode < MODES; position->mode++)
+            if (mode_makes_sense(position->mode, CONTENDED))
+                try_position(position, &tallies[CONTENDED][position->mode]);
+    }
+}
+
+static void sweep_contended(void)
+{
+    static bool chosen[TRACE_MAX + 2];
+    struct position position = {KILLED, NO_ROUND, 0, 0, 1, false};
+
+    choose(&whole, contended_choice(), chosen);
+    for (position.round = ONE_ROUND; position.round < ROUNDS; position.round++)
+        for (position.at = 0; position.at <= whole.length && round_makes_sense(position.round); position.at++) {
+            if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at])
+                continue;
+            position.more = 0;
+            rest.length = 0;
+            rest.pc[0] = whole.pc[position.at];
+            if (position_trace(&position, &whole, &rest) == ENDED)
+                sweep_after_round(&position);
+            else
+                try_position(&position, &tallies[CONTENDED][KILLED]);
+        }
+}
+
+static int count_touches(void)
+{
+    int n = 0;
+
+    for (int i = 0; i < whole.length; i++)
+        n += whole.touches[i];
+    return n;
+}
+
+static void print_tallies(void)
+{
+    printf("  %-20s %-24s %5d instructions, %4d touch the ring:", operation->name, situation->name, whole.length,
+           count_touches());
+    for (int sweep = 0; sweep < SWEEPS; sweep++) {
+        bool named = false;
+        for (int mode = 0; mode < MODES; mode++) {
+            const struct tally *tally = &tallies[sweep][mode];
+            if (tally->tried == 0)
+                continue;
+            printf("%s%s%s %d/%d", named ? ", " : " | ", named ? "" : sweep_names[sweep], named ? mode_names[mode] : "",
+                   tally->bad, tally->tried);
+            named = true;
+        }
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
+static void try_operation(void)
+{
+    static const struct position start = {KILLED, NO_ROUND, 0, 0, 1, false};
+    bool single = wanted.at >= 0;
+    enum arrival arrival;
+
+    image_build(operation, situation);
+    memset(tallies, 0, sizeof(tallies));
+    arrival = position_trace(&start, NULL, &whole);
+    if (arrival != ENDED) {
+        printf("  %s, %s: the operation does not end (%d)\n", operation->name, situation->name, (int)arrival);
+        all.bad++;
+        return;
+    }
+    if (!single || (wanted.round == NULL && wanted.repeats == 0))
+        sweep_plain(EACH, 1, situation->every_instruction || wanted.long_run);
+    if (!contestant.expected_bad && (!single || wanted.repeats != 0)) {
+        sweep_plain(TWELVE, VICTIMS, wanted.long_run);
+        sweep_plain(TWELVE_AT_ONCE, VICTIMS, wanted.long_run);
+    }
+    if (!contestant.expected_bad && (single ? wanted.round != NULL : situation->contended || wanted.long_run))
+        sweep_contended();
+    print_tallies();
+}
+
+static bool is_wanted(const char *filter, const char *name)
+{
+    return filter == NULL || strcmp(filter, name) == 0;
+}
+
+static void sweep_all(void)
+{
+    for (operation = contestant.operations; operation->name != NULL; operation++)
+        for (situation = contestant.situations; situation->name != NULL; situation++)
+            if (is_wanted(wanted.operation, operation->name) && is_wanted(wanted.situation, situation->name) &&
+                !(operation->repairs && situation->dead != 0))
+                try_operation();
+}
+
+/* ---------------------------------------------------------------------------------------------------------- main */
+
+static bool read_arguments(int argc, char **argv)
+{
+    const char *long_run = getenv("NORIA_LONG");
+
+    wanted.long_run = long_run != NULL && strcmp(long_run, "1") == 0;
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--verbose") == 0) {
+            wanted.verbose = true;
+            continue;
+        }
+        if (value == NULL)
+            return false;
+        if (strcmp(argv[i], "--operation") == 0)
+            wanted.operation = value;
+        else if (strcmp(argv[i], "--situation") == 0)
+            wanted.situation = value;
+        else if (strcmp(argv[i], "--mode") == 0)
+            wanted.mode = value;
+        else if (strcmp(argv[i], "--round") == 0)
+            wanted.round = value;
+        else if (strcmp(argv[i], "--at") == 0)
+            wanted.at = atoi(value);
+        else if (strcmp(argv[i], "--more") == 0)
+            wanted.more = atoi(value);
+        else if (strcmp(argv[i], "--repeats") == 0)
+            wanted.repeats = atoi(value);
+        else
+            return false;
+        i++;
+    }
+    return true;
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+int main(int argc, char **argv)
+{
+    double start = seconds(), took;
+
+    if (!read_arguments(argc, argv)) {
+        fprintf(stderr, "usage: %s [--operation NAME] [--situation NAME] [--mode NAME] [--at N] [--round NAME] "
+                        "[--more N] [--repeats N] [--verbose]\n", argv[0]);
+        return 2;
+    }
+    arena_create();
+    survivors_start();
+    survivors_set_patience(contestant.patience_ms);
+    printf("%s: bad / tried positions (%s, %s, %s, %s)\n", contestant.name, mode_names[0], mode_names[1],
+           mode_names[2], mode_names[3]);
+    sweep_all();
+    survivors_stop();
+    took = seconds() - start;
+    printf("%s: %d positions tried, %d bad, %.1f s, %.0f positions/s, %d tried again with more patience\n",
+           contestant.name, all.tried, all.bad, took, all.tried / took, retries);
+    if (contestant.expected_bad)
+        return all.bad > 0 ? 0 : 1;
+    return all.bad == 0 && all.tried > 0 ? 0 : 1;
+}
