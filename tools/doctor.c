@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* noria doctor: is the machine fit for noria, and has anything been left behind? Changes nothing. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <noria/inspect.h>
+
+#include "checks.h"
+#include "command.h"
+#include "json.h"
+
+enum { FIRST_PARTICIPANTS = 1024 };
+
+struct report {
+    struct json *json; /* NULL: lines for people */
+    int warnings, failures, channels, leftovers;
+};
+
+static void report_finding(struct report *report, const char *name, const struct finding *finding)
+{
+    static const char *const words[] = {"ok", "warn", "fail"};
+    report->warnings += finding->verdict == VERDICT_WARN;
+    report->failures += finding->verdict == VERDICT_FAIL;
+    if (report->json == NULL) {
+        printf("%-4s  %-14s %s.%s%s\n", words[finding->verdict], name, finding->text,
+               finding->cure[0] != '\0' ? "\n                     Cure: " : "", finding->cure);
+        return;
+    }
+    json_begin_object(report->json, NULL);
+    json_string(report->json, "check", name);
+    json_string(report->json, "status", words[finding->verdict]);
+    json_string(report->json, "found", finding->text);
+    if (finding->cure[0] != '\0')
+        json_string(report->json, "cure", finding->cure);
+    json_end_object(report->json);
+}
+
+/* How many of the channel's participants are dead, if none of those we can see is alive; else 0. */
+static int all_dead(const char *address)
+{
+    struct noria_participant *participants = calloc(FIRST_PARTICIPANTS, sizeof *participants);
+    if (participants == NULL)
+        return 0;
+    int n = noria_who(address, participants, FIRST_PARTICIPANTS);
+    int dead = 0, alive = n > FIRST_PARTICIPANTS;
+    for (int i = 0; i < n && i < FIRST_PARTICIPANTS; i++) {
+        alive += participants[i].alive != 0;
+        dead += participants[i].alive == 0;
+    }
+    free(participants);
+    return alive > 0 ? 0 : dead;
+}
+
+static void report_channel(struct report *report, const char *address, enum verdict verdict, const char *what,
+                           const char *cure)
+{
+    struct finding finding;
+    found(&finding, verdict, "", "%s %s", address, what);
+    snprintf(finding.cure, sizeof finding.cure, "%s: noria rm %s", cure, address);
+    report->leftovers++;
+    report_finding(report, "leftover", &finding);
+}
+
+static int look_at_channel(const struct noria_listing *listing, void *context)
+{
+    struct report *report = context;
+    const char *address = listing->address;
+    report->channels++;
+    if (listing->condition == NORIA_CONDITION_UNFINISHED)
+        report_channel(report, address, VERDICT_WARN, "was never finished: its creator died, or is at work",
+                       "The next open with the right to create mends it; if none is to come");
+    else if (listing->condition == NORIA_CONDITION_VERSION)
+        report_channel(report, address, VERDICT_WARN, "has the layout of another version of noria",
+                       "Use the noria that made it, or");
+    else if (listing->condition == NORIA_CONDITION_CORRUPT)
+        report_channel(report, address, VERDICT_FAIL, "is corrupt", "Stop its users, then");
+    else if (listing->condition == NORIA_CONDITION_OK && all_dead(address) > 0)
+        report_channel(report, address, VERDICT_WARN,
+                       "was left by processes that died, and nobody has come since",
+                       "The next open cleans up; if none is to come");
+    return 0;
+}
+
+static void look_for_leftovers(struct report *report)
+{
+    struct finding finding;
+    int rc = noria_list(look_at_channel, report);
+    if (rc < 0)
+        found(&finding, VERDICT_FAIL, "See the lines above.", "The channels cannot be listed: %s",
+              noria_detail());
+    else if (report->leftovers == 0)
+        found(&finding, VERDICT_OK, "", "%d channel%s, none left behind by the dead", report->channels,
+              report->channels == 1 ? "" : "s");
+    if (rc < 0 || report->leftovers == 0)
+        report_finding(report, "leftovers", &finding);
+}
+
+static void examine(struct report *report)
+{
+    for (const struct check *check = machine_checks; check->name != NULL; check++) {
+        struct finding finding;
+        check->look(&finding);
+        report_finding(report, check->name, &finding);
+    }
+    look_for_leftovers(report);
+}
+
+static int run_doctor(const struct command *self, int argc, char **argv)
+{
+    static const struct option table[] = {
+        {"json", no_argument, NULL, 'j'}, {"help", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0}};
+    struct json json = {0};
+    struct report report = {0};
+    for (int option; (option = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
+        if (option != 'j')
+            return other_option(self, option);
+        report.json = &json;
+    }
+    if (argc != optind)
+        return wrong_usage(self, "it takes no address");
+    if (report.json != NULL)
+        json_begin_array(report.json, NULL);
+    examine(&report);
+    if (report.json != NULL)
+        json_end_array(report.json);
+    if (report.failures > 0)
+        return fail("%d of the checks failed; each line says what to do", report.failures);
+    return DONE;
+}
+
+const struct command doctor_command = {
+    .name = "doctor",
+    .synopsis = "doctor [--json]",
+    .summary = "Checks whether the machine is fit for noria, and what dead processes left behind",
+    .options = "  --json                    as a JSON array\n",
+    .run = run_doctor,
+};

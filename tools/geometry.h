@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The options that say what a channel is created with, for every subcommand that may create one. */
+#ifndef NORIA_TOOLS_GEOMETRY_H
+#define NORIA_TOOLS_GEOMETRY_H
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <noria/noria.h>
+
+/* Entries of a getopt_long table; their values are above every character's. */
+enum {
+    OPTION_KIND = 256,
+    OPTION_ORDER,
+    OPTION_CAPACITY,
+    OPTION_MAX_MESSAGE,
+    OPTION_MAX_HELD,
+    OPTION_MAX_PARTICIPANTS,
+    OPTION_PACK,
+    OPTION_FULL,
+    OPTION_WAIT,
+    OPTION_ORPHANS,
+    OPTION_TRUST,
+    OPTION_MODE
+};
+
+/* clang-format off */
+#define GEOMETRY_OPTIONS                                                   \
+    {"kind", required_argument, NULL, OPTION_KIND},                        \
+    {"order", required_argument, NULL, OPTION_ORDER},                      \
+    {"capacity", required_argument, NULL, OPTION_CAPACITY},                \
+    {"max-message", required_argument, NULL, OPTION_MAX_MESSAGE},          \
+    {"max-held", required_argument, NULL, OPTION_MAX_HELD},                \
+    {"max-participants", required_argument, NULL, OPTION_MAX_PARTICIPANTS},\
+    {"pack", required_argument, NULL, OPTION_PACK},                        \
+    {"full", required_argument, NULL, OPTION_FULL},                        \
+    {"wait", required_argument, NULL, OPTION_WAIT},                        \
+    {"orphans", required_argument, NULL, OPTION_ORPHANS},                  \
+    {"trust", required_argument, NULL, OPTION_TRUST},                      \
+    {"mode", required_argument, NULL, OPTION_MODE}
+/* clang-format on */
+
+/* The two defaults that differ between subcommands are given as string literals. */
+#define GEOMETRY_HELP(capacity, max_message)                                                                 \
+    "  --kind spsc|mpmc          one sender and one receiver at a time, or many (mpmc)\n"                    \
+    "  --order strict|producer   first in, first out over all senders, or per sender (strict)\n"             \
+    "  --capacity N              messages of the largest size that fit for certain (" capacity ")\n"         \
+    "  --max-message BYTES       the largest message (" max_message ")\n"                                    \
+    "  --max-held N              messages a receiver may hold unreleased (1)\n"                              \
+    "  --max-participants N      handles open at a time (64)\n"                                              \
+    "  --pack N                  messages of a batch that may share a slot (1)\n"                            \
+    "  --full block|fail         what a send to a full channel does (block)\n"                               \
+    "  --wait futex              how sleepers wait (futex)\n"                                                \
+    "  --orphans redeliver|drop  what becomes of messages a dead receiver held (redeliver)\n"                \
+    "  --trust same-user|none    whom the memory is shared with (same-user)\n"                               \
+    "  --mode OCTAL              permissions (0600)\n"
+
+/* Is it one of the above? */
+bool is_geometry_option(int option);
+/* Sets what the option says. 0, or -EINVAL if its argument does not parse. */
+int set_geometry(struct noria_options *options, int option, const char *argument);
+
+/* Opens a channel that exists, whatever it was created with; of the options only the handle's own count. */
+int open_as_it_is(noria_channel **channel, const char *address, int flags,
+                  const struct noria_options *options);
+
+#endif

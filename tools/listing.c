@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "listing.h"
+
+#include <stdio.h>
+
+#include "words.h"
+
+const char *state_of(const struct noria_listing *listing)
+{
+    if (listing->condition != NORIA_CONDITION_OK)
+        return word_of(condition_words, listing->condition);
+    const struct noria_stat *stat = &listing->stat;
+    return stat->senders + stat->receivers + stat->observers > 0 ? "live" : "idle";
+}
+
+static void json_count(struct json *json, const char *key, int64_t count)
+{
+    if (count < 0)
+        json_null(json, key);
+    else
+        json_number(json, key, count);
+}
+
+static void json_choices(struct json *json, const struct noria_stat *stat)
+{
+    json_string(json, "kind", word_of(kind_words, stat->kind));
+    json_string(json, "order", word_of(order_words, stat->order));
+    json_string(json, "full", word_of(full_words, stat->full));
+    json_string(json, "wait", word_of(wait_words, stat->wait));
+    json_string(json, "orphans", word_of(orphans_words, stat->orphans));
+    json_string(json, "lifetime", word_of(lifetime_words, stat->lifetime));
+    json_string(json, "trust", word_of(trust_words, stat->trust));
+}
+
+static void json_numbers(struct json *json, const struct noria_stat *stat)
+{
+    json_unsigned(json, "capacity", stat->capacity);
+    json_unsigned(json, "max_message", stat->max_message);
+    json_unsigned(json, "max_held", stat->max_held);
+    json_unsigned(json, "max_participants", stat->max_participants);
+    json_unsigned(json, "pack", stat->pack);
+    json_count(json, "messages", stat->messages);
+    json_count(json, "message_bytes", stat->bytes);
+    json_unsigned(json, "held", stat->held);
+    json_unsigned(json, "senders", stat->senders);
+    json_unsigned(json, "receivers", stat->receivers);
+    json_unsigned(json, "observers", stat->observers);
+    json_unsigned(json, "sent", stat->sent);
+    json_unsigned(json, "received", stat->received);
+    json_unsigned(json, "redelivered", stat->redelivered);
+    json_unsigned(json, "lost", stat->lost);
+    json_unsigned(json, "deaths", stat->deaths);
+}
+
+void json_listing(struct json *json, const struct noria_listing *listing)
+{
+    char text[64];
+    json_begin_object(json, NULL);
+    json_string(json, "name", listing->address);
+    json_string(json, "state", state_of(listing));
+    json_string(json, "owner", user_name(listing->uid, text, sizeof text));
+    json_unsigned(json, "uid", listing->uid);
+    json_unsigned(json, "gid", listing->gid);
+    snprintf(text, sizeof text, "%04o", listing->mode & 07777);
+    json_string(json, "mode", text);
+    json_unsigned(json, "bytes", listing->footprint);
+    json_string(json, "created", utc_time(listing->created_ns, text, sizeof text));
+    if (listing->condition == NORIA_CONDITION_OK) {
+        json_choices(json, &listing->stat);
+        json_numbers(json, &listing->stat);
+    }
+    json_end_object(json);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* A channel as ls and stat show it. */
+#ifndef NORIA_TOOLS_LISTING_H
+#define NORIA_TOOLS_LISTING_H
+
+#include <noria/inspect.h>
+
+#include "json.h"
+
+/* "live": somebody is attached; "idle": nobody is; else what is wrong. */
+const char *state_of(const struct noria_listing *listing);
+void json_listing(struct json *json, const struct noria_listing *listing);
+
+#endif
