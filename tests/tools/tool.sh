@@ -1,0 +1,286 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Claim: the command `noria` is a pipe with a name that alters no byte, and says truly how it ended.
+# usage: tool.sh NORIA
+# shellcheck disable=SC2317
+set -u
+noria=$(realpath "$1") && [ -x "$noria" ] || exit 1
+work=$(mktemp -d)
+name=shm:/noria-test-$$
+made=0
+checks=0
+status=0
+children=()
+
+cleanup() {
+    [ "${#children[@]}" = 0 ] || kill -9 "${children[@]}" 2>/dev/null
+    for file in "/dev/shm/noria-test-$$"*; do
+        [ ! -e "$file" ] || "$noria" rm --force "shm:/${file##*/}"
+    done
+    rm -rf "$work"
+}
+trap cleanup EXIT
+cd "$work" || exit 1
+
+bad() { printf 'FAILED: %s\n' "$*"; status=1; }
+is() { # what, expected, got
+    checks=$((checks + 1))
+    [ "$2" = "$3" ] || bad "$1: expected '$2', got '$3'"
+}
+fresh() { made=$((made + 1)); x=$name-$made; } # x: a channel name not used before
+ends_with() { # exit status, command...: one sentence on stderr unless it is 0
+    local wanted=$1 got
+    shift
+    timeout 60 "$@" >out 2>err </dev/null
+    got=$?
+    is "exit status of ${*:2}" "$wanted" "$got"
+    [ "$wanted" != 1 ] || is "lines on stderr of ${*:2}" 1 "$(wc -l <err)"
+    [ "$wanted" = 0 ] || [ -s err ] || bad "${*:2} says nothing on stderr"
+}
+says() { checks=$((checks + 1)); grep -q -e "$1" err || bad "no '$1' in: $(cat err)"; }
+until_true() { # command...: polls for a state that another process brings about
+    for _ in $(seq 1000); do
+        "$@" && return 0
+        sleep 0.01
+    done
+    bad "never came true: $*"
+    return 1
+}
+attached() { [ "$("$noria" who "$x" 2>/dev/null | wc -l)" -gt "$1" ]; } # at least so many handles
+
+copy() { # what, file, options of send -- options of recv: through the channel and compared
+    local what=$1 file=$2 to=() from=()
+    shift 2
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do to+=("$1"); shift; done
+    [ $# = 0 ] || shift
+    from=("$@")
+    fresh
+    "$noria" create "$x" --capacity 64 --max-message 64K "${to_create[@]}" || bad "create for $what"
+    timeout 60 "$noria" recv "$x" "${from[@]}" >copy &
+    local reader=$!
+    until_true attached 1
+    timeout 60 "$noria" send "$x" "${to[@]}" <"$file" || bad "send of $what"
+    wait "$reader" || bad "recv of $what"
+    checks=$((checks + 1))
+    cmp "$file" copy || bad "$what does not come out as it went in"
+    "$noria" rm "$x" || bad "rm after $what"
+}
+to_create=()
+
+# --- every byte comes out as it went in
+seq 20000 >lines
+printf 'last line open' | cat lines - >open
+printf '\n\n\na\n\n' >empty_lines
+printf '\0\n\0\0\n\nx\0' >nuls
+printf '\004\n\n\004\n\004' >marks
+: >empty
+printf 'no newline' >one
+head -c 65536 /dev/zero | tr '\0' z >longest_open
+{ head -c 65536 /dev/zero | tr '\0' z; echo; } >longest
+{ cat "$noria"; head -c 100000 /dev/urandom; } >binary
+for file in lines open empty_lines nuls marks empty one longest longest_open; do
+    copy "$file" $file
+done
+copy "binary, by length, of one message" /dev/null --length -- --length
+for kind in spsc mpmc; do
+    to_create=(--kind "$kind" --max-message 1M)
+    copy "binary in lines, $kind" binary
+    copy "binary in pieces, $kind" binary --raw 1000 -- --raw
+    copy "binary in pieces, $kind, the size named twice" binary --raw 64K -- --raw 64K
+done
+to_create=()
+printf '\003\0\0\0a\nb\0\0\0\0\001\0\0\0z' >framed
+copy "messages by length" framed --length -- --length
+
+# --- started in any order, and made when missing
+fresh
+timeout 60 "$noria" recv "$x" >copy &
+reader=$!
+timeout 60 "$noria" send "$x" lines || bad "send of a file by name"
+wait "$reader" || bad "recv that was there first"
+cmp lines copy || bad "the receiver first"
+is "max message" 65536 "$("$noria" stat "$x" | sed -n 's/^max message *//p')"
+is "capacity" 256 "$("$noria" stat "$x" | sed -n 's/^capacity *//p')"
+is "sent" 20000 "$("$noria" stat "$x" | sed -n 's/^sent *//p')"
+fresh
+printf 'one\ntwo\nthree\n' | "$noria" send "$x" || bad "send without a receiver"
+is "used" 3 "$("$noria" stat "$x" | sed -n 's/^messages *//p')"
+is "--count" "one" "$("$noria" recv "$x" --count 1)"
+is "the rest" "two three" "$("$noria" recv "$x" | tr '\n' ' ' | sed 's/ $//')"
+
+# --- many writers and many readers
+fresh
+"$noria" create "$x" --capacity 32
+readers=()
+for i in 1 2 3; do
+    timeout 60 "$noria" recv "$x" >"got$i" &
+    readers+=($!)
+done
+until_true attached 3
+writers=()
+for i in 1 2 3 4; do
+    seq -f "writer $i line %g" 3000 | timeout 60 "$noria" send "$x" &
+    writers+=($!)
+done
+for pid in "${writers[@]}" "${readers[@]}"; do wait "$pid" || bad "one of many ended with $?"; done
+for i in 1 2 3 4; do seq -f "writer $i line %g" 3000; done | sort >sent
+sort got1 got2 got3 | cmp - sent || bad "many writers and readers: lines are lost, torn or doubled"
+for i in 1 2 3 4; do
+    grep -h "writer $i " got1 | sort -c -k4n || bad "one reader sees the lines of one writer out of order"
+done
+checks=$((checks + 5))
+
+# --- a killed reader loses nothing: what it could not write comes to the next one
+fresh
+"$noria" create "$x" --capacity 32
+"$noria" send "$x" <lines &
+writer=$!
+mkfifo stuck
+exec 9<>stuck # holds the pipe open, and nobody reads it
+"$noria" recv "$x" >stuck &
+reader=$!
+children+=("$writer" "$reader")
+received=-1
+stuck() { # it holds a message and has got no further since the last look
+    local before=$received holding
+    read -r holding received < <("$noria" who "$x" | awk -v pid="$reader" '$2 == pid { print $5, $6 $7 }')
+    [ "$holding" = 1 ] && [ "$received" = "$before" ]
+}
+until_true stuck
+kill -9 "$reader"
+wait "$reader" 2>/dev/null
+timeout 60 "$noria" recv "$x" >rest || bad "recv after a killed one"
+wait "$writer" || bad "the writer of a killed reader"
+dd if=stuck of=written iflag=nonblock bs=1M 2>/dev/null
+exec 9<&-
+sort -n written rest | uniq | cmp - lines || bad "lines are lost with a killed reader"
+checks=$((checks + 1))
+is "redelivered" 1 "$("$noria" stat "$x" | sed -n 's/^redelivered *//p')"
+
+# --- output that cannot be written: said, and the message stays
+fresh
+echo precious | "$noria" send "$x"
+if [ -w /dev/full ]; then
+    timeout 60 "$noria" recv "$x" >/dev/full 2>err
+    is "recv to a full disk" 1 $?
+    says "stays in"
+    "$noria" ls >/dev/full 2>err
+    is "ls to a full disk" 1 $?
+fi
+is "after a full disk" precious "$("$noria" recv "$x")"
+
+# --- wrong sizes
+fresh
+{ echo short; head -c 65537 /dev/zero | tr '\0' z; echo; echo after; } >long
+timeout 60 "$noria" send "$x" long 2>err
+is "a line too long" 1 $?
+says "line 2 "
+says "\-\-max-message"
+says "\-\-raw"
+is "what came before a line too long" short "$("$noria" recv "$x")"
+printf '\377\377\377\177abc' >long
+ends_with 1 "$noria" send "$x" long --length
+says "message 1 "
+printf '\010\0\0\0abc' >half
+ends_with 1 "$noria" send "$x" half --length
+says "in the middle of message 1"
+ends_with 1 "$noria" send "$x" lines --raw 128K
+says "\-\-max-message"
+
+# --- exit statuses
+ends_with 2 "$noria"
+ends_with 2 "$noria" nonsense
+ends_with 2 "$noria" send
+ends_with 2 "$noria" send "$x" a b
+ends_with 2 "$noria" send "$x" --nonsense
+ends_with 2 "$noria" send "$x" --raw 0
+ends_with 2 "$noria" send "$x" --timeout soon
+ends_with 2 "$noria" recv
+ends_with 2 "$noria" recv "$x" --count -1
+ends_with 2 "$noria" create "$x" --kind ring
+ends_with 2 "$noria" create "$x" --capacity 12Q
+ends_with 2 "$noria" create "$x" --max-message 8G
+ends_with 2 "$noria" create
+ends_with 2 "$noria" rm
+ends_with 2 "$noria" ls "$x"
+ends_with 2 "$noria" stat
+ends_with 2 "$noria" who
+ends_with 2 "$noria" doctor "$x"
+ends_with 2 "$noria" help nonsense
+for command in create send recv ls stat who rm doctor help version; do
+    ends_with 0 "$noria" help $command
+    ends_with 0 "$noria" $command --help
+done
+ends_with 0 "$noria" version
+ends_with 0 "$noria" --version
+ends_with 0 "$noria" --help
+ends_with 1 "$noria" create "$x"          # is there already
+ends_with 1 "$noria" create "$name-0" --capacity 0
+ends_with 1 "$noria" create nowhere:/x
+ends_with 1 "$noria" create shm:nameless
+ends_with 1 "$noria" recv "$name-0" --wait 0
+ends_with 1 "$noria" stat "$name-0"
+ends_with 1 "$noria" who "$name-0"
+ends_with 1 "$noria" rm "$name-0"
+ends_with 1 "$noria" send "$x" no-such-file
+fresh
+"$noria" create "$x" --capacity 1 --max-message 8
+ends_with 1 "$noria" recv "$x" --timeout 20ms
+ends_with 1 "$noria" send "$x" lines --timeout 20ms
+
+# --- who is there; rm spares the living
+fresh
+"$noria" create "$x"
+"$noria" recv "$x" --follow >followed &
+reader=$!
+children+=("$reader")
+until_true attached 1
+is "who" "$reader receiver yes" "$("$noria" who "$x" | awk 'NR == 2 { print $2, $3, $4 }')"
+is "ls" "$x mpmc 1024 0 0 1 live" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4, $5, $6, $9 }')"
+ends_with 1 "$noria" rm "$x"
+says "in use"
+for word in first second; do
+    echo $word | "$noria" send "$x"
+    has_come() { grep -q "$word" followed; }
+    until_true has_come   # --follow goes on when a sender has left
+done
+ends_with 0 "$noria" rm --force "$x"
+ends_with 1 "$noria" stat "$x"
+kill -9 $reader
+wait $reader 2>/dev/null
+
+# --- doctor sees what the dead left, and the next open mends it
+fresh
+"$noria" create "$x"
+"$noria" recv "$x" --follow &
+reader=$!
+children+=("$reader")
+until_true attached 1
+is "doctor before a death" 0 "$("$noria" doctor | grep -c "$x ")"
+kill -9 $reader
+wait $reader 2>/dev/null
+is "doctor after a death" 1 "$("$noria" doctor | grep -c "^warn .*$x ")"
+echo alive | "$noria" send "$x"
+is "doctor after the next open" 0 "$("$noria" doctor | grep -c "$x ")"
+is "deaths" 1 "$("$noria" stat "$x" | sed -n 's/^deaths *//p')"
+
+# --- JSON is JSON, whatever the names
+if command -v python3 >/dev/null && python3 -c 'import json' 2>/dev/null; then
+    odd=$name-$(printf 'a"b\\c\td\303\244\377')
+    "$noria" create "$odd" || bad "create of an odd name"
+    "$noria" recv "$odd" --follow & children+=($!)
+    x=$odd
+    until_true attached 1
+    for command in ls doctor "stat $name-1x" "stat $odd" "who $odd"; do
+        IFS=' ' read -r verb address <<<"$command"
+        [ "$address" != "$name-1x" ] || "$noria" create "$address" --kind spsc
+        "$noria" "$verb" ${address:+"$address"} --json >json || bad "$verb --json"
+        checks=$((checks + 1))
+        python3 -c 'import json, sys; json.load(sys.stdin)' <json || bad "$verb --json is no JSON: $(cat json)"
+    done
+    is "ls --json" 1 "$("$noria" ls --json | python3 -c 'import json, sys
+print(sum(1 for c in json.load(sys.stdin) if c["name"] == sys.argv[1] and c["kind"] == "spsc" and c["mode"] == "0600"))' "$name-1x")"
+fi
+
+echo "$checks checks"
+exit $status
