@@ -10,6 +10,8 @@
 
 void noria_options_init(struct noria_options *options)
 {
+    if (options == NULL)
+        return;
     memset(options, 0, sizeof(*options));
     options->size = sizeof(*options);
     options->kind = NORIA_KIND_MPMC;

@@ -5,15 +5,17 @@
 #include "detail.h"
 #include "transport.h"
 
-/* A failure in words. -EAGAIN and -ETIMEDOUT come often and are cheap. */
-static ssize_t explain(const noria_channel *channel, ssize_t rc, size_t size)
+/* A failure in words. The handle may be gone by now: another thread may have closed it. -EAGAIN and -ETIMEDOUT come
+ * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known. */
+static ssize_t explain(ssize_t rc)
 {
-    if (rc == -EMSGSIZE && size > channel->max_message)
-        return noria_fail(-EMSGSIZE, "the message has %zu bytes, the channel takes %llu; create it with a larger "
-                          "max_message", size, (unsigned long long)channel->max_message);
-    if (rc == -EMSGSIZE)
-        return rc; /* the receiver's kind has said it with both lengths */
-    return noria_fail_plain((int)rc);
+    return rc == -EMSGSIZE ? rc : noria_fail_plain((int)rc);
+}
+
+static int explain_too_long(const noria_channel *channel, size_t size)
+{
+    return noria_fail(-EMSGSIZE, "the message has %zu bytes, the channel takes %llu; create it with a larger max_message",
+                      size, (unsigned long long)channel->max_message);
 }
 
 static int check(const noria_channel *channel, unsigned side, bool arguments_valid)
@@ -30,25 +32,13 @@ static int check_timeout(int64_t timeout_ns)
     return timeout_ns >= -1 ? 0 : noria_fail(-EINVAL, "a timeout is -1 (for ever), 0 (try once) or nanoseconds");
 }
 
-/* One try; then, if there is time, as many as it takes. */
-static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns, size_t size,
+static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                           ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    ssize_t rc = noria_enter(channel);
+    const struct noria_attempt call = {attempt, arguments};
+    ssize_t rc = noria_call(channel, side, timeout_ns, &call);
 
-    if (rc == 0) {
-        rc = attempt(channel, arguments);
-        noria_leave();
-        if (rc >= 0)
-            return rc;
-        if (rc == -EAGAIN) {
-            const struct noria_attempt again = {attempt, arguments};
-            rc = noria_wait_until(channel, side, timeout_ns, &again);
-            if (rc >= 0)
-                return rc;
-        }
-    }
-    return explain(channel, rc, size);
+    return rc >= 0 ? rc : explain(rc);
 }
 
 /* --------------------------------------------------------------------------------------------------------- sending */
@@ -76,10 +66,10 @@ int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsign
     if (rc != 0)
         return rc;
     if (len > channel->max_message)
-        return (int)explain(channel, -EMSGSIZE, len);
+        return explain_too_long(channel, len);
     if (priority != 0)
         return noria_fail(-ENOTSUP, "the channel has no priorities");
-    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, len, try_send, &message);
+    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_send, &message);
 }
 
 int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
@@ -111,7 +101,9 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
             rc = noria_fail(-EINVAL, "message %d has a length and no data", i);
     if (rc != 0)
         return rc;
-    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, messages[0].iov_len, try_send_many, &outgoing);
+    if (messages[0].iov_len > channel->max_message)
+        return explain_too_long(channel, messages[0].iov_len);
+    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_send_many, &outgoing);
 }
 
 struct space {
@@ -136,8 +128,8 @@ int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *spa
     if (rc != 0)
         return rc;
     if (max_len > channel->max_message)
-        return (int)explain(channel, -EMSGSIZE, max_len);
-    rc = (int)run(channel, NORIA_SIDE_SEND, timeout_ns, max_len, try_reserve, &space);
+        return explain_too_long(channel, max_len);
+    rc = (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_reserve, &space);
     return rc == -EBUSY ? noria_fail(rc, "this thread has a reservation on the handle already; commit or abort it") : rc;
 }
 
@@ -162,7 +154,7 @@ int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, in
         rc = check_timeout(timeout_ns);
     if (rc == 0 && len > span->len)
         rc = noria_fail(-EINVAL, "%zu bytes to commit, %zu were reserved", len, span->len);
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, timeout_ns, len, try_commit, &filled);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_commit, &filled);
 }
 
 static ssize_t try_abort(noria_channel *channel, void *arguments)
@@ -174,7 +166,7 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
 {
     int rc = check(channel, NORIA_SEND, span != NULL);
 
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, 0, 0, try_abort, span);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, 0, try_abort, span);
 }
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
@@ -199,7 +191,7 @@ ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t 
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
-    return rc != 0 ? rc : run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_recv, &buffer);
+    return rc != 0 ? rc : run(channel, NORIA_SIDE_RECV, timeout_ns, try_recv, &buffer);
 }
 
 struct incoming {
@@ -225,7 +217,7 @@ int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_
     for (int i = 0; rc == 0 && i < n; i++)
         if (buffers[i].iov_base == NULL && buffers[i].iov_len != 0)
             rc = noria_fail(-EINVAL, "buffer %d has a length and no memory", i);
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_recv_many, &incoming);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, try_recv_many, &incoming);
 }
 
 struct view {
@@ -247,7 +239,7 @@ int noria_peek(noria_channel *channel, struct noria_span *span, int64_t timeout_
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, 0, try_peek, &view);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, timeout_ns, try_peek, &view);
 }
 
 static ssize_t try_release(noria_channel *channel, void *arguments)
@@ -259,5 +251,5 @@ int noria_release(noria_channel *channel, struct noria_span *span)
 {
     int rc = check(channel, NORIA_RECV, span != NULL);
 
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, 0, 0, try_release, span);
+    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, 0, try_release, span);
 }

@@ -27,8 +27,10 @@ static int look_into(struct noria_segment_channel *channel, const char *address)
     rc = noria_segment_inspect(&channel->segment, &noria_segment_posix, name, &unfinished);
     if (rc != 0)
         return rc;
-    if (unfinished)
+    if (unfinished) {
+        noria_segment_close(&channel->segment);
         return 1;
+    }
     channel->backend = &noria_segment_posix;
     noria_process_self(&channel->self);
     rc = noria_segment_channel_adopt(channel);
@@ -48,6 +50,15 @@ static uint32_t condition_of(int rc)
     return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT;
 }
 
+/* Owner and mode are of use even where the channel cannot be read. */
+static int stat_name(const char *address, struct stat *status)
+{
+    char path[300];
+
+    snprintf(path, sizeof(path), "/dev/shm%s", address + strlen("shm:"));
+    return lstat(path, status);
+}
+
 /* Fills a listing. 0, or -errno if the name is not there or is not a channel's. */
 static int list_one(const char *address, struct noria_listing *listing)
 {
@@ -60,9 +71,7 @@ static int list_one(const char *address, struct noria_listing *listing)
     listing->condition = condition_of(rc);
     if (rc == -ENOENT || rc == -EINVAL || rc == -ELOOP)
         return rc;
-    if (rc < 0)
-        return 0;
-    if (fstat(channel.segment.fd, &status) == 0) {
+    if (stat_name(address, &status) == 0) {
         listing->uid = status.st_uid;
         listing->gid = status.st_gid;
         listing->mode = status.st_mode & 07777;
@@ -71,15 +80,19 @@ static int list_one(const char *address, struct noria_listing *listing)
     if (rc == 0) {
         listing->created_ns = channel.segment.super.created_ns;
         noria_segment_stat(&channel.base, &listing->stat);
+        noria_segment_close(&channel.segment);
     }
-    noria_segment_close(&channel.segment);
     return 0;
 }
 
 int noria_inspect(const char *address, struct noria_listing *listing)
 {
     struct noria_listing found;
-    int rc = address == NULL || listing == NULL ? -EINVAL : list_one(address, &found);
+    int rc;
+
+    if (address == NULL || listing == NULL)
+        return noria_fail(-EINVAL, "noria_inspect takes an address and a place for the answer");
+    rc = list_one(address, &found);
 
     if (rc == 0)
         *listing = found;
@@ -89,8 +102,11 @@ int noria_inspect(const char *address, struct noria_listing *listing)
 int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
 {
     struct dirent **names;
-    int n = scandir("/dev/shm", &names, NULL, alphasort), rc = 0;
+    int n, rc = 0;
 
+    if (each == NULL)
+        return noria_fail(-EINVAL, "noria_list needs a function to call");
+    n = scandir("/dev/shm", &names, NULL, alphasort);
     if (n < 0)
         return noria_fail(-errno, "cannot list /dev/shm: %s", noria_error_words(errno));
     for (int i = 0; i < n; i++) {
@@ -111,8 +127,11 @@ int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
 int noria_who(const char *address, struct noria_participant *participants, int n)
 {
     struct noria_segment_channel channel;
-    int found = 0, rc = address == NULL ? -EINVAL : look_into(&channel, address);
+    int found = 0, rc;
 
+    if (address == NULL || (participants == NULL && n > 0))
+        return noria_fail(-EINVAL, "noria_who takes an address and room for n participants");
+    rc = look_into(&channel, address);
     if (rc == 1)
         return 0;
     if (rc != 0)

@@ -142,7 +142,6 @@ static int compare(const struct noria_segment_channel *channel, const struct nor
 
 static struct noria_segment_channel *new_handle(void)
 {
-    static uint64_t handles; /* only to tell them apart */
     struct noria_segment_channel *channel = aligned_alloc(NORIA_LINE_PAIR, (sizeof(*channel) + NORIA_LINE_PAIR - 1) &
                                                                                ~(size_t)(NORIA_LINE_PAIR - 1));
 
@@ -152,7 +151,6 @@ static struct noria_segment_channel *new_handle(void)
     }
     memset(channel, 0, sizeof(*channel));
     channel->segment.fd = -1;
-    channel->handle_id = noria_add_relaxed64(&handles, 1) + 1;
     return channel;
 }
 
@@ -168,6 +166,8 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
     noria_channel_init(&channel->base, &channel->kind->verbs, flags, channel->geometry.max_message,
                        channel->geometry.full == NORIA_FULL_FAIL);
+    channel->base.one_caller = channel->kind->one_caller;
+    channel->base.looks_first = channel->need_receiver;
     rc = noria_participant_join(channel, flags);
     if (rc != 0)
         return rc;
@@ -184,13 +184,37 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
 
 static void free_handle(struct noria_segment_channel *channel)
 {
+    if (channel->kind != NULL)
+        channel->kind->dispose(channel);
     noria_segment_close(&channel->segment);
     free(channel);
+}
+
+/* Joining and "I was the last, the name goes" exclude each other, if the channel is to go with its last participant. */
+static bool name_goes_with_last(const struct noria_segment_channel *channel)
+{
+    return channel->geometry.lifetime == NORIA_UNLINK_LAST && channel->backend->named;
+}
+
+/* Joins. 0, -errno, or 1: the name was removed just before, so that newcomers would not find us. */
+static int take_part_by_name(struct noria_segment_channel *channel, int flags, const struct noria_options *options)
+{
+    int64_t until = noria_deadline_ns(options->open_timeout_ns);
+    int rc;
+
+    if (name_goes_with_last(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
+        return noria_fail(-ETIMEDOUT, "another process is opening or closing '%s' and does not get on", channel->name);
+    rc = channel->backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
+                                                                                 : take_part(channel, flags, options);
+    if (name_goes_with_last(channel))
+        noria_segment_unlock_name(&channel->segment);
+    return rc;
 }
 
 static int open_in_segment(noria_channel **out, const struct noria_segment_request *request, int flags,
                            const struct noria_options *options, const struct noria_options *wanted)
 {
+    int64_t until = noria_deadline_ns(request->open_timeout_ns);
     struct noria_segment_channel *channel;
     int rc = noria_process_prepare();
 
@@ -198,24 +222,24 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         channel = new_handle();
         if (channel == NULL)
             return -ENOMEM;
+        channel->backend = request->backend;
+        snprintf(channel->name, sizeof(channel->name), "%s", request->name);
         rc = noria_segment_open(&channel->segment, request);
         if (rc == 0)
             rc = noria_segment_channel_adopt(channel);
         if (rc == 0 && !channel->segment.created)
             rc = compare(channel, wanted);
         if (rc == 0)
-            rc = take_part(channel, flags, options);
-        if (rc != 0) {
-            free_handle(channel);
-            return rc;
-        }
-        channel->backend = request->backend;
-        snprintf(channel->name, sizeof(channel->name), "%s", request->name);
-        if (!request->backend->named || !noria_segment_is_orphaned(&channel->segment)) {
+            rc = take_part_by_name(channel, flags, options);
+        if (rc == 0) {
             *out = &channel->base;
             return 0;
         }
-        noria_segment_channel_close(&channel->base, false); /* the last one removed the name just now: once more */
+        free_handle(channel);
+        if (rc == 1)
+            rc = noria_now_ns() < until ? 0
+                                        : noria_fail(-EAGAIN, "'%s' is removed again and again while it is opened",
+                                                     request->name);
     }
     return rc;
 }
@@ -258,6 +282,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     channel = new_handle();
     if (channel == NULL)
         return -ENOMEM;
+    channel->backend = theirs->backend;
+    memcpy(channel->name, theirs->name, sizeof(channel->name));
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
     options.need_receiver = theirs->need_receiver;
@@ -270,18 +296,13 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
         free_handle(channel);
         return rc;
     }
-    channel->backend = theirs->backend;
-    memcpy(channel->name, theirs->name, sizeof(channel->name));
     *mine = &channel->base;
     return 0;
 }
 
-/* With lifetime UNLINK_LAST the last participant takes the name along. An opener who finds the name gone after joining
- * starts over. */
+/* With lifetime UNLINK_LAST the last participant takes the name along. */
 static void unlink_if_last(struct noria_segment_channel *channel)
 {
-    if (channel->geometry.lifetime != NORIA_UNLINK_LAST || !channel->backend->named)
-        return;
     noria_recover_all(channel, true);
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
         if (NORIA_ENTRY_STATE(noria_load_acquire64(&channel->table[number - 1].word)) == NORIA_ENTRY_LIVE)
@@ -296,9 +317,14 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
 
     noria_fork_guard_remove(&channel->fork_guard);
     if (!stale) { /* an inherited handle's place in the channel is its parent's */
+        bool locked = name_goes_with_last(channel) &&
+                      noria_segment_lock_name(&channel->segment, noria_deadline_ns(NORIA_NS_PER_S)) == 0;
         channel->kind->leave(channel);
         noria_participant_leave(channel);
-        unlink_if_last(channel);
+        if (locked) { /* if somebody stopped holds it, he or the next one will be the last */
+            unlink_if_last(channel);
+            noria_segment_unlock_name(&channel->segment);
+        }
     }
     free_handle(channel);
 }

@@ -2,6 +2,7 @@
 /* Channels over the MPMC ring: many senders, many receivers, strict FIFO. Threads may share a handle. */
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "detail.h"
@@ -65,15 +66,17 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record;
-    int rc = noria_reservation_begin(channel->handle_id);
+    int rc = noria_reservation_begin(&channel->part.mpmc);
 
     if (rc != 0)
         return rc;
+    noria_reservation_set(&channel->part.mpmc, 0);
     rc = noria_mpmc_reserve(&channel->part.mpmc.ring, &record);
     if (rc != 0) {
-        noria_reservation_end(channel->handle_id);
+        noria_reservation_end(&channel->part.mpmc, 0);
         return rc;
     }
+    noria_reservation_set(&channel->part.mpmc, record.position);
     span->data = record.data;
     span->len = max_len;
     span->token[0] = record.position;
@@ -85,11 +88,13 @@ static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record = {.data = span->data, .len = span->len, .position = span->token[0], .count = 1};
-    int rc = noria_mpmc_commit(&channel->part.mpmc.ring, &record, len);
+    int rc = noria_reservation_end(&channel->part.mpmc, span->token[0]);
 
-    if (rc == -EAGAIN) /* too much contention; the reservation stands */
+    if (rc != 0)
         return rc;
-    noria_reservation_end(channel->handle_id);
+    rc = noria_mpmc_commit(&channel->part.mpmc.ring, &record, len);
+    if (rc == -EAGAIN && noria_reservation_begin(&channel->part.mpmc) == 0) /* contention; the reservation stands */
+        noria_reservation_set(&channel->part.mpmc, span->token[0]);
     if (rc == 0)
         sent(channel, 1);
     return rc;
@@ -99,9 +104,11 @@ static int abort_reservation(noria_channel *base, struct noria_span *span)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record = {.position = span->token[0]};
-    int rc = noria_mpmc_abort(&channel->part.mpmc.ring, &record);
+    int rc = noria_reservation_end(&channel->part.mpmc, span->token[0]);
 
-    noria_reservation_end(channel->handle_id);
+    if (rc != 0)
+        return rc;
+    rc = noria_mpmc_abort(&channel->part.mpmc.ring, &record);
     noria_notify_senders(channel); /* there is room again */
     return rc;
 }
@@ -149,7 +156,7 @@ static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, 
     int rc;
 
     /* A group is released in its order, so a copy cannot overtake what was peeked. */
-    if (channel->geometry.pack > 1 && noria_load_relaxed32(&channel->part.mpmc.held) != 0)
+    if (channel->geometry.pack > 1 && noria_load_relaxed32(&channel->part.mpmc.held_count) != 0)
         return -EBUSY;
     rc = take(channel, capacity, &record);
     if (rc != 0)
@@ -194,27 +201,34 @@ static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct n
     return taken;
 }
 
+/* Names a held record for good: positions are not used twice, and a group's records have their places in it. */
+static uint64_t key_of(const struct noria_segment_channel *channel, uint64_t position, uint64_t index)
+{
+    return position * channel->geometry.pack + index + 1;
+}
+
 static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record;
-    int rc;
+    uint64_t *place;
+    int rc = noria_holding_begin(&channel->part.mpmc, channel->geometry.max_held, &place);
 
-    if (noria_add_relaxed32(&channel->part.mpmc.held, 1) >= channel->geometry.max_held) { /* private, a quota */
-        noria_sub_release32(&channel->part.mpmc.held, 1);
-        return -EBUSY;
-    }
+    if (rc != 0)
+        return rc;
     lock_group(channel);
     rc = take(channel, SIZE_MAX, &record);
     unlock_group(channel);
     if (rc != 0) {
-        noria_sub_release32(&channel->part.mpmc.held, 1);
+        noria_store_release64(place, 0);
         return rc;
     }
+    noria_add_relaxed32(&channel->part.mpmc.held_count, 1); /* see receive_one */
     span->data = record.data;
     span->len = record.len;
     span->token[0] = record.position;
     span->token[1] = (uint64_t)record.index << 32 | record.count;
+    noria_store_release64(place, key_of(channel, record.position, record.index)); /* pairs with noria_holding_find */
     fill_info(channel, info, &record);
     return 0;
 }
@@ -225,11 +239,17 @@ static int release(noria_channel *base, struct noria_span *span)
     struct noria_mpmc_record record = {.position = span->token[0],
                                        .index = (uint32_t)(span->token[1] >> 32),
                                        .count = (uint32_t)span->token[1]};
-    int rc = noria_mpmc_release(&channel->part.mpmc.ring, &record);
+    uint64_t key = key_of(channel, record.position, record.index);
+    uint64_t *place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key);
+    int rc;
 
+    if (place == NULL || !noria_cas_acq_rel64(place, &key, UINT64_MAX)) /* of two releases at once, one goes on */
+        return -EINVAL;
+    rc = noria_mpmc_release(&channel->part.mpmc.ring, &record);
+    noria_store_release64(place, rc == -EINVAL ? key : 0); /* out of its group's order: still held */
     if (rc == -EINVAL)
         return rc;
-    noria_sub_release32(&channel->part.mpmc.held, 1);
+    noria_sub_release32(&channel->part.mpmc.held_count, 1);
     if (rc == 0)
         received(channel, 1);
     return rc;
@@ -279,7 +299,11 @@ static int join(struct noria_segment_channel *channel, int flags)
                              channel->number);
 
     (void)flags; /* sending and receiving need no role */
-    return rc == 0 ? 0 : noria_fail(rc, "the ring is corrupt; remove the channel");
+    if (rc != 0)
+        return noria_fail(rc, "the ring is corrupt; remove the channel");
+    channel->part.mpmc.held = calloc(channel->geometry.max_held, sizeof(uint64_t));
+    return channel->part.mpmc.held != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for max_held %u",
+                                                            channel->geometry.max_held);
 }
 
 /* Gives back what a thread of ours reserved or peeked and did not finish: peeked records go to other receivers. */
@@ -351,6 +375,11 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return false;
 }
 
+static void dispose(struct noria_segment_channel *channel)
+{
+    free(channel->part.mpmc.held);
+}
+
 static uint64_t progress(const struct noria_segment_channel *channel, enum noria_side side)
 {
     const struct noria_mpmc_handle *ring = &channel->part.mpmc.ring;
@@ -392,7 +421,7 @@ const struct noria_kind_table noria_mpmc_kind = {
               .sleep = noria_segment_sleep, .wake = noria_segment_wake,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
-    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .settle = settle,
+    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
     .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,
 };

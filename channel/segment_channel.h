@@ -27,6 +27,8 @@ struct noria_kind_table {
     int (*join)(struct noria_segment_channel *channel, int flags);
     /* Gives up roles and whatever is held. */
     void (*leave)(struct noria_segment_channel *channel);
+    /* Frees what join allocated. */
+    void (*dispose)(struct noria_segment_channel *channel);
     /* Takes away what a dead participant holds in the ring, certifying before each step. 0 nothing is left. */
     int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
     /* Whether another receiver holds a message that could come back. */
@@ -37,6 +39,7 @@ struct noria_kind_table {
     /* Slots that name an owner, for `who`. */
     uint32_t (*held_by)(const struct noria_segment_channel *channel, uint32_t owner);
     uint32_t abilities;
+    bool one_caller; /* per role at a time */
 };
 
 extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind;
@@ -45,7 +48,6 @@ const struct noria_kind_table *noria_kind_find(uint32_t kind);
 struct noria_spsc_part {
     struct noria_spsc_producer producer;
     struct noria_spsc_consumer consumer;
-    uint32_t busy[2];      /* a call is running in the role */
     uint32_t roles;        /* taken: NORIA_SEND, NORIA_RECV */
     uint32_t reserved;     /* a reservation is out */
     uint32_t held;         /* records peeked and not released */
@@ -53,10 +55,16 @@ struct noria_spsc_part {
     uint32_t last_sender;
 };
 
+enum { NORIA_RESERVING_THREADS = 32 };
+
 struct noria_mpmc_part {
     struct noria_mpmc_handle ring;
-    uint32_t held; /* peeked and not released */
     uint32_t group_busy; /* pack > 1: a thread is inside the open group */
+    uint32_t held_count;
+    /* One reservation per thread: two would commit in either order and break FIFO. 0: a free line. */
+    uint64_t reserving[NORIA_RESERVING_THREADS];
+    uint64_t reserved_position[NORIA_RESERVING_THREADS];
+    uint64_t *held; /* max_held places: which records are peeked and not released; 0: free */
 };
 
 struct noria_segment_channel {
@@ -69,7 +77,6 @@ struct noria_segment_channel {
     struct noria_geometry geometry;
     struct noria_process self;
     struct noria_fork_guard fork_guard;
-    uint64_t handle_id;   /* unique in the process */
     uint64_t entry_word;  /* of our entry while we live */
     uint32_t number;      /* our participant number */
     bool fenced;          /* no asymmetric fence in this process */
@@ -138,11 +145,17 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 
 extern const struct noria_transport noria_transport_shm, noria_transport_memfd, noria_transport_anon;
 
-/* ------------------------------------------------------------------------------------- one reservation per thread */
+/* --------------------------------------------------------- what an MPMC handle has out (holdings.c): quotas and sanity */
 
-/* Remembers that this thread has a reservation on the handle. -EBUSY if it has one already. */
-int noria_reservation_begin(uint64_t handle_id);
-void noria_reservation_end(uint64_t handle_id);
+/* This thread begins a reservation. 0, -EBUSY it has one already. */
+int noria_reservation_begin(struct noria_mpmc_part *part);
+void noria_reservation_set(struct noria_mpmc_part *part, uint64_t position);
+/* Ends it. -EINVAL this thread has none at that position: the span was finished before. */
+int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position);
+/* A record is peeked: takes a place. -EBUSY max_held are. Then which record, or 0 to give the place back. */
+int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place);
+/* The place of a record that is held; NULL it is not. */
+uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key);
 
 /* What a receiver is told along with a message. */
 void noria_fill_info(struct noria_segment_channel *channel, struct noria_info *info, size_t size, uint32_t sender,

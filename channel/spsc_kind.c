@@ -11,18 +11,6 @@ static struct noria_spsc_part *part_of(noria_channel *channel)
     return &noria_segment_channel_of(channel)->part.spsc;
 }
 
-/* Begins a call in a role. A second one at the same time, from a thread or a signal handler, would break the ring. */
-static int begin(struct noria_spsc_part *part, enum noria_side side)
-{
-    return noria_exchange_acquire32(&part->busy[side], 1) == 0 ? 0 : -EDEADLK; /* pairs with end */
-}
-
-static int end(struct noria_spsc_part *part, enum noria_side side, int rc)
-{
-    noria_store_release32(&part->busy[side], 0);
-    return rc;
-}
-
 /* Our own counter, in one role: no read-modify-write needed. */
 static void count_one_writer(uint64_t *counter, uint64_t by)
 {
@@ -59,15 +47,12 @@ static void received(struct noria_segment_channel *channel, uint32_t n)
 static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
     struct noria_spsc_part *part = part_of(base);
-    int rc = begin(part, NORIA_SIDE_SEND);
+    int rc = part->reserved != 0 ? -EBUSY : noria_spsc_send(&part->producer, data, len);
 
     (void)priority;
-    if (rc != 0)
-        return rc;
-    rc = part->reserved != 0 ? -EBUSY : noria_spsc_send(&part->producer, data, len);
     if (rc == 0)
         sent(noria_segment_channel_of(base), 1);
-    return end(part, NORIA_SIDE_SEND, rc);
+    return rc;
 }
 
 /* Stages as many as there is room for and publishes them with one store. */
@@ -95,13 +80,7 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
 
 static int send_many(noria_channel *base, const struct iovec *messages, int n)
 {
-    struct noria_spsc_part *part = part_of(base);
-    int rc = begin(part, NORIA_SIDE_SEND);
-
-    if (rc != 0)
-        return rc;
-    rc = part->reserved != 0 ? -EBUSY : stage_many(noria_segment_channel_of(base), messages, n);
-    return end(part, NORIA_SIDE_SEND, rc);
+    return part_of(base)->reserved != 0 ? -EBUSY : stage_many(noria_segment_channel_of(base), messages, n);
 }
 
 static struct noria_spsc_record record_of(const struct noria_span *span)
@@ -121,45 +100,36 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
     struct noria_spsc_part *part = part_of(base);
     struct noria_spsc_record record;
-    int rc = begin(part, NORIA_SIDE_SEND);
+    int rc = part->reserved != 0 ? -EBUSY : noria_spsc_reserve(&part->producer, max_len, &record);
 
-    if (rc != 0)
-        return rc;
-    rc = part->reserved != 0 ? -EBUSY : noria_spsc_reserve(&part->producer, max_len, &record);
     if (rc == 0) {
         part->reserved = 1;
         set_span(span, &record);
     }
-    return end(part, NORIA_SIDE_SEND, rc);
+    return rc;
 }
 
 static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
     struct noria_spsc_part *part = part_of(base);
     struct noria_spsc_record record = record_of(span);
-    int rc = begin(part, NORIA_SIDE_SEND);
+    int rc = part->reserved == 0 ? -EINVAL : noria_spsc_commit(&part->producer, &record, len);
 
-    if (rc != 0)
-        return rc;
-    rc = part->reserved == 0 ? -EINVAL : noria_spsc_commit(&part->producer, &record, len);
     if (rc == 0) {
         part->reserved = 0;
         sent(noria_segment_channel_of(base), 1);
     }
-    return end(part, NORIA_SIDE_SEND, rc);
+    return rc;
 }
 
 static int abort_reservation(noria_channel *base, struct noria_span *span)
 {
     struct noria_spsc_part *part = part_of(base);
-    int rc = begin(part, NORIA_SIDE_SEND);
+    int rc = part->reserved == 0 ? -EINVAL : 0;
 
     (void)span;
-    if (rc != 0)
-        return rc;
-    rc = part->reserved == 0 ? -EINVAL : 0;
     part->reserved = 0;
-    return end(part, NORIA_SIDE_SEND, rc);
+    return rc;
 }
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
@@ -212,14 +182,8 @@ static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, 
 
 static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
 {
-    struct noria_spsc_part *part = part_of(base);
-    ssize_t rc = begin(part, NORIA_SIDE_RECV);
-
-    if (rc != 0)
-        return rc;
-    rc = part->held != 0 ? -EBUSY : receive_one(noria_segment_channel_of(base), buffer, capacity, info);
-    end(part, NORIA_SIDE_RECV, 0);
-    return rc;
+    return part_of(base)->held != 0 ? -EBUSY
+                                    : receive_one(noria_segment_channel_of(base), buffer, capacity, info);
 }
 
 /* Copies out what is there and releases all of it with one store. */
@@ -248,13 +212,7 @@ static int receive_many(struct noria_segment_channel *channel, struct iovec *buf
 
 static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
 {
-    struct noria_spsc_part *part = part_of(base);
-    int rc = begin(part, NORIA_SIDE_RECV);
-
-    if (rc != 0)
-        return rc;
-    rc = part->held != 0 ? -EBUSY : receive_many(noria_segment_channel_of(base), buffers, n, info);
-    return end(part, NORIA_SIDE_RECV, rc);
+    return part_of(base)->held != 0 ? -EBUSY : receive_many(noria_segment_channel_of(base), buffers, n, info);
 }
 
 static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
@@ -262,33 +220,27 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
-    int rc = begin(part, NORIA_SIDE_RECV);
+    int rc = part->held >= channel->geometry.max_held ? -EBUSY : peek_within(channel, SIZE_MAX, &record);
 
-    if (rc != 0)
-        return rc;
-    rc = part->held >= channel->geometry.max_held ? -EBUSY : peek_within(channel, SIZE_MAX, &record);
     if (rc == 0) {
         set_span(span, &record);
         fill_info(channel, info, &record, part->held);
         part->held++;
     }
-    return end(part, NORIA_SIDE_RECV, rc);
+    return rc;
 }
 
 static int release(noria_channel *base, struct noria_span *span)
 {
     struct noria_spsc_part *part = part_of(base);
     struct noria_spsc_record record = record_of(span);
-    int rc = begin(part, NORIA_SIDE_RECV);
+    int rc = part->held == 0 ? -EINVAL : noria_spsc_release(&part->consumer, &record);
 
-    if (rc != 0)
-        return rc;
-    rc = part->held == 0 ? -EINVAL : noria_spsc_release(&part->consumer, &record);
     if (rc == 0) {
         part->held--;
         received(noria_segment_channel_of(base), 1);
     }
-    return end(part, NORIA_SIDE_RECV, rc);
+    return rc;
 }
 
 /* --------------------------------------------------------------------------------------------- roles and recovery */
@@ -371,6 +323,11 @@ static int join(struct noria_segment_channel *channel, int flags)
     return rc;
 }
 
+static void dispose(struct noria_segment_channel *channel)
+{
+    (void)channel; /* nothing was allocated */
+}
+
 static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word)
 {
     for (int role = NORIA_SPSC_PRODUCER; role <= NORIA_SPSC_CONSUMER; role++) {
@@ -438,7 +395,7 @@ const struct noria_kind_table noria_spsc_kind = {
               .sleep = noria_segment_sleep, .wake = noria_segment_wake,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
-    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .settle = settle,
+    .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
     .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
-    .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,
+    .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY, .one_caller = true,
 };

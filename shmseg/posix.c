@@ -53,8 +53,7 @@ static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *mad
         *fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & S_IRWXU);
         if (*fd >= 0) {
             *made = true;
-            /* The umask is not asked: the mode is an option of the channel. */
-            return fchmod(*fd, mode) == 0 ? 0 : report(name, errno);
+            return 0;
         }
         if (errno != EEXIST)
             return report(name, errno);

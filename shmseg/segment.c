@@ -18,6 +18,14 @@
 /* One try at opening ends in one of these, or in -errno. */
 enum outcome { DONE = 0, UNFINISHED = 1, VANISHED = 2 };
 
+/* While another process holds a lock byte of the file there is nothing to be woken by. */
+static void nap(void)
+{
+    const struct timespec moment = {.tv_nsec = NORIA_NS_PER_MS};
+
+    nanosleep(&moment, NULL);
+}
+
 /* A file that a stranger could have planted at the name is refused before anything is read from it. */
 static int check_file(const struct noria_segment_request *request, const struct stat *status)
 {
@@ -114,7 +122,13 @@ static int reserve_space(int fd, const struct noria_segment_request *request)
 static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     struct noria_superblock *super;
-    int rc = reserve_space(segment->fd, request);
+    int rc = 0;
+
+    /* The umask is not asked, nor a dead creator's mode: it is an option of the channel. */
+    if (request->backend->named && fchmod(segment->fd, request->mode) != 0)
+        rc = noria_fail(-errno, "cannot set the mode of '%s': %s", request->name, noria_error_words(errno));
+    if (rc == 0)
+        rc = reserve_space(segment->fd, request);
 
     if (rc == 0)
         rc = map(segment, request->size, PROT_READ | PROT_WRITE, request->name);
@@ -152,11 +166,11 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
         rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
     if (rc == UNFINISHED && request->backend->named && status.st_nlink == 0)
         rc = VANISHED;
-    else if (rc == UNFINISHED && (request->create || !request->backend->named)) {
-        rc = request->create ? initialise(segment, request) : -ENOENT;
-        if (rc == -ENOENT)
-            noria_fail(rc, "'%s:%s' holds no channel yet; open it with NORIA_CREATE", request->backend->scheme,
-                       request->name);
+    else if (rc == UNFINISHED && !request->create)
+        rc = noria_fail(-ENOENT, "'%s:%s' holds no channel, at most what a dead creator left; open it with NORIA_CREATE",
+                        request->backend->scheme, request->name);
+    else if (rc == UNFINISHED) {
+        rc = initialise(segment, request);
         if (rc < 0 && made && request->backend->named)
             request->backend->unlink(request->name); /* ours, unfinished: leave nothing behind */
     } else if (rc == DONE) {
@@ -200,7 +214,6 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 {
     int64_t creating_until = noria_deadline_ns(request->open_timeout_ns);
     int64_t appearing_until = noria_deadline_ns(request->wait_create_ns);
-    const struct timespec nap = {.tv_nsec = NORIA_NS_PER_MS};
 
     for (;;) {
         int rc;
@@ -221,7 +234,7 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
         if (rc < 0 && rc != -ENOENT)
             return rc;
         if (rc != VANISHED)
-            nanosleep(&nap, NULL); /* bounded by the deadlines above; nothing to be woken by exists yet */
+            nap(); /* bounded by the deadlines above */
     }
 }
 
@@ -294,11 +307,26 @@ int noria_segment_unlink(const struct noria_segment_backend *backend, const char
     bool unfinished;
     int rc = backend->named ? noria_segment_inspect(&segment, backend, name, &unfinished) : 0;
 
-    if (rc == -EINVAL || rc == -ENOENT)
-        return rc; /* never remove what is not ours */
+    if (rc != 0 && rc != -EPROTO && rc != -EBADMSG)
+        return rc; /* never remove what is not, or cannot be seen to be, a segment */
     if (backend->named && rc == 0)
         noria_segment_close(&segment);
     return backend->unlink(name);
+}
+
+int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns)
+{
+    while (noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0) {
+        if (noria_now_ns() >= deadline_ns)
+            return -ETIMEDOUT;
+        nap();
+    }
+    return 0;
+}
+
+void noria_segment_unlock_name(struct noria_segment *segment)
+{
+    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
 }
 
 bool noria_segment_is_orphaned(const struct noria_segment *segment)

@@ -102,6 +102,10 @@ static inline void *noria_segment_content(const struct noria_segment *segment)
 /* Whether the name was removed, or never was (memfd), so that newcomers cannot find the segment. */
 bool noria_segment_is_orphaned(const struct noria_segment *segment);
 
+/* Excludes others who join, or remove the name, under the same lock. 0, -ETIMEDOUT. */
+int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns);
+void noria_segment_unlock_name(struct noria_segment *segment);
+
 /* Attaches to the segment behind a descriptor of this process, with a description of its own. */
 int noria_segment_attach(struct noria_segment *segment, int fd);
 

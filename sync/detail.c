@@ -60,7 +60,7 @@ static const struct {
 
 const char *noria_error_words(int rc)
 {
-    int error = rc < 0 ? -rc : rc;
+    long error = rc < 0 ? -(long)rc : rc;
 
     for (size_t i = 0; i < sizeof(meanings) / sizeof(meanings[0]); i++)
         if (meanings[i].error == error)

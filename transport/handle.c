@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -15,16 +16,6 @@
 
 static const uint64_t no_page; /* before the first open: equal to no handle's stamp, for those are never 0 */
 const uint64_t *noria_fork_page = &no_page;
-
-void noria_read_lock(void)
-{
-    urcu_bp_read_lock();
-}
-
-void noria_read_unlock(void)
-{
-    urcu_bp_read_unlock();
-}
 
 int noria_enter(noria_channel *channel)
 {
@@ -40,6 +31,11 @@ int noria_enter(noria_channel *channel)
 void noria_leave(void)
 {
     urcu_bp_read_unlock();
+}
+
+void noria_rejoin(void)
+{
+    urcu_bp_read_lock();
 }
 
 /* ----------------------------------------------------------------------------------------------------------- fork */
@@ -65,10 +61,12 @@ static void unshare_description(int fd)
 {
     int own = noria_lock_own_description(fd);
 
-    if (own < 0) {
-        close(fd); /* better no descriptor than the parent's locks: noria_reopen will say so */
-        return;
+    if (own < 0) { /* rather a descriptor of nothing than the parent's locks: noria_reopen will say so */
+        close(fd);
+        own = eventfd(0, EFD_CLOEXEC);
     }
+    if (own < 0 || own == fd)
+        return;
     dup3(own, fd, O_CLOEXEC);
     close(own);
 }
@@ -155,12 +153,12 @@ void noria_channel_shut(noria_channel *channel)
 
 void noria_channel_drain(noria_channel *channel)
 {
-    /* Calls that saw the handle open have left, or are counted as sleepers. */
+    /* Calls that saw the handle open have left, or are counted as waiting. */
     urcu_bp_synchronize_rcu();
-    while (noria_load_acquire32(&channel->sleepers) != 0) { /* pairs with the subtraction in noria_wait_until */
+    while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with the subtraction in noria_call */
         channel->verbs->wake(channel);
         sched_yield();
     }
-    /* The last sleepers have left the read section in which they stopped counting. */
+    /* The last of them have left the read section in which they stopped counting. */
     urcu_bp_synchronize_rcu();
 }

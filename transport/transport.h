@@ -4,11 +4,11 @@
  * one loop that turns "try" into "wait".
  *
  * A verb tries once and never blocks. The public functions (api/) enter the handle, call one verb and leave; only when
- * it answers -EAGAIN and the caller has time does noria_wait_until take over.
+ * it answers -EAGAIN and the caller has time does the loop in wait.c take over.
  *
  * A call in progress stands in a read section of liburcu (the bp flavour: threads of the user need not register), so
- * that close can wait for it without a lock on the hot path. A read section never spans a sleep: a sleeper is counted
- * in `sleepers` instead, and close wakes and waits for those.
+ * that close can wait for it without a lock on the hot path. A read section never spans a sleep: a call that waits
+ * is counted in `waiting` instead, and close wakes and waits for those.
  */
 #ifndef NORIA_TRANSPORT_H
 #define NORIA_TRANSPORT_H
@@ -58,7 +58,10 @@ struct noria_channel {
     uint32_t state;
     uint32_t flags; /* of noria_open */
     uint32_t fails_when_full;
-    uint32_t sleepers;
+    uint32_t one_caller;  /* per side: a second call at once gets -EDEADLK */
+    uint32_t looks_first; /* a sender asks whether anybody is there before it sends */
+    uint32_t busy[2];     /* with one_caller: a call is running */
+    uint32_t waiting;     /* calls outside of a read section that will come back: close waits for them */
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
     uint64_t max_message;
 };
@@ -75,17 +78,16 @@ struct noria_transport {
 /* One private page that reads as zero in a forked child. */
 extern const uint64_t *noria_fork_page;
 
-void noria_read_lock(void);
-void noria_read_unlock(void);
-
 static inline bool noria_is_stale(const noria_channel *channel)
 {
     return channel->fork_stamp != *noria_fork_page;
 }
 
-/* Begins a call. 0, -ESTALE, -ECANCELED. */
+/* Begins a call, or a look of a waiting one: a read section. 0, -ESTALE, -ECANCELED. */
 int noria_enter(noria_channel *channel);
 void noria_leave(void);
+/* Enters whatever state the handle is in: a call that is counted as waiting comes back to finish. */
+void noria_rejoin(void);
 
 /* Makes this process ready for handles: the fork page, what happens at fork. 0 or -errno. */
 int noria_process_prepare(void);
@@ -115,9 +117,9 @@ struct noria_attempt {
     void *arguments;
 };
 
-/* Repeats an attempt that has just failed with -EAGAIN until it does something else, the timeout ends (-ETIMEDOUT; with
- * timeout 0 -EAGAIN, without sleeping), or the handle is shut (-ECANCELED). Called outside of enter and leave. */
-ssize_t noria_wait_until(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                         const struct noria_attempt *attempt);
+/* A whole call: enters, tries, waits as long as the timeout allows, leaves. What the attempt returned; or -EAGAIN (with
+ * timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE, -EDEADLK. */
+ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                   const struct noria_attempt *attempt);
 
 #endif

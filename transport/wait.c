@@ -73,38 +73,64 @@ static bool ready(void *context)
     return look->result != -EAGAIN;
 }
 
-ssize_t noria_wait_until(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                         const struct noria_attempt *attempt)
+/* After a first failure: spins, then sleeps, until the attempt does something else or the deadline has passed. */
+static ssize_t wait_for(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                        const struct noria_attempt *attempt)
 {
-    int64_t deadline_ns;
+    int64_t deadline_ns = noria_deadline_ns(timeout_ns);
     struct look look = {channel, side, attempt, -EAGAIN};
-    ssize_t rc;
+    ssize_t rc = spin(channel, side, deadline_ns, attempt);
 
-    if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
-        rc = noria_enter(channel);
-        if (rc == 0) {
-            rc = reconsider(channel, side, attempt);
-            noria_leave();
-        }
-        return rc;
-    }
-    deadline_ns = noria_deadline_ns(timeout_ns);
-    rc = spin(channel, side, deadline_ns, attempt);
     while (rc == -EAGAIN) {
-        /* Counted inside a read section, so that close, which first waits for those, finds the count. */
-        rc = noria_enter(channel);
-        if (rc != 0)
-            return rc;
-        noria_add_relaxed32(&channel->sleepers, 1); /* ordered by the read section */
-        noria_leave();
         look.result = -EAGAIN;
         channel->verbs->sleep(channel, side, deadline_ns, ready, &look);
-        noria_read_lock();
-        noria_sub_release32(&channel->sleepers, 1); /* pairs with the load in noria_channel_drain */
-        noria_read_unlock();
         rc = look.result;
         if (rc == -EAGAIN)
-            rc = noria_now_ns() >= deadline_ns ? -ETIMEDOUT : try_once(channel, side, attempt);
+            rc = try_once(channel, side, attempt);
+        if (rc == -EAGAIN && noria_now_ns() >= deadline_ns)
+            rc = -ETIMEDOUT;
     }
+    return rc;
+}
+
+/* The first try, inside the read section. -EAGAIN with *waits: there is time to go on. */
+static ssize_t first_try(noria_channel *channel, enum noria_side side, bool may_wait,
+                         const struct noria_attempt *attempt, bool *waits)
+{
+    ssize_t rc;
+
+    if (side == NORIA_SIDE_SEND && channel->looks_first && channel->verbs->look_round(channel, side) == -EPIPE)
+        return -EPIPE;
+    rc = attempt->run(channel, attempt->arguments);
+    if (rc != -EAGAIN)
+        return rc;
+    *waits = may_wait && !(side == NORIA_SIDE_SEND && channel->fails_when_full);
+    return *waits ? rc : reconsider(channel, side, attempt);
+}
+
+ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                   const struct noria_attempt *attempt)
+{
+    bool waits = false;
+    ssize_t rc = noria_enter(channel);
+
+    if (rc != 0)
+        return rc;
+    if (channel->one_caller && noria_exchange_acquire32(&channel->busy[side], 1) != 0) { /* pairs with the store below */
+        noria_leave();
+        return -EDEADLK;
+    }
+    rc = first_try(channel, side, timeout_ns != 0, attempt, &waits);
+    if (waits) {
+        /* Counted inside the read section: close first waits for those and then finds the count. */
+        noria_add_relaxed32(&channel->waiting, 1);
+        noria_leave();
+        rc = wait_for(channel, side, timeout_ns, attempt);
+        noria_rejoin();
+        noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain */
+    }
+    if (channel->one_caller)
+        noria_store_release32(&channel->busy[side], 0);
+    noria_leave();
     return rc;
 }

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What an MPMC handle has out: reservations, one per thread, and peeked records, up to max_held. Kept so that a span
+ * that is finished twice, or with another handle, is -EINVAL instead of a change to somebody else's slot. Private to
+ * the process; threads share it.
+ */
+#include <errno.h>
+
+#include "segment_channel.h"
+
+/* A number no other living thread has. */
+static uint64_t this_thread(void)
+{
+    static _Thread_local char anchor;
+
+    return (uint64_t)(uintptr_t)&anchor;
+}
+
+static int line_of_this_thread(struct noria_mpmc_part *part)
+{
+    uint64_t me = this_thread();
+
+    for (int i = 0; i < NORIA_RESERVING_THREADS; i++)
+        if (noria_load_relaxed64(&part->reserving[i]) == me) /* only we write our number */
+            return i;
+    return -EINVAL;
+}
+
+int noria_reservation_begin(struct noria_mpmc_part *part)
+{
+    if (line_of_this_thread(part) >= 0)
+        return -EBUSY;
+    for (int i = 0; i < NORIA_RESERVING_THREADS; i++) {
+        uint64_t nobody = 0;
+        if (noria_load_relaxed64(&part->reserving[i]) == 0 &&
+            noria_cas_acq_rel64(&part->reserving[i], &nobody, this_thread())) /* the line is ours */
+            return 0;
+    }
+    return -EBUSY;
+}
+
+void noria_reservation_set(struct noria_mpmc_part *part, uint64_t position)
+{
+    int line = line_of_this_thread(part);
+
+    if (line >= 0)
+        noria_store_relaxed64(&part->reserved_position[line], position); /* our own line */
+}
+
+int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position)
+{
+    int line = line_of_this_thread(part);
+
+    if (line < 0 || noria_load_relaxed64(&part->reserved_position[line]) != position)
+        return -EINVAL;
+    noria_store_release64(&part->reserving[line], 0); /* the line is free */
+    return 0;
+}
+
+int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place)
+{
+    for (uint32_t i = 0; i < max_held; i++) {
+        uint64_t empty = 0;
+        if (noria_load_relaxed64(&part->held[i]) == 0 &&
+            noria_cas_acq_rel64(&part->held[i], &empty, UINT64_MAX)) { /* taken, not yet known by which record */
+            *place = &part->held[i];
+            return 0;
+        }
+    }
+    return -EBUSY;
+}
+
+uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key)
+{
+    for (uint32_t i = 0; i < max_held; i++)
+        if (noria_load_acquire64(&part->held[i]) == key) /* pairs with the store when it was peeked */
+            return &part->held[i];
+    return NULL;
+}
