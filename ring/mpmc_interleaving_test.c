@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the MPMC ring in which calls meet in the middle: a victim is stopped or killed in front of each access to
- * the ring, one after the other, and others run meanwhile. The ledger watches every word. Each test states its claim.
+ * Tests of the MPMC ring in which calls meet in the middle: a victim is stopped or killed in front of each
+ * access to the ring, one after the other, and others run meanwhile. The ledger watches every word. Each test
+ * states its claim.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,10 +35,20 @@ static bool victim_was_settled;
 static int intrusions_so_far;
 static bool announcement_is_due; /* the victim may stand between making an orphan and saying so */
 
-static const struct noria_mpmc_config plain = {.capacity = 4, .slots = 8, .first_position = (UINT64_C(1) << 48) - 12,
-                                               .max_message = 24, .pack = 1, .owners = OWNERS, .max_held = 1};
-static const struct noria_mpmc_config packing = {.capacity = 4, .slots = 16, .first_position = UINT64_MAX - 12,
-                                                 .max_message = 24, .pack = 3, .owners = OWNERS, .max_held = 1};
+static const struct noria_mpmc_config plain = {.capacity = 4,
+                                               .slots = 8,
+                                               .first_position = (UINT64_C(1) << 48) - 12,
+                                               .max_message = 24,
+                                               .pack = 1,
+                                               .owners = OWNERS,
+                                               .max_held = 1};
+static const struct noria_mpmc_config packing = {.capacity = 4,
+                                                 .slots = 16,
+                                                 .first_position = UINT64_MAX - 12,
+                                                 .max_message = 24,
+                                                 .pack = 3,
+                                                 .owners = OWNERS,
+                                                 .max_held = 1};
 
 static void ledger_broken(const char *claim)
 {
@@ -76,7 +87,7 @@ static void check(void)
     assert_true(noria_mpmc_invariant(ring, ring_size));
 }
 
-/* ------------------------------------------------------------------------------ calls whose answers are judged */
+/* ----------------------------------------------------------------------- calls whose answers are judged */
 
 /* What was true at the start of a call, to judge a "full" or an "empty" by. */
 struct witness {
@@ -185,7 +196,7 @@ static void expect_good_end(void)
     check();
 }
 
-/* ------------------------------------------------------------------------------------------- what a victim does */
+/* ----------------------------------------------------------------------------------- what a victim does */
 
 static void victim_sends(void)
 {
@@ -262,7 +273,7 @@ static void (*const lives[])(void) = {victim_sends,    victim_sends_many,    vic
                                       victim_receives, victim_receives_many, victim_settles};
 enum { LIVES = sizeof(lives) / sizeof(lives[0]) };
 
-/* ----------------------------------------------------------------------------------- what others do meanwhile */
+/* ----------------------------------------------------------------------------- what others do meanwhile */
 
 static void others_move_a_little(void)
 {
@@ -321,7 +332,8 @@ static void act_when_due(const void *word)
     intrusion();
 }
 
-/* Lets the victim live; in front of its access `when` it dies (intrusion NULL) or others run. True if it got so far. */
+/* Lets the victim live; in front of its access `when` it dies (intrusion NULL) or others run. True if it got
+ * so far. */
 static bool live_until(int when, void (*life)(void))
 {
     watch.busy = false;
@@ -353,7 +365,8 @@ static void prepare(const struct noria_mpmc_config *config, uint64_t filled, int
 
 static void victim_may_die_anywhere(void **state)
 {
-    /* Claim: a victim killed in front of any access costs at most its own half-done record, once it is settled. */
+    /* Claim: a victim killed in front of any access costs at most its own half-done record, once it is
+     * settled. */
     static const struct noria_mpmc_config *const configs[] = {&plain, &packing};
     int deaths = 0;
 
@@ -381,7 +394,8 @@ static void victim_may_die_anywhere(void **state)
 
 static void victim_may_be_stopped_anywhere(void **state)
 {
-    /* Claim: whatever others do in front of any access of a victim, its call ends well, and FIFO and capacity hold. */
+    /* Claim: whatever others do in front of any access of a victim, its call ends well, and FIFO and capacity
+     * hold. */
     static const struct noria_mpmc_config *const configs[] = {&plain, &packing};
     int stops = 0;
 
@@ -408,7 +422,8 @@ static void victim_may_be_stopped_anywhere(void **state)
 
 static void stopped_writers_may_be_stepped_over_anywhere(void **state)
 {
-    /* Claim: a late commit may be stopped in front of each access, in each place of the wheel, and still is in order. */
+    /* Claim: a late commit may be stopped in front of each access, in each place of the wheel, and still is
+     * in order. */
     (void)state;
     for (int i = 0; i < INTRUSIONS; i++)
         for (int asleep = 0; asleep < 18; asleep++) {
@@ -432,8 +447,7 @@ static void stopped_writers_may_be_stepped_over_anywhere(void **state)
         }
 }
 
-/* ------------------------------------------------------------------------------------- no end to the contention */
-
+/* ----------------------------------------------------------------------------- no end to the contention */
 
 static void pass_the_writer(const void *word)
 {
@@ -454,7 +468,8 @@ static void pass_the_writer(const void *word)
 
 static void unlucky_commit_gives_up_and_may_be_repeated(void **state)
 {
-    /* Claim: a commit that is overtaken at every look ends with -EAGAIN, keeps its reservation, and works later. */
+    /* Claim: a commit that is overtaken at every look ends with -EAGAIN, keeps its reservation, and works
+     * later. */
     struct noria_mpmc_record record = {0};
 
     (void)state;
@@ -471,7 +486,8 @@ static void unlucky_commit_gives_up_and_may_be_repeated(void **state)
 
 static void unlucky_send_leaves_nothing(void **state)
 {
-    /* Claim: send and send_many that are overtaken at every look end with -EAGAIN and leave no reservation. */
+    /* Claim: send and send_many that are overtaken at every look end with -EAGAIN and leave no reservation.
+     */
     uint64_t index = 0, word = 0;
     struct iovec vector = {"abc", 3};
 
@@ -490,7 +506,8 @@ static void unlucky_send_leaves_nothing(void **state)
 
 static struct noria_mpmc_record held[7];
 
-/* In front of the last look of a sender around the wheel: all slots are moved under its feet, and one is always free. */
+/* In front of the last look of a sender around the wheel: all slots are moved under its feet, and one is
+ * always free. */
 static void free_what_was_seen_taken(const void *word)
 {
     if (word != noria_mpmc_state_at(victim, 7) || accesses_left-- != 0)
@@ -507,7 +524,8 @@ static void free_what_was_seen_taken(const void *word)
 
 static void moving_room_is_not_missed(void **state)
 {
-    /* Claim: a sender is not told "full" while a slot is free at every instant, even if never where it looks. */
+    /* Claim: a sender is not told "full" while a slot is free at every instant, even if never where it looks.
+     */
     struct noria_mpmc_config config = plain;
 
     (void)state;
@@ -539,7 +557,8 @@ static void change_the_word(const void *word)
 
 static void restless_words_end_every_call(void **state)
 {
-    /* Claim: a word that changes at every look ends each call with -EAGAIN, -EBADMSG or -EOWNERDEAD, in bounded time. */
+    /* Claim: a word that changes at every look ends each call with -EAGAIN, -EBADMSG or -EOWNERDEAD, in
+     * bounded time. */
     static const uint64_t steps[] = {UINT64_C(1) << NORIA_MPMC_LAP_SHIFT, 1, 8, UINT64_C(1) << 47};
     struct noria_mpmc_record record = {0};
 
@@ -593,8 +612,8 @@ static void hints_that_run_away_end_the_walk(void **state)
     make_ring(&plain);
     watch.changed = NULL;
     for (uint64_t i = 0; i < 8; i++)
-        *noria_mpmc_state_at(victim, i) = noria_mpmc_word(victim, plain.first_position + (UINT64_C(1) << 40) + i,
-                                                          NORIA_MPMC_EMPTY, 0);
+        *noria_mpmc_state_at(victim, i) =
+            noria_mpmc_word(victim, plain.first_position + (UINT64_C(1) << 40) + i, NORIA_MPMC_EMPTY, 0);
     watch.before = move_the_hint;
     hint_step = 1;
     assert_int_equal(noria_mpmc_reserve(victim, &record), -EAGAIN);
@@ -616,7 +635,8 @@ static void lengthen_the_record(const void *word)
 
 static void length_is_bounded_where_it_is_used(void **state)
 {
-    /* Claim: a length that grows between the look and the claim is not copied into a buffer that is too small. */
+    /* Claim: a length that grows between the look and the claim is not copied into a buffer that is too
+     * small. */
     static const uint32_t lengths[] = {5, 24, 25, UINT32_MAX};
 
     (void)state;
@@ -627,7 +647,8 @@ static void length_is_bounded_where_it_is_used(void **state)
         assert_int_equal(noria_mpmc_send(sender, "abcd", 4), 0);
         watch.changed = NULL;
         length_then = lengths[i / 2];
-        accesses_left = 1 + (int)(i % 2); /* the look for orphans, then before the look of take, or after it */
+        accesses_left =
+            1 + (int)(i % 2); /* the look for orphans, then before the look of take, or after it */
         watch.before = lengthen_the_record;
         assert_true(noria_mpmc_recv(victim, buffer, 4, &len) < 0);
         watch.before = NULL;

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A ledger of an MPMC ring, kept by watching its words change (watched_test.h), and what must hold at each change:
+ * A ledger of an MPMC ring, kept by watching its words change (watched_test.h). At each change must hold:
  *
  *   - a word moves only as the header's picture says, (lap, kind) strictly forward (I1);
  *   - a record is committed at a position that no consumer has passed (I4);
  *   - records are taken in the order of their positions, none is left behind: strict FIFO;
  *   - a record is released once, and its bytes are the same from commit to release.
  *
- * Because each of these is one compare-and-swap, the ledger is exact whatever runs between the accesses of a call.
- * It also counts the instants at which the ring was empty or full, so that those answers can be judged.
+ * Because each of these is one compare-and-swap, the ledger is exact whatever runs between the accesses of a
+ * call. It also counts the instants at which the ring was empty or full, so that those answers can be judged.
  * The includer defines ledger_broken(), which does not return.
  */
 #ifndef NORIA_MPMC_LEDGER_TEST_H
@@ -24,8 +24,8 @@ enum ledger_state { LEDGER_FREE, LEDGER_COMMITTED, LEDGER_TAKEN, LEDGER_ORPHANED
 
 struct ledger_slot {
     enum ledger_state state;
-    uint32_t holder;      /* TAKEN: by whom */
-    bool seen_before;     /* it was taken by somebody who died */
+    uint32_t holder;  /* TAKEN: by whom */
+    bool seen_before; /* it was taken by somebody who died */
     uint64_t sequence;
     uint64_t digest;
     uint32_t count, done; /* records in it, records released */
@@ -79,7 +79,8 @@ static inline uint64_t ledger_digest(const struct noria_mpmc_slot *slot, uint32_
     return digest;
 }
 
-/* Whether a sender that starts now could claim a slot: an EMPTY one less than a wheel beyond the first unconsumed. */
+/* Whether a sender that starts now could claim a slot: an EMPTY one less than a wheel beyond the first
+ * unconsumed. */
 static inline bool ledger_has_free_slot(void)
 {
     const struct noria_mpmc_handle *view = &ledger.view;
@@ -141,11 +142,13 @@ static inline void ledger_take(uint64_t index, uint32_t taker)
     ledger.takes++;
 }
 
-static inline void ledger_change_reading(uint64_t index, unsigned kind, uint32_t old_owner, uint32_t new_owner)
+static inline void ledger_change_reading(uint64_t index, unsigned kind, uint32_t old_owner,
+                                         uint32_t new_owner)
 {
     struct ledger_slot *entry = &ledger.slots[index];
 
-    ledger_check(entry->state == (old_owner != 0 ? LEDGER_TAKEN : LEDGER_ORPHANED), "a READING slot is held or orphaned");
+    ledger_check(entry->state == (old_owner != 0 ? LEDGER_TAKEN : LEDGER_ORPHANED),
+                 "a READING slot is held or orphaned");
     ledger.orphaned -= old_owner == 0;
     if (kind == NORIA_MPMC_EMPTY) { /* released, or dropped */
         *entry = (struct ledger_slot){.state = LEDGER_FREE};
@@ -158,7 +161,8 @@ static inline void ledger_change_reading(uint64_t index, unsigned kind, uint32_t
         entry->seen_before = true;
     else
         ledger.adoptions++;
-    ledger_check(old_owner == new_owner || old_owner == 0 || new_owner == 0, "nobody takes a slot from a living reader");
+    ledger_check(old_owner == new_owner || old_owner == 0 || new_owner == 0,
+                 "nobody takes a slot from a living reader");
     entry->state = new_owner != 0 ? LEDGER_TAKEN : LEDGER_ORPHANED;
     entry->holder = new_owner;
     ledger.orphaned += new_owner == 0;
@@ -172,7 +176,8 @@ static inline void ledger_change_state(uint64_t index, uint64_t old_word, uint64
     int64_t laps = noria_mpmc_ahead(&ledger.view, new_word, position);
 
     if (from == NORIA_MPMC_EMPTY)
-        ledger_check(to == NORIA_MPMC_WRITING && laps == 0 && new_owner != 0, "EMPTY becomes WRITING of its lap");
+        ledger_check(to == NORIA_MPMC_WRITING && laps == 0 && new_owner != 0,
+                     "EMPTY becomes WRITING of its lap");
     else if (from == NORIA_MPMC_WRITING && to == NORIA_MPMC_FULL)
         ledger_check(laps == 0 && new_owner == 0, "FULL of the writer's lap");
     else if (from == NORIA_MPMC_WRITING)
@@ -180,9 +185,11 @@ static inline void ledger_change_state(uint64_t index, uint64_t old_word, uint64
                                    (to == NORIA_MPMC_WRITING && new_owner == old_owner)),
                      "a writer gives up or is stepped over by one lap");
     else if (from == NORIA_MPMC_FULL)
-        ledger_check(to == NORIA_MPMC_READING && laps == 1 && new_owner != 0, "FULL is taken, for the next lap");
+        ledger_check(to == NORIA_MPMC_READING && laps == 1 && new_owner != 0,
+                     "FULL is taken, for the next lap");
     else
-        ledger_check((to == NORIA_MPMC_READING && laps == 1) || (to == NORIA_MPMC_EMPTY && laps == 0 && new_owner == 0),
+        ledger_check((to == NORIA_MPMC_READING && laps == 1) ||
+                         (to == NORIA_MPMC_EMPTY && laps == 0 && new_owner == 0),
                      "a reader releases, or is stepped over, settled or adopted by one lap");
     ledger.steps += from == NORIA_MPMC_WRITING && to == NORIA_MPMC_WRITING;
     if (from == NORIA_MPMC_WRITING && to == NORIA_MPMC_FULL)
@@ -215,16 +222,20 @@ static inline void ledger_changed(const void *word, uint64_t old_value, uint64_t
 }
 
 /* What a peek returned must be what the ledger says its handle holds. */
-static inline void ledger_check_peeked(const struct noria_mpmc_handle *h, const struct noria_mpmc_record *record)
+static inline void ledger_check_peeked(const struct noria_mpmc_handle *h,
+                                       const struct noria_mpmc_record *record)
 {
     const struct ledger_slot *entry = &ledger.slots[record->position & ledger.view.mask];
     uint64_t sequence = h->pack == 1 ? entry->sequence : entry->sequence * h->pack + record->index;
     uint32_t count;
 
-    ledger_check(entry->state == LEDGER_TAKEN && entry->holder == h->owner, "a peeked record is held by its receiver");
-    ledger_check(record->index >= entry->done && record->index < entry->count, "released records do not come again");
+    ledger_check(entry->state == LEDGER_TAKEN && entry->holder == h->owner,
+                 "a peeked record is held by its receiver");
+    ledger_check(record->index >= entry->done && record->index < entry->count,
+                 "released records do not come again");
     ledger_check(record->sequence == sequence, "a record keeps its sequence");
-    ledger_check(((record->flags & NORIA_MPMC_REDELIVERED) != 0) == entry->seen_before, "flagged if, and only if, seen");
+    ledger_check(((record->flags & NORIA_MPMC_REDELIVERED) != 0) == entry->seen_before,
+                 "flagged if, and only if, seen");
     ledger_check(ledger_digest(noria_mpmc_slot_at(&ledger.view, record->position), &count) == entry->digest,
                  "bytes stay as they were committed");
 }
@@ -233,7 +244,8 @@ static inline void ledger_open(void *memory, size_t size)
 {
     free(ledger.slots);
     memset(&ledger, 0, sizeof(ledger));
-    ledger_check(noria_mpmc_read_geometry(&ledger.view, (struct noria_mpmc *)memory, size) == 0, "a formatted ring");
+    ledger_check(noria_mpmc_read_geometry(&ledger.view, (struct noria_mpmc *)memory, size) == 0,
+                 "a formatted ring");
     ledger.slots = calloc(ledger.view.mask + 1, sizeof(*ledger.slots));
     ledger_check(ledger.slots != NULL, "memory for the ledger");
     ledger_count_instants();

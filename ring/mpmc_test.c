@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Unit tests of the MPMC ring, one call after the other; mpmc_interleaving_test.c lets calls meet in the middle.
- * Each test states its claim in its first line; invariant() is asked after each step.
+ * Unit tests of the MPMC ring, one call after the other; mpmc_interleaving_test.c lets calls meet in the
+ * middle. Each test states its claim in its first line; invariant() is asked after each step.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -196,7 +196,7 @@ static void turn(struct noria_mpmc_handle *sender, struct noria_mpmc_handle *rec
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------- geometry */
+/* --------------------------------------------------------------------------------------------- geometry */
 
 static void bad_configuration_has_no_footprint(void **state)
 {
@@ -227,8 +227,10 @@ static void bad_configuration_has_no_footprint(void **state)
 
 static void slots_leave_room_for_the_absent(void **state)
 {
-    /* Claim: derived slots are the next power of two of capacity + owners * (max_held + 1); a slot of 8 bytes is 32. */
-    struct noria_mpmc_config config = {.capacity = 20, .max_message = 8, .pack = 1, .owners = 4, .max_held = 2};
+    /* Claim: derived slots are the next power of two of capacity + owners * (max_held + 1); a slot of 8 bytes
+     * is 32. */
+    struct noria_mpmc_config config = {
+        .capacity = 20, .max_message = 8, .pack = 1, .owners = 4, .max_held = 2};
 
     (void)state;
     assert_int_equal(noria_mpmc_slots(&config), 32);
@@ -260,7 +262,8 @@ static void format_checks_its_memory(void **state)
 
 static void join_checks_memory_and_owner(void **state)
 {
-    /* Claim: join refuses owners outside the table and memory whose first line cannot be; nothing else is read. */
+    /* Claim: join refuses owners outside the table and memory whose first line cannot be; nothing else is
+     * read. */
     struct noria_mpmc_handle h;
     struct noria_mpmc kept = *ring;
 
@@ -271,9 +274,9 @@ static void join_checks_memory_and_owner(void **state)
     assert_int_equal(noria_mpmc_join(&h, ring, ring_size - 1, 1), -EBADMSG);
     assert_int_equal(noria_mpmc_join(&h, (uint8_t *)ring + 8, ring_size - 8, 1), -EBADMSG);
     assert_false(noria_mpmc_invariant(ring, ring_size - 1));
-#define REFUSES(field, value)                                             \
-    ring->field = (value);                                                \
-    assert_int_equal(noria_mpmc_join(&h, ring, ring_size, 1), -EBADMSG);  \
+#define REFUSES(field, value)                                            \
+    ring->field = (value);                                               \
+    assert_int_equal(noria_mpmc_join(&h, ring, ring_size, 1), -EBADMSG); \
     *ring = kept
     REFUSES(magic, 0);
     REFUSES(slots, 0);
@@ -292,12 +295,14 @@ static void join_checks_memory_and_owner(void **state)
     assert_int_equal(noria_mpmc_join(&h, ring, ring_size, OWNERS), 0);
 }
 
-/* --------------------------------------------------------------------------------------------------- FIFO, wraps */
+/* ------------------------------------------------------------------------------------------ FIFO, wraps */
 
 static void numbers_come_out_as_they_went_in(void **state)
 {
-    /* Claim: strict FIFO over many laps, from positions below 2^32, 2^64 and where 45-bit laps of 8 slots wrap. */
-    static const uint64_t starts[] = {0, 5, (UINT64_C(1) << 32) - 3, UINT64_MAX - 20, (UINT64_C(1) << 48) - 11};
+    /* Claim: strict FIFO over many laps, from positions below 2^32, 2^64 and where 45-bit laps of 8 slots
+     * wrap. */
+    static const uint64_t starts[] = {0, 5, (UINT64_C(1) << 32) - 3, UINT64_MAX - 20,
+                                      (UINT64_C(1) << 48) - 11};
 
     (void)state;
     for (size_t s = 0; s < sizeof(starts) / sizeof(starts[0]); s++) {
@@ -320,8 +325,12 @@ static void numbers_come_out_as_they_went_in(void **state)
 static void narrow_laps_of_large_rings_wrap(void **state)
 {
     /* Claim: a ring of 2^20 slots, whose laps have 44 bits, passes the wrap of positions and laps. */
-    struct noria_mpmc_config config = {.capacity = 1000, .slots = UINT64_C(1) << 20, .max_message = 8, .pack = 1,
-                                       .owners = OWNERS, .max_held = 1};
+    struct noria_mpmc_config config = {.capacity = 1000,
+                                       .slots = UINT64_C(1) << 20,
+                                       .max_message = 8,
+                                       .pack = 1,
+                                       .owners = OWNERS,
+                                       .max_held = 1};
     struct noria_mpmc_record stopped;
 
     (void)state;
@@ -341,7 +350,8 @@ static void narrow_laps_of_large_rings_wrap(void **state)
     assert_int_equal(stopped.sequence, 20);
     expect(bob, 77);
     stopped = reserve(carol);
-    for (uint64_t i = 0; i < config.slots + 100; i++) { /* until the words of the last lap meet those of lap 0 */
+    for (uint64_t i = 0; i < config.slots + 100;
+         i++) { /* until the words of the last lap meet those of lap 0 */
         uint64_t number = 0;
         size_t len = 0;
         assert_int_equal(noria_mpmc_send(alice, &i, sizeof(i)), 0);
@@ -371,7 +381,8 @@ static void capacity_is_exact(void **state)
 
 static void stopped_owners_do_not_take_capacity(void **state)
 {
-    /* Claim: with all others stopped, holding all they may, at any place of the wheel, two still have `capacity`. */
+    /* Claim: with all others stopped, holding all they may, at any place of the wheel, two still have
+     * `capacity`. */
     (void)state;
     for (uint32_t held = 0; held <= 2; held++)
         for (uint64_t offset = 0; offset < 16; offset++) {
@@ -414,11 +425,12 @@ static void late_hints_do_no_harm(void **state)
     assert_true((int64_t)(alice->write_guess - ring->write_pos) < 2 * NORIA_MPMC_HINT_LAG);
 }
 
-/* ------------------------------------------------------------------------------------ copies, lengths, held records */
+/* ------------------------------------------------------------------------ copies, lengths, held records */
 
 static void copying_calls_move_bytes(void **state)
 {
-    /* Claim: send and recv copy records of 0..max_message bytes; longer ones are -EMSGSIZE and nothing is sent. */
+    /* Claim: send and recv copy records of 0..max_message bytes; longer ones are -EMSGSIZE and nothing is
+     * sent. */
     uint8_t in[65], out[65];
     size_t len = 77;
 
@@ -442,7 +454,8 @@ static void copying_calls_move_bytes(void **state)
 
 static void too_long_for_the_buffer_stays_first(void **state)
 {
-    /* Claim: a record longer than the buffer is -EMSGSIZE with its length, stays first, and nothing passes it. */
+    /* Claim: a record longer than the buffer is -EMSGSIZE with its length, stays first, and nothing passes
+     * it. */
     char buffer[64];
     size_t len = 0;
 
@@ -462,7 +475,8 @@ static void too_long_for_the_buffer_stays_first(void **state)
 
 static void records_tell_who_and_when(void **state)
 {
-    /* Claim: sender and sequence of a record are the committing owner and the position; commit bounds the length. */
+    /* Claim: sender and sequence of a record are the committing owner and the position; commit bounds the
+     * length. */
     struct noria_mpmc_record record;
 
     (void)state;
@@ -530,11 +544,12 @@ static void waiting_ends(void **state)
     assert_int_equal(bob->recv_backoff.pauses, NORIA_BACKOFF_MOST);
 }
 
-/* --------------------------------------------------------------------------------- stopped writers and readers */
+/* -------------------------------------------------------------------------- stopped writers and readers */
 
 static void receivers_step_over_a_stopped_writer(void **state)
 {
-    /* Claim: records behind a stopped writer come out; it is marked late, and later commits behind what was there. */
+    /* Claim: records behind a stopped writer come out; it is marked late, and later commits behind what was
+     * there. */
     for (uint64_t start = (UINT64_C(1) << 48) - 16; start != (UINT64_C(1) << 48) + 2; start++) {
         struct noria_mpmc_record stopped, moved;
         make_plain_ring_at(start);
@@ -563,7 +578,8 @@ static void receivers_step_over_a_stopped_writer(void **state)
 
 static void stopped_writer_may_sleep_for_laps(void **state)
 {
-    /* Claim: a writer stepped over in many laps commits once, and no record in front or behind changes its order. */
+    /* Claim: a writer stepped over in many laps commits once, and no record in front or behind changes its
+     * order. */
     (void)state;
     for (uint64_t asleep = 0; asleep < 40; asleep++)
         for (uint64_t waiting = 0; waiting <= 3; waiting++) {
@@ -587,7 +603,8 @@ static void stopped_writer_may_sleep_for_laps(void **state)
             }
             assert_int_equal(next, waiting);
             assert_int_not_equal(position, 0);
-            assert_true(asleep != 0 || position == 1); /* never stepped over: it keeps its place at the front */
+            assert_true(asleep != 0 ||
+                        position == 1); /* never stepped over: it keeps its place at the front */
             expect_empty(bob);
             expect_capacity(alice, bob);
         }
@@ -595,7 +612,8 @@ static void stopped_writer_may_sleep_for_laps(void **state)
 
 static void late_commit_stays_where_no_place_is_free(void **state)
 {
-    /* Claim: with every position up to its own claimed, a late writer commits in place, and is not called full. */
+    /* Claim: with every position up to its own claimed, a late writer commits in place, and is not called
+     * full. */
     struct noria_mpmc_config config = plain;
     struct noria_mpmc_record stopped;
 
@@ -605,7 +623,7 @@ static void late_commit_stays_where_no_place_is_free(void **state)
     stopped = reserve(carol);
     for (uint64_t i = 1; i < 8; i++)
         assert_int_equal(send_number(alice, i), 0);
-    expect(bob, 1); /* steps over position 0: carol's word now names position 8 */
+    expect(bob, 1);                             /* steps over position 0: carol's word now names position 8 */
     assert_int_equal(send_number(alice, 9), 0); /* at position 9; 10 is FULL(lap - 1) */
     commit_number(carol, &stopped, 8);
     assert_int_equal(stopped.sequence, 8);
@@ -616,7 +634,8 @@ static void late_commit_stays_where_no_place_is_free(void **state)
 
 static void late_commit_walks_past_readers(void **state)
 {
-    /* Claim: a late writer between readers that block every other slot commits in place: its own slot is room. */
+    /* Claim: a late writer between readers that block every other slot commits in place: its own slot is
+     * room. */
     struct noria_mpmc_config config = plain;
     struct noria_mpmc_record stopped, held;
 
@@ -630,7 +649,7 @@ static void late_commit_walks_past_readers(void **state)
     }
     stopped = reserve(carol);                   /* 8 */
     assert_int_equal(send_number(alice, 9), 0); /* 9 */
-    held = peek(bob);                           /* over 8: carol's word names 16, and 10 .. 15 are bob's readings */
+    held = peek(bob); /* over 8: carol's word names 16, and 10 .. 15 are bob's readings */
     assert_int_equal(number_of(&held), 9);
     commit_number(carol, &stopped, 16);
     assert_int_equal(stopped.sequence, 16);
@@ -641,7 +660,8 @@ static void late_commit_walks_past_readers(void **state)
 
 static void senders_step_over_stopped_writers(void **state)
 {
-    /* Claim: a sender that meets a writer of the lap before walks on if there is room; the writer commits in order. */
+    /* Claim: a sender that meets a writer of the lap before walks on if there is room; the writer commits in
+     * order. */
     struct noria_mpmc_record stopped, given_up;
 
     (void)state;
@@ -663,7 +683,8 @@ static void senders_step_over_stopped_writers(void **state)
 
 static void stopped_writers_all_round_are_full(void **state)
 {
-    /* Claim: with a writer in each slot there is no room and no record: -EAGAIN on both sides, nobody stepped over. */
+    /* Claim: with a writer in each slot there is no room and no record: -EAGAIN on both sides, nobody stepped
+     * over. */
     struct noria_mpmc_record stopped[8] = {{0}};
     struct noria_mpmc_record record;
 
@@ -681,7 +702,8 @@ static void stopped_writers_all_round_are_full(void **state)
 
 static void senders_step_over_stopped_readers(void **state)
 {
-    /* Claim: a slot whose reader stopped is passed while there is room, for laps; its release makes it serve again. */
+    /* Claim: a slot whose reader stopped is passed while there is room, for laps; its release makes it serve
+     * again. */
     (void)state;
     for (uint64_t start = (UINT64_C(1) << 48) - 12; start != (UINT64_C(1) << 48) + 2; start++) {
         struct noria_mpmc_record stopped;
@@ -698,7 +720,8 @@ static void senders_step_over_stopped_readers(void **state)
 
 static void readers_all_round_are_full(void **state)
 {
-    /* Claim: with a reader in each slot a sender gets -EAGAIN and steps over nobody, and one release is room for one. */
+    /* Claim: with a reader in each slot a sender gets -EAGAIN and steps over nobody, and one release is room
+     * for one. */
     struct noria_mpmc_config config = plain;
     struct noria_mpmc_record held[8] = {{0}};
 
@@ -719,11 +742,12 @@ static void readers_all_round_are_full(void **state)
     expect(carol, 1);
 }
 
-/* ------------------------------------------------------------------------------------------------ death, settling */
+/* -------------------------------------------------------------------------------------- death, settling */
 
 static void dead_writer_leaves_a_free_slot(void **state)
 {
-    /* Claim: a settled writer's record is gone, its slot serves again, and waking up it learns -EOWNERDEAD. */
+    /* Claim: a settled writer's record is gone, its slot serves again, and waking up it learns -EOWNERDEAD.
+     */
     (void)state;
     for (uint64_t asleep = 0; asleep < 20; asleep++) {
         struct noria_mpmc_record dead;
@@ -743,7 +767,8 @@ static void dead_writer_leaves_a_free_slot(void **state)
 
 static void dead_readers_record_is_adopted(void **state)
 {
-    /* Claim: what a dead reader held comes first, flagged, with sender and sequence as before; again and again. */
+    /* Claim: what a dead reader held comes first, flagged, with sender and sequence as before; again and
+     * again. */
     struct noria_mpmc_record first, again;
 
     (void)state;
@@ -771,7 +796,8 @@ static void dead_readers_record_is_adopted(void **state)
 
 static void orphans_survive_laps(void **state)
 {
-    /* Claim: orphans that nobody asked for stand while the wheel turns, and every one of them is delivered once. */
+    /* Claim: orphans that nobody asked for stand while the wheel turns, and every one of them is delivered
+     * once. */
     (void)state;
     for (uint64_t i = 0; i < 3; i++)
         assert_int_equal(send_number(alice, i), 0);
@@ -836,7 +862,8 @@ static void settle_needs_the_exact_word(void **state)
 
 static void dropping_is_settling_without_redelivery(void **state)
 {
-    /* Claim: discard frees slots of dead writers, dead readers and orphans; nothing comes again; it is exact, too. */
+    /* Claim: discard frees slots of dead writers, dead readers and orphans; nothing comes again; it is exact,
+     * too. */
     uint64_t index = 0, word = 0;
 
     (void)state;
@@ -898,7 +925,7 @@ static void count_tells_what_is_there(void **state)
     assert_int_equal(census.writing, 1);
 }
 
-/* -------------------------------------------------------------------------------------------------------- groups */
+/* ----------------------------------------------------------------------------------------------- groups */
 
 static uint8_t group_buffers[16][64];
 
@@ -954,7 +981,8 @@ static void batches_move_whole(void **state)
 
 static void batches_stop_at_what_does_not_fit(void **state)
 {
-    /* Claim: send_many says how many went in before a full ring or a long record; for the first one it says why. */
+    /* Claim: send_many says how many went in before a full ring or a long record; for the first one it says
+     * why. */
     struct iovec vectors[16];
 
     (void)state;
@@ -1013,7 +1041,8 @@ static void group_is_released_in_its_order(void **state)
 
 static void group_comes_again_from_the_first_unreleased(void **state)
 {
-    /* Claim: after a death a group is delivered from its first unreleased record on, with the same sequences, flagged. */
+    /* Claim: after a death a group is delivered from its first unreleased record on, with the same sequences,
+     * flagged. */
     (void)state;
     for (unsigned released = 0; released < 4; released++) {
         struct noria_mpmc_record records[4] = {{0}};
@@ -1041,12 +1070,14 @@ static void group_comes_again_from_the_first_unreleased(void **state)
 
 static void short_buffer_in_the_middle_of_a_group(void **state)
 {
-    /* Claim: a record of a group that is longer than the buffer is -EMSGSIZE, stays first, and nothing is overrun. */
+    /* Claim: a record of a group that is longer than the buffer is -EMSGSIZE, stays first, and nothing is
+     * overrun. */
     struct iovec vectors[3];
     size_t len = 0;
 
     (void)state;
-    for (int inherited = 0; inherited < 2; inherited++) { /* the group's first record is short, and released */
+    for (int inherited = 0; inherited < 2;
+         inherited++) { /* the group's first record is short, and released */
         uint8_t *buffer = malloc(4);
         struct noria_mpmc_record record;
         assert_non_null(buffer);
@@ -1075,7 +1106,8 @@ static void short_buffer_in_the_middle_of_a_group(void **state)
 
 static void long_first_record_of_a_group_is_no_obstacle_once_released(void **state)
 {
-    /* Claim: an inherited group whose long first record was released is delivered into a buffer that fits the rest. */
+    /* Claim: an inherited group whose long first record was released is delivered into a buffer that fits the
+     * rest. */
     struct iovec vectors[2];
     struct noria_mpmc_record record;
     uint8_t buffer[4];
@@ -1108,7 +1140,7 @@ static void stopped_group_sender_is_stepped_over(void **state)
     expect_empty(bob);
 }
 
-/* ---------------------------------------------------------------------------------------------------- bad memory */
+/* ------------------------------------------------------------------------------------------- bad memory */
 
 static void set_word(uint64_t position, uint64_t word)
 {
@@ -1123,7 +1155,8 @@ static void all_words(int64_t laps, unsigned kind, uint32_t owner)
 
 static void impossible_words_end_the_walk(void **state)
 {
-    /* Claim: words that no peer wrote are -EBADMSG or a plain answer, never an endless walk, for sender and receiver. */
+    /* Claim: words that no peer wrote are -EBADMSG or a plain answer, never an endless walk, for sender and
+     * receiver. */
     struct noria_mpmc_record record;
 
     (void)state;
@@ -1150,7 +1183,8 @@ static void impossible_words_end_the_walk(void **state)
 static void impossible_hints_are_survived(void **state)
 {
     /* Claim: hints that lie ahead by anything end in an answer in bounded time. */
-    static const uint64_t leaps[] = {1, 8, 100, UINT64_C(1) << 47, UINT64_C(1) << 48, UINT64_C(1) << 63, UINT64_MAX};
+    static const uint64_t leaps[] = {
+        1, 8, 100, UINT64_C(1) << 47, UINT64_C(1) << 48, UINT64_C(1) << 63, UINT64_MAX};
     struct noria_mpmc_record record;
 
     (void)state;
@@ -1189,14 +1223,15 @@ static void impossible_lengths_are_refused(void **state)
 
 static void impossible_groups_are_refused(void **state)
 {
-    /* Claim: group counts and lengths that cannot be are -EBADMSG once, wherever they stand, and cost no slot. */
+    /* Claim: group counts and lengths that cannot be are -EBADMSG once, wherever they stand, and cost no
+     * slot. */
     static const struct {
         size_t at; /* byte of the payload */
         uint32_t value;
         int good; /* records that come before the bad one */
     } damage[] = {
-        {0, 0, 0}, {0, 5, 0}, {0, UINT32_MAX, 0}, {4, 4, 0}, {4, UINT32_MAX, 0},
-        {8, 65, 0}, {8, UINT32_MAX, 0}, {24, 65, 1}, {24, UINT32_MAX - 16, 1},
+        {0, 0, 0},          {0, 5, 0},   {0, UINT32_MAX, 0},       {4, 4, 0}, {4, UINT32_MAX, 0}, {8, 65, 0},
+        {8, UINT32_MAX, 0}, {24, 65, 1}, {24, UINT32_MAX - 16, 1},
     };
 
     (void)state;
@@ -1228,9 +1263,9 @@ static void invariant_sees_damage(void **state)
     turn(alice, bob, 3);
     assert_int_equal(send_number(alice, 1), 0);
     good = noria_mpmc_slot_at(alice, 3)->state;
-#define DAMAGED(statement)                                  \
-    statement;                                              \
-    assert_false(noria_mpmc_invariant(ring, ring_size));    \
+#define DAMAGED(statement)                               \
+    statement;                                           \
+    assert_false(noria_mpmc_invariant(ring, ring_size)); \
     set_word(3, good)
     check();
     DAMAGED(set_word(3, good | NORIA_MPMC_OWNED_BY(1)));

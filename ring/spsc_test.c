@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Unit tests of the SPSC ring. Each test states its claim in its first line; invariant() is asked after each step. */
+/* Unit tests of the SPSC ring. Each test states its claim in its first line; invariant() is asked after each
+ * step. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -127,11 +128,12 @@ static void successor_of_consumer(void)
     check();
 }
 
-/* ----------------------------------------------------------------------------------------------------- geometry */
+/* --------------------------------------------------------------------------------------------- geometry */
 
 static void geometry_is_checked_by_format(void **state)
 {
-    /* Claim: footprint and format accept powers of two in range, in aligned memory that is large enough, only. */
+    /* Claim: footprint and format accept powers of two in range, in aligned memory that is large enough,
+     * only. */
     uint8_t *memory = aligned_alloc(NORIA_CACHE_LINE, 1024);
 
     (void)state;
@@ -152,7 +154,8 @@ static void geometry_is_checked_by_format(void **state)
 
 static void capacity_for_holds_what_it_says(void **state)
 {
-    /* Claim: a ring of capacity_for(n, len) takes n records of len, wherever the wheel stands, and refuses nonsense. */
+    /* Claim: a ring of capacity_for(n, len) takes n records of len, wherever the wheel stands, and refuses
+     * nonsense. */
     static const uint64_t lengths[] = {0, 1, 8, 100, 1000};
 
     (void)state;
@@ -202,11 +205,12 @@ static void join_checks_memory_and_owner(void **state)
     assert_int_equal(noria_spsc_join_consumer(&c, ring, ring_size, 65535), 0);
 }
 
-/* -------------------------------------------------------------------------------------------------- FIFO, wraps */
+/* ------------------------------------------------------------------------------------------ FIFO, wraps */
 
 static void records_come_out_as_they_went_in(void **state)
 {
-    /* Claim: records of all lengths come out in order and whole, over many laps, from each starting position. */
+    /* Claim: records of all lengths come out in order and whole, over many laps, from each starting position.
+     */
     (void)state;
     for (size_t s = 0; s < sizeof(starts) / sizeof(starts[0]); s++) {
         size_t most;
@@ -226,7 +230,8 @@ static void records_come_out_as_they_went_in(void **state)
 
 static void longest_record_always_fits_an_empty_ring(void **state)
 {
-    /* Claim: at every offset an empty ring takes a record of max_record bytes, and no longer one is ever taken. */
+    /* Claim: at every offset an empty ring takes a record of max_record bytes, and no longer one is ever
+     * taken. */
     size_t most = noria_spsc_max_record(CAPACITY);
     struct noria_spsc_record record = {0};
 
@@ -244,7 +249,8 @@ static void longest_record_always_fits_an_empty_ring(void **state)
 
 static void full_ring_says_so_and_recovers(void **state)
 {
-    /* Claim: a ring takes (capacity - 8) / 16 records of 8 bytes, then -EAGAIN, and one more for each released. */
+    /* Claim: a ring takes (capacity - 8) / 16 records of 8 bytes, then -EAGAIN, and one more for each
+     * released. */
     const unsigned fit = (CAPACITY - 8) / 16;
 
     (void)state;
@@ -260,7 +266,8 @@ static void full_ring_says_so_and_recovers(void **state)
 
 static void pads_keep_records_contiguous(void **state)
 {
-    /* Claim: a record that does not fit in front of the end stands at the start; the pad is never delivered. */
+    /* Claim: a record that does not fit in front of the end stands at the start; the pad is never delivered.
+     */
     struct noria_spsc_record record = {0};
     uint64_t records, bytes;
 
@@ -283,7 +290,8 @@ static void pads_keep_records_contiguous(void **state)
 
 static void commit_may_be_shorter_than_reserved(void **state)
 {
-    /* Claim: what is committed short is delivered short, the rest is not lost, and longer than reserved is -EINVAL. */
+    /* Claim: what is committed short is delivered short, the rest is not lost, and longer than reserved is
+     * -EINVAL. */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -298,11 +306,12 @@ static void commit_may_be_shorter_than_reserved(void **state)
     expect_empty();
 }
 
-/* ----------------------------------------------------------------------------------------- batches, abort, order */
+/* -------------------------------------------------------------------------------- batches, abort, order */
 
 static void staged_records_appear_together(void **state)
 {
-    /* Claim: staged records stay unseen until publish and then all stand there, also across the end of the data. */
+    /* Claim: staged records stay unseen until publish and then all stand there, also across the end of the
+     * data. */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -326,7 +335,8 @@ static void staged_records_appear_together(void **state)
 
 static void staged_records_die_with_the_producer(void **state)
 {
-    /* Claim: staged and unpublished records are gone when their producer leaves or dies, and hinder nobody. */
+    /* Claim: staged and unpublished records are gone when their producer leaves or dies, and hinder nobody.
+     */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -355,7 +365,8 @@ static void staged_records_die_with_the_producer(void **state)
 
 static void reservation_may_be_given_up(void **state)
 {
-    /* Claim: abort leaves no trace, a second reserve gives the same place, and a stale reservation is -EINVAL. */
+    /* Claim: abort leaves no trace, a second reserve gives the same place, and a stale reservation is
+     * -EINVAL. */
     struct noria_spsc_record first = {0}, second = {0};
 
     (void)state;
@@ -374,7 +385,8 @@ static void reservation_may_be_given_up(void **state)
 
 static void releases_come_in_order(void **state)
 {
-    /* Claim: out of order, twice or after release_through is -EINVAL and changes nothing; through releases all. */
+    /* Claim: out of order, twice or after release_through is -EINVAL and changes nothing; through releases
+     * all. */
     struct noria_spsc_record records[4] = {{0}};
 
     (void)state;
@@ -400,7 +412,8 @@ static void releases_come_in_order(void **state)
 
 static void copying_calls_move_bytes(void **state)
 {
-    /* Claim: send and recv copy whole records, empty ones included; a short buffer is -EMSGSIZE and loses nothing. */
+    /* Claim: send and recv copy whole records, empty ones included; a short buffer is -EMSGSIZE and loses
+     * nothing. */
     char buffer[1000] = {0};
     size_t len = 77;
 
@@ -443,11 +456,12 @@ static void short_buffer_in_front_of_a_pad_loses_nothing(void **state)
     expect_empty();
 }
 
-/* ---------------------------------------------------------------------------------------------- roles, life, death */
+/* ----------------------------------------------------------------------------------- roles, life, death */
 
 static void each_role_has_one_owner(void **state)
 {
-    /* Claim: a second producer or consumer is -EBUSY until the first leaves; leaving cleanly is no takeover. */
+    /* Claim: a second producer or consumer is -EBUSY until the first leaves; leaving cleanly is no takeover.
+     */
     struct noria_spsc_producer p;
     struct noria_spsc_consumer c;
 
@@ -473,9 +487,11 @@ static void settle_needs_the_exact_word(void **state)
     assert_int_equal(NORIA_SPSC_OWNER(word), 1);
     assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, word), 1);
     assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, word), 0);
-    assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, noria_spsc_find(ring, NORIA_SPSC_PRODUCER)), 0);
+    assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, noria_spsc_find(ring, NORIA_SPSC_PRODUCER)),
+                     0);
     assert_int_equal(noria_spsc_join_producer(&producer, ring, ring_size, 1), 0);
-    assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, word), 0); /* same owner number, another life */
+    assert_int_equal(noria_spsc_settle(ring, NORIA_SPSC_PRODUCER, word),
+                     0); /* same owner number, another life */
     noria_spsc_leave_producer(&old);
     assert_int_equal(NORIA_SPSC_OWNER(noria_spsc_find(ring, NORIA_SPSC_PRODUCER)), 1);
     assert_int_equal(put(1, 1), 0);
@@ -523,7 +539,8 @@ static void life_of_a_producer(void)
 
 static void producer_may_die_anywhere(void **state)
 {
-    /* Claim: killed before any access, a producer leaves whole records in order, all published ones, and a free role. */
+    /* Claim: killed before any access, a producer leaves whole records in order, all published ones, and a
+     * free role. */
     (void)state;
     for (uint64_t offset = 0; offset < CAPACITY; offset += 8) {
         bool killed = true;
@@ -563,7 +580,8 @@ static void life_of_a_consumer(void)
 
 static void consumer_may_die_anywhere(void **state)
 {
-    /* Claim: killed before any access, a consumer loses nothing: its successor begins at the first unreleased record. */
+    /* Claim: killed before any access, a consumer loses nothing: its successor begins at the first unreleased
+     * record. */
     bool killed = true;
 
     (void)state;
@@ -584,7 +602,8 @@ static void consumer_may_die_anywhere(void **state)
 
 static void unreleased_records_are_read_again(void **state)
 {
-    /* Claim: records peeked by a dead consumer come again to its successor, who is told; full rings stay full. */
+    /* Claim: records peeked by a dead consumer come again to its successor, who is told; full rings stay
+     * full. */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -603,7 +622,8 @@ static void unreleased_records_are_read_again(void **state)
 
 static void leaving_with_records_in_hand_is_told(void **state)
 {
-    /* Claim: a consumer that leaves with unreleased records makes its successor a taker-over, a clean one does not. */
+    /* Claim: a consumer that leaves with unreleased records makes its successor a taker-over, a clean one
+     * does not. */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -621,7 +641,8 @@ static void leaving_with_records_in_hand_is_told(void **state)
 
 static void warning_outlives_a_short_visitor(void **state)
 {
-    /* Claim: who takes over and leaves without releasing passes the warning on; once cleared by its user it is gone. */
+    /* Claim: who takes over and leaves without releasing passes the warning on; once cleared by its user it
+     * is gone. */
     struct noria_spsc_record record = {0};
 
     (void)state;
@@ -649,7 +670,8 @@ static void take_role_first(const void *word)
 
 static void two_joining_producers_get_one_role(void **state)
 {
-    /* Claim: a producer that joins between another's look and its claim wins, and the other one gets -EBUSY. */
+    /* Claim: a producer that joins between another's look and its claim wins, and the other one gets -EBUSY.
+     */
     struct noria_spsc_producer p;
 
     (void)state;
@@ -719,7 +741,7 @@ static void producer_may_join_a_moving_ring(void **state)
     expect(6, 90);
 }
 
-/* ---------------------------------------------------------------------------------------------------- bad memory */
+/* ------------------------------------------------------------------------------------------- bad memory */
 
 /* Puts `header` where the consumer looks next, and asks everybody. */
 static void meet_header(uint64_t header)
@@ -727,7 +749,8 @@ static void meet_header(uint64_t header)
     uint64_t records, bytes;
     struct noria_spsc_record record = {0};
 
-    noria_store_relaxed64(noria_spsc_word_at(noria_spsc_data(ring), consumer.read_pos & consumer.mask), header);
+    noria_store_relaxed64(noria_spsc_word_at(noria_spsc_data(ring), consumer.read_pos & consumer.mask),
+                          header);
     assert_int_equal(noria_spsc_peek(&consumer, &record), -EBADMSG);
     assert_int_equal(noria_spsc_count(ring, ring_size, &records, &bytes), -EBADMSG);
     assert_false(noria_spsc_invariant(ring, ring_size));
@@ -738,7 +761,8 @@ static void meet_header(uint64_t header)
 
 static void impossible_headers_are_refused(void **state)
 {
-    /* Claim: a header that no producer wrote is -EBADMSG for consumer, successor and count, and frees the role again. */
+    /* Claim: a header that no producer wrote is -EBADMSG for consumer, successor and count, and frees the
+     * role again. */
     static const uint64_t headers[] = {
         1,                                           /* not committed */
         NORIA_SPSC_COMMITTED | (CAPACITY - 15),      /* one byte too long for the offset */
@@ -794,7 +818,8 @@ static void endless_records_end(void **state)
 
 static void impossible_read_positions_are_refused(void **state)
 {
-    /* Claim: a read position that is unaligned or out of reach is -EBADMSG for joiners, producer and count. */
+    /* Claim: a read position that is unaligned or out of reach is -EBADMSG for joiners, producer and count.
+     */
     struct noria_spsc_record record = {0};
     uint64_t records, bytes;
 
@@ -814,11 +839,12 @@ static void impossible_read_positions_are_refused(void **state)
     assert_int_equal(NORIA_SPSC_OWNER(noria_spsc_find(ring, NORIA_SPSC_CONSUMER)), 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------- back-off */
+/* --------------------------------------------------------------------------------------------- back-off */
 
 static void back_off_tells_streams_from_talk(void **state)
 {
-    /* Claim: pauses double up to 128 while tries fail after many steps, are one while talking, and halve when idle. */
+    /* Claim: pauses double up to 128 while tries fail after many steps, are one while talking, and halve when
+     * idle. */
     (void)state;
     noria_spsc_wait_producer(&producer);
     assert_int_equal(producer.backoff.pauses, 1);

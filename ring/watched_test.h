@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Lets a test stand in front of every access of a ring to a shared word, with nothing built into the ring for it:
- * the functions of sync/atomic.h get other names here. Include this before the ring's header, in one file only.
+ * Lets a test stand in front of every access of a ring to a shared word, with nothing built into the ring for
+ * it: the functions of sync/atomic.h get other names here. Include this before the ring's header, in one file
+ * only.
  *
- *     watch.before   called in front of each access. It may change the memory, as another process could in between,
- *                    run whole calls of other handles, or never return (longjmp): the caller is dead then.
- *     watch.changed  called after each store or successful compare-and-swap, with the old and the new value.
+ *   - watch.before is called in front of each access. It may change the memory, as another process could in
+ *     between, run whole calls of other handles, or never return (longjmp): the caller is dead then.
+ *   - watch.changed is called after each store or successful compare-and-swap, with the old and new value.
  *
  * Calls made from inside the two are not watched, unless they set watch.busy to false.
  */
