@@ -153,8 +153,10 @@ int input_next(struct input *input, struct message *message)
 /* Drops the first `done` bytes of the parts. */
 static void step_over(struct iovec *parts, int n, size_t done)
 {
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n && done > 0; i++) {
         size_t taken = done < parts[i].iov_len ? done : parts[i].iov_len;
+        if (taken == 0)
+            continue;
         parts[i].iov_base = (char *)parts[i].iov_base + taken;
         parts[i].iov_len -= taken;
         done -= taken;
