@@ -38,7 +38,7 @@ struct result {
 
 struct job_file {
     char (*lines)[MAX_TEXT];
-    uint64_t count;
+    uint64_t count, room;
 };
 
 struct shop {
@@ -225,9 +225,12 @@ static void open_shop(struct shop *shop)
 
 static void add_line(struct job_file *file, const char *text)
 {
-    file->lines = realloc(file->lines, (file->count + 1) * sizeof *file->lines);
-    if (file->lines == NULL)
-        fail("main", "there is no memory");
+    if (file->count == file->room) {
+        file->room = file->room == 0 ? 1024 : 2 * file->room;
+        file->lines = realloc(file->lines, file->room * sizeof *file->lines);
+        if (file->lines == NULL)
+            fail("main", "there is no memory");
+    }
     memset(file->lines[file->count], 0, MAX_TEXT);
     memcpy(file->lines[file->count], text, strnlen(text, MAX_TEXT - 1));
     file->count++;
