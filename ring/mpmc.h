@@ -897,16 +897,21 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
 static inline int noria_mpmc_adopt(struct noria_mpmc_handle *h, uint64_t announced, size_t limit,
                                    struct noria_mpmc_record *record)
 {
+    int lost = 0;
+
     for (uint64_t i = 0; i <= h->mask; i++) {
         uint64_t *state = noria_mpmc_state_at(h, i);
         uint64_t word = noria_load_acquire64(state); /* F: pairs with the settler's; through it the dead one's take */
-        if (NORIA_MPMC_KIND(word) != NORIA_MPMC_READING || NORIA_MPMC_OWNER(word) != 0)
-            continue;
-        record->position = i;
-        if (h->pack == 1 && !noria_mpmc_fits(h, record, word, limit)) /* of a group only its holder knows the rest */
-            return -EMSGSIZE;
-        if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* F */
-            return 0;
+        /* Once more when the swap is lost: a sender may have stepped over the orphan, which is still nobody's. */
+        while (NORIA_MPMC_KIND(word) == NORIA_MPMC_READING && NORIA_MPMC_OWNER(word) == 0) {
+            record->position = i;
+            if (h->pack == 1 && !noria_mpmc_fits(h, record, word, limit)) /* of a group only its holder knows the rest */
+                return -EMSGSIZE;
+            if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* F */
+                return 0;
+            if (++lost > NORIA_MPMC_TRIES)
+                return -EAGAIN; /* the announcement stays unseen, so the next call looks again */
+        }
     }
     noria_store_relaxed64(&h->orphans_seen, announced); /* private; none left of those announced up to here */
     return -EAGAIN;
