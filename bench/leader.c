@@ -247,6 +247,7 @@ void leader_main(struct run *run, const struct contestant *contestant, const str
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     take_precedence();
     this_run = run;
+    run->least = settings->least;
     bytes = format_rings(run, contestant, cell, memory);
     prepare_barriers(run, count);
     for (uint32_t i = 0; i < count; i++) {

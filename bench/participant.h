@@ -36,6 +36,7 @@ struct BENCH_ALIGNED tally {
 struct run {
     pthread_barrier_t seated, ready, over;
     BENCH_ALIGNED uint32_t stop;
+    uint32_t least;              /* messages that each producer sends whatever the window says */
     BENCH_ALIGNED uint64_t ball; /* of the canary */
     BENCH_ALIGNED double canary_ns[2];
     int32_t refused; /* -errno of format or join */
@@ -55,9 +56,9 @@ struct participant {
     bool one_core;       /* there is only one: nobody may spin */
 };
 
-BENCH_INLINE bool participant_stopped(const struct participant *me)
+BENCH_INLINE bool participant_stopped(const struct participant *me, uint64_t sent)
 {
-    return __atomic_load_n(&me->run->stop, __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&me->run->stop, __ATOMIC_RELAXED) != 0 && sent >= me->run->least;
 }
 
 static inline void participant_pause(const struct participant *me)

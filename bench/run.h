@@ -23,6 +23,7 @@ struct settings {
     uint32_t cores;
     uint64_t window_ns;
     uint64_t watchdog_ns; /* on top of the window */
+    uint32_t least;       /* messages each producer sends, however long it takes; 0: only the window counts */
     double ticks_per_ns;
 };
 

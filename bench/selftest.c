@@ -57,8 +57,9 @@ int selftest(const struct settings *settings)
     struct settings patient = *settings;
     int missed = 0;
 
-    patient.window_ns = 100 * 1000 * 1000;
-    patient.watchdog_ns = 1500 * 1000 * 1000;
+    patient.window_ns = 50 * 1000 * 1000;
+    patient.watchdog_ns = UINT64_C(2000) * 1000 * 1000;
+    patient.least = SELFTEST_MESSAGES;
     for (size_t s = 0; s < sizeof scenes / sizeof scenes[0]; s++) {
         for (size_t c = 0; c < sizeof crimes / sizeof crimes[0]; c++) {
             enum verdict wanted = crimes[c].verdict;

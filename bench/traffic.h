@@ -101,7 +101,7 @@ BENCH_INLINE void OF(_stream_out)(struct participant *me, struct OF(_side) *side
     uint64_t first = message_tag(me->seat[0].index, MESSAGE_FIRST), tag = first;
 
     participant_begin(me);
-    while (!participant_stopped(me)) {
+    while (!participant_stopped(me, tag - first)) {
         for (uint32_t sent = 0; sent < BENCH_STOP_CHECK; sent += batch)
             tag += OF(_put)(me, side, tag, size, batch);
         if (me->cell->mpmc)
@@ -156,7 +156,7 @@ BENCH_INLINE void OF(_stream_in_any)(struct participant *me, struct OF(_side) *s
 {
     struct ledger ledger = BENCH_ZERO;
     uint64_t idle_since_ns = 0;
-    uint32_t failures = 0;
+    uint32_t failures = 0, batches = 0;
 
     participant_begin(me);
     for (;;) {
@@ -171,6 +171,8 @@ BENCH_INLINE void OF(_stream_in_any)(struct participant *me, struct OF(_side) *s
             OF(_release)(side, n, size, batch);
             failures = 0;
             idle_since_ns = 0;
+            if (++batches % BENCH_STOP_CHECK == 0)
+                participant_progress(me, ledger.sum.count);
             continue;
         }
         OF(_failed)(me, side, ROLE_CONSUMER, &failures);
@@ -204,7 +206,7 @@ BENCH_INLINE void OF(_ping_loop)(struct participant *me, struct OF(_side) *out, 
     uint64_t tag = MESSAGE_FIRST;
 
     participant_begin(me);
-    while (!participant_stopped(me)) {
+    while (!participant_stopped(me, tag - MESSAGE_FIRST)) {
         uint64_t begin = ticks_now(), back;
 
         OF(_put)(me, out, tag, size, 1);

@@ -9,8 +9,6 @@
 #include "../participant.h"
 #include "../selftest.h"
 
-enum { FAULT_AT = 5000, DELAY = 4000 };
-
 enum fault broken_fault; /* participants inherit it */
 
 struct locked_queue {
