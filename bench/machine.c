@@ -29,12 +29,20 @@ static void describe_processor(char *text, size_t size)
 
 static double measure_pause(void)
 {
-    enum { PAUSES = 20000 };
-    uint64_t begin_ns = clock_ns();
+    enum { PAUSES = 1000, TRIES = 20 };
+    double shortest_ns = 0;
 
-    for (int i = 0; i < PAUSES; i++)
-        cpu_pause();
-    return (double)(clock_ns() - begin_ns) / PAUSES;
+    for (int try = 0; try < TRIES; try++) { /* the shortest is the one that nobody interrupted */
+        uint64_t begin_ns = clock_ns();
+        double pause_ns;
+
+        for (int i = 0; i < PAUSES; i++)
+            cpu_pause();
+        pause_ns = (double)(clock_ns() - begin_ns) / PAUSES;
+        if (try == 0 || pause_ns < shortest_ns)
+            shortest_ns = pause_ns;
+    }
+    return shortest_ns;
 }
 
 void machine_describe(struct machine *machine, const struct settings *settings)

@@ -120,6 +120,8 @@ void options_parse(struct options *options, int argc, char **argv)
     run_defaults(&options->settings, 2);
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
         parse_one(options, option);
+    if (options->quick)
+        options->settings.watchdog_ns /= 2;
     if (optind < argc)
         wrong("unknown argument", argv[optind]);
 }

@@ -44,7 +44,7 @@ static int ck_format(void *memory, const struct cell *cell)
     ck_ring_init(&shared->ring, slots);
     ck_ring_init(&shared->free_ring, slots);
     for (uint32_t i = 0; i < slots - 1; i++)
-        ck_ring_enqueue_spsc(&shared->free_ring, &shared->entry[slots],
+        ck_ring_enqueue_mpmc(&shared->free_ring, &shared->entry[slots],
                              ck_pool(shared, slots) + (size_t)i * cell->size);
     return 0;
 }
