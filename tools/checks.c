@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <linux/futex.h>
 #include <linux/magic.h>
@@ -195,6 +196,38 @@ static void look_at_pids(struct finding *finding)
               name);
 }
 
+/* The last word that the files matching the pattern say on RemoveIPC: 0 no, 1 yes, else what it was before. */
+static int remove_ipc(const char *pattern, int before)
+{
+    glob_t files;
+    if (glob(pattern, 0, NULL, &files) != 0)
+        return before;
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        char line[256], value[8];
+        FILE *file = fopen(files.gl_pathv[i], "re");
+        while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+            if (sscanf(line, " RemoveIPC = %7[a-z0-9]", value) == 1)
+                before = strchr("nf0", value[0]) == NULL && strcmp(value, "off") != 0;
+        }
+        if (file != NULL)
+            fclose(file);
+    }
+    globfree(&files);
+    return before;
+}
+
+static void look_at_logout(struct finding *finding)
+{
+    const uid_t first_of_people = 1000;
+    bool systemd = access("/run/systemd/system", F_OK) == 0;
+    int removes = remove_ipc("/etc/systemd/logind.conf.d/*.conf", remove_ipc("/etc/systemd/logind.conf", 1));
+    if (systemd && removes && getuid() >= first_of_people)
+        found(finding, VERDICT_WARN, "If they are to stay: RemoveIPC=no in /etc/systemd/logind.conf.",
+              "systemd removes your channels when you log out everywhere");
+    else
+        found(finding, VERDICT_OK, "", "Nobody removes your channels when you log out");
+}
+
 /* clang-format off */
 const struct check machine_checks[] = {
     {"shared memory", look_at_shm},
@@ -206,6 +239,7 @@ const struct check machine_checks[] = {
     {"memfd", look_at_memfd},
     {"open files", look_at_descriptors},
     {"pid namespace", look_at_pids},
+    {"logout", look_at_logout},
     {NULL, NULL}
 };
 /* clang-format on */
