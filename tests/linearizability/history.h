@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Judges a recorded history of a queue: who called what, from when to when, with which value and answer.
+ *
+ * For a FIFO queue with unique values a history is linearizable exactly if it shows none of four things
+ * (Henzinger, Sezgin, Vafeiadis: Aspect-Oriented Linearizability Proofs, CONCUR 2013): a value out of
+ * nowhere, a value twice, a value overtaken by one that was sent after it, and an "empty" although at each
+ * instant of that call some value was there for certain. That is decided by sorting, where a search over all
+ * orders is not feasible. A value that never came out, and a "full" that no instant can explain, are faults
+ * here as well.
+ *
+ * Times are any clock that all participants share. A call lasts from `start` to `end`, both included.
+ */
+#ifndef NORIA_TESTS_HISTORY_H
+#define NORIA_TESTS_HISTORY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum history_kind { HISTORY_SEND, HISTORY_RECV, HISTORY_EMPTY, HISTORY_FULL };
+
+struct history_event {
+    uint64_t start, end;
+    uint64_t value; /* SEND, RECV */
+    enum history_kind kind;
+};
+
+enum history_fault {
+    HISTORY_GOOD,
+    HISTORY_ENDS_BEFORE_START, /* the recording itself is wrong, like a value sent twice */
+    HISTORY_SENT_TWICE,
+    HISTORY_NEVER_SENT, /* or received before it was sent */
+    HISTORY_RECEIVED_TWICE,
+    HISTORY_LOST,
+    HISTORY_OVERTAKEN,
+    HISTORY_FALSE_EMPTY,
+    HISTORY_FALSE_FULL,
+    HISTORY_NO_MEMORY,
+};
+
+struct history_verdict {
+    enum history_fault fault;
+    struct history_event witness; /* a call that shows it */
+    struct history_event other;   /* OVERTAKEN: the one that came too early */
+};
+
+/* `capacity`: a "full" needs an instant at which so many values may have been there; 0: "full" is not judged.
+ */
+struct history_verdict history_check(const struct history_event *events, size_t n, uint64_t capacity);
+
+const char *history_fault_name(enum history_fault fault);
+
+#endif
