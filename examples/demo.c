@@ -102,6 +102,8 @@ static int run(const struct request *request)
         return 1;
     }
     uint64_t bytes = (uint64_t)stat.st_size;
+    printf("Input: %" PRIu64 " bytes of %s\n", bytes,
+           request->path == NULL ? "this machine's shared libraries, one after another" : request->path);
     struct pass spsc = {.title = "SPSC: 1 producer and 1 consumer process",
                         .kind = NORIA_KIND_SPSC,
                         .producers = 1,
