@@ -81,6 +81,7 @@ struct situation {
     unsigned still; /* SENDS, RECEIVES: another process was stopped before, holding a reservation / a record */
     unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
     bool repaired;  /* somebody has */
+    bool batch;     /* a batch of BATCH messages waits in front of them */
     uint64_t first_position;
     int layout;     /* passed to format, for its own use */
     bool contended;         /* short run: foreign rounds too */
@@ -126,6 +127,8 @@ struct contestant {
     /* Takes a reservation with out[0] or a record into in[0] and keeps it; lets it go again. */
     int (*hold)(struct party *me, unsigned role);
     int (*finish)(struct party *me, unsigned role);
+    /* Sends out[0] to out[BATCH - 1] in one batch. Only for situations that want one. */
+    void (*send_batch)(struct party *me);
     /* How many messages must fit while `stopped` parties are absent; the full count otherwise. */
     int (*room)(const struct situation *situation, int full, int stopped);
     /* How many times the ring may have to be filled and emptied, per victim, before a slot that was in use by a dead or

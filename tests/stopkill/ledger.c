@@ -161,6 +161,17 @@ void ledger_prepare(struct party *me, uint32_t sends, uint32_t receives)
     memset(me->in, 0, sizeof(me->in));
 }
 
+int ledger_hold(struct party *me, unsigned role)
+{
+    int rc = contestant.hold(me, role);
+
+    if (rc != 0 && role == SENDS)
+        me->sends = 0;
+    if (rc != 0 && role == RECEIVES)
+        me->receives = 0;
+    return rc == -EAGAIN ? 0 : rc;
+}
+
 void ledger_settle_accounts(struct party *me)
 {
     bool dead = party_is_dead(me);

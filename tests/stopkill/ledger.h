@@ -66,6 +66,9 @@ void ledger_prepare(struct party *me, uint32_t sends, uint32_t receives);
 /* After it: enters what it says it has done. Also for the dead: what is entered is what they had got to know. */
 void ledger_settle_accounts(struct party *me);
 
+/* The party takes a reservation or a record and keeps it, if there is one to be had. 0 or what went wrong. */
+int ledger_hold(struct party *me, unsigned role);
+
 /* NULL if every message is where it should be, or a sentence. Everything that was committed must have been received by
  * now; a `lossy` contestant may lose what a dead receiver was about to receive. `any_flag`: messages may carry the flag
  * although nobody is known to have received them before. */

@@ -147,10 +147,8 @@ static int hold(struct party *me, unsigned role)
         return rc;
     }
     rc = noria_mpmc_peek(&mine->handle, &mine->peeked);
-    if (rc != 0) {
-        me->receives = 0;
+    if (rc != 0)
         return rc;
-    }
     me->in[0].len = mine->peeked.len;
     me->in[0].flags = mine->peeked.flags != 0 ? REDELIVERED : 0;
     memcpy(me->in[0].data, mine->peeked.data, mine->peeked.len);
@@ -276,6 +274,7 @@ static const struct situation situations[] = {
     {.name = "beside dead ones", .fill = 2, .dead = SENDS | RECEIVES},
     {.name = "an orphan waits", .fill = 2, .dead = RECEIVES, .repaired = true, .contended = true},
     {.name = "packed, two", .fill = 2, .layout = PACKED, .contended = true},
+    {.name = "packed, a group", .fill = 2, .layout = PACKED, .batch = true, .contended = true},
     {.name = NULL},
 };
 
@@ -312,6 +311,7 @@ const struct contestant contestant = {
     .recover = recover,
     .hold = hold,
     .finish = finish,
+    .send_batch = run_send_many,
     .room = room,
     .laps_to_heal = laps_to_heal,
     .invariant = invariant,

@@ -160,14 +160,7 @@ static void read_again(struct party *me, int i) /* still the same bytes? */
 
 static int hold(struct party *me, unsigned role)
 {
-    int rc;
-
-    if (role == SENDS)
-        return reserve_and_write(me);
-    rc = peek_and_read(me, 0);
-    if (rc != 0)
-        me->receives = 0;
-    return rc;
+    return role == SENDS ? reserve_and_write(me) : peek_and_read(me, 0);
 }
 
 static void run_send(struct party *me)

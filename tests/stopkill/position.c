@@ -65,10 +65,13 @@ static void ring_format(void)
     image.ring_bytes = (size_t)bytes;
 }
 
-static void send_n(struct party *sender, int n)
+static int send_n(struct party *sender, int n)
 {
-    for (int i = 0; i < n; i++)
-        must(ledger_send(sender, contestant.max_message < 24 ? contestant.max_message : 24), "fill");
+    int rc = 0;
+
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = ledger_send(sender, contestant.max_message < 24 ? contestant.max_message : 24);
+    return rc;
 }
 
 static int count_full(void)
@@ -116,31 +119,35 @@ static struct party *find_filler(void)
     return party_of(SECOND_SURVIVOR);
 }
 
+static void send_batch(struct party *sender)
+{
+    ledger_prepare(sender, BATCH, 0);
+    contestant.send_batch(sender);
+    must(sender->result == BATCH ? 0 : -EPROTO, "batch");
+    ledger_settle_accounts(sender);
+}
+
 static void hold(uint32_t id, unsigned roles, struct party *filler)
 {
     struct party *holder = party_of(id);
-    int rc = 0;
 
     if (roles == 0)
         return;
     ledger_prepare(holder, (roles & SENDS) != 0, (roles & RECEIVES) != 0);
     if ((roles & RECEIVES) != 0) {
         if (!contestant.one_partner)
-            send_n(filler, 1);
-        rc = contestant.hold(holder, RECEIVES);
-        must(rc == -EAGAIN ? 0 : rc, "hold");
+            must(send_n(filler, 1), "fill");
+        must(ledger_hold(holder, RECEIVES), "hold");
     }
-    if ((roles & SENDS) != 0) {
-        rc = contestant.hold(holder, SENDS);
-        must(rc == -EAGAIN ? 0 : rc, "hold");
-    }
+    if ((roles & SENDS) != 0)
+        must(ledger_hold(holder, SENDS), "hold");
 }
 
 int image_build(const struct operation *of, const struct situation *in)
 {
     unsigned dead = of->repairs ? of->dead : in->dead;
     struct party *filler;
-    int fill;
+    int fill, rc;
 
     operation = of;
     situation = in;
@@ -151,12 +158,15 @@ int image_build(const struct operation *of, const struct situation *in)
     join_parties(dead);
     filler = find_filler();
     if (contestant.one_partner) { /* its corpse holds what is there */
-        send_n(filler, fill);
+        must(send_n(filler, fill), "fill");
         hold(CORPSE, dead, filler);
     } else {
         hold(STILL, in->still, filler);
         hold(CORPSE, dead, filler);
-        send_n(filler, fill);
+        if (in->batch)
+            send_batch(filler);
+        rc = send_n(filler, fill); /* full may come earlier beside those who hold a slot */
+        must(rc == -EAGAIN && (in->still | dead) != 0 ? 0 : rc, "fill");
     }
     if (contestant.one_partner && filler == party_of(SECOND_SURVIVOR))
         must(contestant.leave(filler), "leave");
@@ -392,7 +402,8 @@ static const char *check_everything(uint32_t set, bool somebody_died)
 {
     static const struct job finish = {.kind = JOB_FINISH};
     bool whole = contestant.recovers || !somebody_died;
-    bool reborn = party_of(CORPSE)->sends != 0 && !party_is_dead(party_of(CORPSE));
+    const struct party *corpse = party_of(CORPSE);
+    bool reborn = corpse->sends + corpse->receives != 0 && !party_is_dead(corpse);
     int absent = (situation->still != 0 ? 1 : 0) + (reborn ? 2 : 0);
     const char *bad = check_room(set, whole ? contestant.room(situation, image.full, absent) : 0);
 

@@ -22,7 +22,7 @@
 #include "position.h"
 #include "survivors.h"
 
-enum { COMPLAINTS_SHOWN = 6, SLOW_MACHINE_FACTOR = 25 };
+enum { COMPLAINTS_SHOWN = 6, BAD_ENOUGH = 60, SLOW_MACHINE_FACTOR = 25 };
 
 /* What the command line narrows the run to. */
 static struct {
@@ -73,11 +73,20 @@ static void complain(const struct position *position, const char *what)
         position_describe(stdout);
 }
 
+/* One of ours that is this bad need not go on: each wedge costs its patience. */
+static bool bad_enough(void)
+{
+    return !contestant.expected_bad && all.bad >= BAD_ENOUGH;
+}
+
 /* A slow machine may look like a wedge; so what is about time is tried again with more patience. */
 static void try_position(const struct position *position, struct tally *tally)
 {
-    const char *bad = position_run(position, &whole, &rest);
+    const char *bad;
 
+    if (bad_enough())
+        return;
+    bad = position_run(position, &whole, &rest);
     if (bad != NULL && position_is_about_time()) {
         retries++;
         survivors_set_patience(contestant.patience_ms * (contestant.expected_bad ? 1 : SLOW_MACHINE_FACTOR));
@@ -239,7 +248,6 @@ static void print_tallies(void)
         }
     }
     printf("\n");
-    fflush(stdout);
 }
 
 static void try_operation(void)
@@ -277,7 +285,7 @@ static void sweep_all(void)
     for (operation = contestant.operations; operation->name != NULL; operation++)
         for (situation = contestant.situations; situation->name != NULL; situation++)
             if (is_wanted(wanted.operation, operation->name) && is_wanted(wanted.situation, situation->name) &&
-                !(operation->repairs && situation->dead != 0))
+                !(operation->repairs && situation->dead != 0) && !bad_enough())
                 try_operation();
 }
 
@@ -334,6 +342,7 @@ int main(int argc, char **argv)
                         "[--more N] [--repeats N] [--verbose]\n", argv[0]);
         return 2;
     }
+    setvbuf(stdout, NULL, _IOLBF, 0);
     arena_create();
     survivors_start();
     survivors_set_patience(contestant.patience_ms);
@@ -341,6 +350,8 @@ int main(int argc, char **argv)
            mode_names[2], mode_names[3]);
     sweep_all();
     survivors_stop();
+    if (bad_enough())
+        printf("%s: given up after %d bad positions\n", contestant.name, all.bad);
     took = seconds() - start;
     printf("%s: %d positions tried, %d bad, %.1f s, %.0f positions/s, %d tried again with more patience\n",
            contestant.name, all.tried, all.bad, took, all.tried / took, retries);

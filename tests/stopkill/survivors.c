@@ -217,25 +217,23 @@ static int reborn(struct party *me, unsigned role)
     if (rc != 0)
         return rc;
     ledger_prepare(corpse, 1, 1);
-    rc = contestant.hold(corpse, SENDS);
-    if (rc == 0 || rc == -EAGAIN)
-        rc = contestant.hold(corpse, RECEIVES);
-    return rc == -EAGAIN ? 0 : rc;
+    rc = ledger_hold(corpse, SENDS);
+    return rc == 0 ? ledger_hold(corpse, RECEIVES) : rc;
 }
 
 static int finish_party(uint32_t id)
 {
     struct party *party = party_of(id);
-    int rc = 0;
+    int rc = 0, count;
 
-    if (party_is_dead(party))
+    if (party_is_dead(party) || party->roles == 0)
         return 0;
     if (party->sends != 0)
         rc = contestant.finish(party, SENDS);
     if (rc == 0 && party->receives != 0)
         rc = contestant.finish(party, RECEIVES);
     ledger_settle_accounts(party);
-    return rc == -EAGAIN ? 0 : rc;
+    return rc == 0 ? drain(party, &count) : rc; /* it may have a group open */
 }
 
 static int job_run(struct party *me, const struct job *job, int *value)
