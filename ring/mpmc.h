@@ -120,6 +120,9 @@ enum { NORIA_MPMC_SENDER = 0, NORIA_MPMC_RECEIVER = 1 };
 #ifndef NORIA_MPMC_PATIENCE
 #define NORIA_MPMC_PATIENCE 64 /* pauses before a writer is stepped over, small slots */
 #endif
+#ifndef NORIA_MPMC_BACKOFF
+#define NORIA_MPMC_BACKOFF 256 /* pauses at most after a failed try */
+#endif
 #ifndef NORIA_MPMC_MIN_SLOTS
 #define NORIA_MPMC_MIN_SLOTS 8
 #endif
@@ -186,6 +189,7 @@ struct noria_mpmc_handle {
     uint32_t owner;
     uint32_t owners;
     uint32_t patience;         /* pauses */
+    uint32_t prefetch;         /* positions ahead: two lines, or the next slot */
     uint64_t write_guess;      /* a position not beyond the first unclaimed one */
     uint64_t write_hint_known; /* write_pos as last seen or written */
     uint64_t read_floor;       /* a position not beyond the first unconsumed one, as the sender knows it */
@@ -421,6 +425,7 @@ static inline int noria_mpmc_read_geometry(struct noria_mpmc_handle *h, struct n
         h->lap_shift++;
     /* Laps of a large ring wrap, with its positions, before 45 bits are used up. */
     h->lap_drop = h->lap_shift > 64 - NORIA_MPMC_LAP_BITS ? h->lap_shift : 64 - NORIA_MPMC_LAP_BITS;
+    h->prefetch = h->slot_size < NORIA_LINE_PAIR ? NORIA_LINE_PAIR / h->slot_size : 1;
     /* At least four copies of a slot, so that a writer of large records is not sent round for ever. */
     h->patience = NORIA_MPMC_PATIENCE + h->slot_size / 32;
     return 0;
@@ -623,12 +628,23 @@ static inline uint8_t *noria_mpmc_first_record(const struct noria_mpmc_handle *h
     return h->pack > 1 ? noria_mpmc_payload(slot) + sizeof(struct noria_mpmc_group) + 8 : noria_mpmc_payload(slot);
 }
 
+/* The usual case, in as few instructions as it takes: the guess is the first unclaimed position, EMPTY, with room. */
+static inline bool noria_mpmc_claim_first(struct noria_mpmc_handle *h, uint64_t t)
+{
+    uint64_t *state = noria_mpmc_state_at(h, t);
+    uint64_t word = noria_mpmc_word(h, t, NORIA_MPMC_EMPTY, 0);
+
+    return noria_load_acquire64(state) == word && /* D */
+           t - noria_load_relaxed64(&h->read_floor) < h->capacity && /* private; may lag, never leads */
+           noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)); /* E */
+}
+
 /* Claims a slot. 0, -EAGAIN full (at some instant `capacity` records, or no free slot within reach), -EBADMSG. */
 static inline int noria_mpmc_reserve(struct noria_mpmc_handle *h, struct noria_mpmc_record *record)
 {
     uint64_t position = noria_load_acquire64(&h->write_guess); /* G */
     struct noria_mpmc_slot *slot;
-    int rc = noria_mpmc_claim(h, &position, 0, false);
+    int rc = noria_mpmc_claim_first(h, position) ? 0 : noria_mpmc_claim(h, &position, 0, false);
 
     if (rc != 0) {
         if (noria_mpmc_before(noria_load_relaxed64(&h->write_guess), position))
@@ -636,6 +652,7 @@ static inline int noria_mpmc_reserve(struct noria_mpmc_handle *h, struct noria_m
         return rc;
     }
     noria_mpmc_advance(&h->write_guess, &h->ring->write_pos, &h->write_hint_known, position + 1);
+    noria_prefetch_write(noria_mpmc_state_at(h, position + h->prefetch));
     slot = noria_mpmc_slot_at(h, position);
     record->data = noria_mpmc_first_record(h, slot);
     record->len = h->max_message;
@@ -893,6 +910,19 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
     return rc;
 }
 
+/* The usual case: the guess is the first unconsumed position, FULL, and fits. */
+static inline bool noria_mpmc_take_first(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
+{
+    uint64_t at = noria_load_acquire64(&h->read_guess); /* G */
+    struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, at);
+    uint64_t word = noria_mpmc_word(h, at, NORIA_MPMC_FULL, 0);
+
+    record->position = at;
+    return noria_load_acquire64(&slot->state) == word &&      /* B */
+           noria_load_acquire32(&slot->length) <= limit && /* H; too long is found again, and said, by noria_mpmc_take */
+           noria_cas_acquire64(&slot->state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner)); /* B */
+}
+
 /* Adopts a record that a dead receiver had not released. 0, -EAGAIN there is none, -EMSGSIZE. */
 static inline int noria_mpmc_adopt(struct noria_mpmc_handle *h, uint64_t announced, size_t limit,
                                    struct noria_mpmc_record *record)
@@ -1008,10 +1038,11 @@ static inline int noria_mpmc_claim_record(struct noria_mpmc_handle *h, size_t li
     }
     if (rc != -EAGAIN)
         return rc;
-    rc = noria_mpmc_take(h, limit, record);
-    if (rc == 0)
+    rc = noria_mpmc_take_first(h, limit, record) ? 0 : noria_mpmc_take(h, limit, record);
+    if (rc == 0) {
         noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position + 1);
-    else if (noria_mpmc_before(noria_load_relaxed64(&h->read_guess), record->position)) /* a walk worth keeping */
+        noria_prefetch_write(noria_mpmc_state_at(h, record->position + h->prefetch));
+    } else if (noria_mpmc_before(noria_load_relaxed64(&h->read_guess), record->position)) /* a walk worth keeping */
         noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position);
     return rc;
 }
@@ -1098,9 +1129,9 @@ static inline int noria_mpmc_recv_many(struct noria_mpmc_handle *h, struct iovec
 static inline void noria_mpmc_wait(struct noria_mpmc_handle *h, int side)
 {
     if (side == NORIA_MPMC_SENDER)
-        noria_backoff_wait(&h->send_backoff, noria_load_relaxed64(&h->write_guess)); /* private; a heuristic */
+        noria_backoff_wait(&h->send_backoff, noria_load_relaxed64(&h->write_guess), NORIA_MPMC_BACKOFF); /* private */
     else
-        noria_backoff_wait(&h->recv_backoff, noria_load_relaxed64(&h->read_guess));
+        noria_backoff_wait(&h->recv_backoff, noria_load_relaxed64(&h->read_guess), NORIA_MPMC_BACKOFF);
 }
 
 /* ------------------------------------------------------------------------------------------ find, settle, count */

@@ -68,6 +68,7 @@
 #define NORIA_SPSC_HEADER 8u
 #define NORIA_SPSC_MIN_CAPACITY 256u
 #define NORIA_SPSC_MAX_CAPACITY (UINT64_C(1) << 40)
+#define NORIA_SPSC_BACKOFF 128 /* pauses at most after a failed try */
 
 enum { NORIA_SPSC_PRODUCER = 0, NORIA_SPSC_CONSUMER = 1 };
 
@@ -574,12 +575,12 @@ static inline int noria_spsc_recv(struct noria_spsc_consumer *consumer, void *bu
 /* Stays away from the other side's line for a moment after a failed try (see noria_backoff_wait). */
 static inline void noria_spsc_wait_producer(struct noria_spsc_producer *producer)
 {
-    noria_backoff_wait(&producer->backoff, producer->write_pos >> 4);
+    noria_backoff_wait(&producer->backoff, producer->write_pos >> 4, NORIA_SPSC_BACKOFF);
 }
 
 static inline void noria_spsc_wait_consumer(struct noria_spsc_consumer *consumer)
 {
-    noria_backoff_wait(&consumer->backoff, consumer->peek_pos >> 4);
+    noria_backoff_wait(&consumer->backoff, consumer->peek_pos >> 4, NORIA_SPSC_BACKOFF);
 }
 
 /* Gives the role back. Records staged and not published are gone, as if never sent. */

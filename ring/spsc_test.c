@@ -856,10 +856,10 @@ static void back_off_tells_streams_from_talk(void **state)
             expect(round, 8);
         noria_spsc_wait_consumer(&consumer);
     }
-    assert_int_equal(producer.backoff.pauses, NORIA_BACKOFF_MOST);
-    assert_int_equal(consumer.backoff.pauses, NORIA_BACKOFF_MOST);
+    assert_int_equal(producer.backoff.pauses, NORIA_SPSC_BACKOFF);
+    assert_int_equal(consumer.backoff.pauses, NORIA_SPSC_BACKOFF);
     noria_spsc_wait_producer(&producer);
-    assert_int_equal(producer.backoff.pauses, NORIA_BACKOFF_MOST / 2);
+    assert_int_equal(producer.backoff.pauses, NORIA_SPSC_BACKOFF / 2);
     assert_int_equal(put(1, 8), 0);
     noria_spsc_wait_producer(&producer);
     assert_int_equal(producer.backoff.pauses, 1);

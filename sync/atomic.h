@@ -144,13 +144,24 @@ static inline void noria_pause(void)
 #endif
 }
 
+/* Asks for a line that we are about to write. A hint: nothing is read, nothing ordered. */
+static inline void noria_prefetch_write(const void *address)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    /* Not __builtin_prefetch, which asks for a shared copy unless the compiler is told that the processor has this. */
+    __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)address));
+#else
+    __builtin_prefetch(address, 1);
+#endif
+}
+
 /*
  * Adaptive back-off: how long to stay away from the other side's cache line after a failed try.
  *
  * One pause is best for latency: the next look comes at once. While messages stream it is the worst choice, because
  * each look takes the line away from the side that is filling it. What tells the two apart is how far we came since
  * the last failed try: one step or none is a conversation, more is a stream. So the pause doubles while tries fail
- * after several steps (8 up to 128) and halves when they fail again without any.
+ * after several steps (8 up to `most`) and halves when they fail again without any.
  *
  * `position` is any count that grows with our successes; relaxed, because threads may share a handle and a lost
  * update only makes one pause too short.
@@ -160,9 +171,9 @@ struct noria_backoff {
     uint64_t pauses;
 };
 
-enum { NORIA_BACKOFF_STREAM = 8, NORIA_BACKOFF_MOST = 128 };
+enum { NORIA_BACKOFF_STREAM = 8 };
 
-static inline void noria_backoff_wait(struct noria_backoff *backoff, uint64_t position)
+static inline void noria_backoff_wait(struct noria_backoff *backoff, uint64_t position, uint64_t most)
 {
     uint64_t moved = position - noria_load_relaxed64(&backoff->position);
     uint64_t pauses = noria_load_relaxed64(&backoff->pauses);
@@ -171,8 +182,8 @@ static inline void noria_backoff_wait(struct noria_backoff *backoff, uint64_t po
         pauses = pauses < NORIA_BACKOFF_STREAM ? (uint64_t)NORIA_BACKOFF_STREAM : pauses * 2;
     else
         pauses = moved == 1 ? 1 : pauses / 2;
-    if (pauses > NORIA_BACKOFF_MOST)
-        pauses = NORIA_BACKOFF_MOST;
+    if (pauses > most)
+        pauses = most;
     if (pauses == 0)
         pauses = 1;
     noria_store_relaxed64(&backoff->position, position);
