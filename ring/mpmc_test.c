@@ -540,8 +540,8 @@ static void waiting_ends(void **state)
         noria_mpmc_wait(alice, NORIA_MPMC_SENDER);
         noria_mpmc_wait(bob, NORIA_MPMC_RECEIVER);
     }
-    assert_int_equal(alice->send_backoff.pauses, NORIA_SPSC_BACKOFF);
-    assert_int_equal(bob->recv_backoff.pauses, NORIA_SPSC_BACKOFF);
+    assert_int_equal(alice->send_backoff.pauses, NORIA_MPMC_BACKOFF);
+    assert_int_equal(bob->recv_backoff.pauses, NORIA_MPMC_BACKOFF);
 }
 
 /* -------------------------------------------------------------------------- stopped writers and readers */

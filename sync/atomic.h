@@ -135,7 +135,9 @@ static inline void noria_fence_compiler(void)
 
 static inline void noria_pause(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(NORIA_NO_MACHINE_CODE)
+    noria_fence_compiler();
+#elif defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ __volatile__("isb" ::: "memory");
@@ -147,7 +149,9 @@ static inline void noria_pause(void)
 /* Asks for a line that we are about to write. A hint: nothing is read, nothing ordered. */
 static inline void noria_prefetch_write(const void *address)
 {
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(NORIA_NO_MACHINE_CODE) /* for checkers that read C only */
+    (void)address;
+#elif defined(__x86_64__) || defined(__i386__)
     /* Not __builtin_prefetch, which asks for a shared copy unless the compiler is told that the processor has this. */
     __asm__ __volatile__("prefetchw %0" : : "m"(*(const char *)address));
 #else
