@@ -325,6 +325,7 @@ static inline int noria_mpmc_spend_step(const struct noria_mpmc_handle *h, struc
 /* The position after one that is claimed or consumed: the hint, if that is ahead. */
 static inline uint64_t noria_mpmc_pass(struct noria_mpmc_walk *walk, uint64_t position)
 {
+    walk->restarts = 0; /* at one position a word changes a few times before it is passed; 64 times is not honest */
     if (walk->passed++ % NORIA_MPMC_HINT_LAG == 0) {
         uint64_t hint = noria_load_acquire64(walk->hint_word); /* G */
         if (noria_mpmc_before(position, hint))

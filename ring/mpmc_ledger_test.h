@@ -39,7 +39,7 @@ struct ledger {
     bool any_taken;
     uint64_t last_taken; /* position */
     uint64_t times_empty, times_full;
-    uint64_t commits, takes, releases, adoptions, steps;
+    uint64_t commits, takes, releases, adoptions, steps, changes;
 };
 
 static struct ledger ledger;
@@ -211,6 +211,7 @@ static inline void ledger_changed(const void *word, uint64_t old_value, uint64_t
         return;
     offset -= index * view->slot_size;
     if (offset == 0) {
+        ledger.changes++;
         ledger_change_state(index, old_value, new_value);
         ledger_count_instants();
     } else if (offset == sizeof(struct noria_mpmc_slot) + offsetof(struct noria_mpmc_group, done)) {
