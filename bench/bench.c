@@ -45,27 +45,28 @@ static void run_once(struct entry *entry, const struct cell *cell, const struct 
         run_measure(entry->contestant, cell, entry->pauses, settings, &entry->run[entry->runs++]);
 }
 
-static uint32_t near_runs(const struct entry *entry)
+/* Near and undisturbed. */
+static uint32_t good_runs(const struct entry *entry)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < entry->runs; i++)
-        count += entry->run[i].placement == PLACED_NEAR;
+        count += entry->run[i].placement == PLACED_NEAR && !entry->run[i].disturbed;
     return count;
 }
 
-/* Some near and some far: give those that lack near runs more chances, as many rounds again at most. */
-static void more_near_runs(struct result *result, const struct options *options)
+/* Some good runs and some not: give those that lack good ones more chances, as many rounds again at most. */
+static void more_good_runs(struct result *result, const struct options *options)
 {
     uint32_t wanted = (options->runs + 1) / 2;
     bool any = false, lacking = true;
 
     for (uint32_t i = 0; i < result->entries; i++)
-        any = any || near_runs(&result->entry[i]) > 0;
+        any = any || good_runs(&result->entry[i]) > 0;
     for (uint32_t round = 0; any && lacking && round < options->runs; round++) {
         lacking = false;
         for (uint32_t i = 0; i < result->entries; i++) {
-            if (near_runs(&result->entry[i]) >= wanted)
+            if (good_runs(&result->entry[i]) >= wanted)
                 continue;
             lacking = true;
             run_once(&result->entry[i], result->cell, &options->settings);
@@ -78,7 +79,7 @@ static void measure(struct result *result, const struct options *options)
     for (uint32_t round = 0; round < options->runs; round++)
         for (uint32_t i = 0; i < result->entries; i++) /* each round starts with another one */
             run_once(&result->entry[(i + round) % result->entries], result->cell, &options->settings);
-    more_near_runs(result, options);
+    more_good_runs(result, options);
     result_summarise(result);
 }
 

@@ -39,7 +39,6 @@ void participant_ready(struct participant *me)
 {
     pthread_barrier_wait(&me->run->seated);
     play(me, 0);
-    me->tally->delayed_ns = delayed_so_far_ns();
     pthread_barrier_wait(&me->run->ready);
 }
 
@@ -52,6 +51,7 @@ void participant_fail(struct participant *me, int error)
 
 void participant_begin(struct participant *me)
 {
+    me->tally->delayed_ns = delayed_so_far_ns();
     me->tally->begin_ns = clock_ns();
 }
 
