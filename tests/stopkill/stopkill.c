@@ -141,8 +141,8 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
 {
     if (wanted.mode != NULL && strcmp(wanted.mode, mode_names[mode]) != 0)
         return false;
-    if (contestant.expected_bad && mode == RESUMED_FULL)
-        return false;
+    if (contestant.expected_bad && mode >= RESUMED)
+        return false; /* each wedge costs its patience, and these two show enough */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
     if (sweep == TWELVE)

@@ -73,7 +73,7 @@ static bool out_of_patience(struct party *me, struct waiting *waiting, unsigned 
         waiting->since_ms = now_ms();
         waiting->progress = progress;
     }
-    if (++waiting->tries % 16 != 0)
+    if (++waiting->tries % 4 != 0)
         return false;
     sched_yield();
     return now_ms() - waiting->since_ms > *patience_ms;
@@ -393,7 +393,7 @@ int jobs_wait(uint32_t parties)
             if (look(&arena->books.progress) != progress) {
                 progress = look(&arena->books.progress);
                 since = now_ms();
-            } else if (now_ms() - since > 3 * *patience_ms) {
+            } else if (now_ms() - since > 2 * *patience_ms) {
                 replace_if_hanging(id);
             }
         }
