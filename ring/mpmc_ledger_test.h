@@ -79,27 +79,27 @@ static inline uint64_t ledger_digest(const struct noria_mpmc_slot *slot, uint32_
     return digest;
 }
 
-/* Whether a sender that starts now could claim a slot: an EMPTY one less than a wheel beyond the first
- * unconsumed. */
+/* Whether a sender that starts now finds a place: some EMPTY position less than a wheel beyond the first unclaimed
+ * one and beyond the first record. Writers and readers in between are stepped over, records are not. */
 static inline bool ledger_has_free_slot(void)
 {
     const struct noria_mpmc_handle *view = &ledger.view;
-    uint64_t base = view->ring->first_position, first = 0, least_empty = 0;
-    bool any = false, any_empty = false;
+    uint64_t base = view->ring->first_position & ~view->mask, far = base + (UINT64_C(1) << 40);
+    uint64_t unclaimed = far, record = far, empty = far;
 
     for (uint64_t i = 0; i <= view->mask; i++) {
         uint64_t word = __atomic_load_n(noria_mpmc_state_at(view, i), __ATOMIC_RELAXED);
-        uint64_t lap = (uint64_t)noria_mpmc_ahead(view, word, (base & ~view->mask) + i);
-        uint64_t at = (base & ~view->mask) + i + lap * (view->mask + 1);
-        if (!any || noria_mpmc_before(at, first))
-            first = at; /* no position before the least of the words' own is unconsumed */
-        any = true;
-        if (NORIA_MPMC_KIND(word) == NORIA_MPMC_EMPTY && (!any_empty || noria_mpmc_before(at, least_empty))) {
-            least_empty = at;
-            any_empty = true;
-        }
+        uint64_t at = base + i + (uint64_t)noria_mpmc_ahead(view, word, base + i) * (view->mask + 1);
+        unsigned kind = NORIA_MPMC_KIND(word);
+        uint64_t next = kind >= NORIA_MPMC_WRITING ? at + view->mask + 1 : at;
+        if (noria_mpmc_before(next, unclaimed))
+            unclaimed = next;
+        if (kind == NORIA_MPMC_FULL && noria_mpmc_before(at, record))
+            record = at;
+        if (kind == NORIA_MPMC_EMPTY && noria_mpmc_before(at, empty))
+            empty = at;
     }
-    return any_empty && least_empty - first <= view->mask;
+    return empty != far && empty - unclaimed <= view->mask && (record == far || empty - record <= view->mask);
 }
 
 static inline void ledger_count_instants(void)
