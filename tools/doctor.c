@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* noria doctor: is the machine fit for noria, and has anything been left behind? Changes nothing. */
+/* noria doctor: is the machine fit for noria, and has anything been left behind? Cleans up after dead participants, as
+ * every open does; changes nothing else. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,20 +37,18 @@ static void report_finding(struct report *report, const char *name, const struct
     json_end_object(report->json);
 }
 
-/* How many of the channel's participants are dead, if none of those we can see is alive; else 0. */
-static int all_dead(const char *address)
+/* How many of the channel's participants are dead and not cleaned up after. */
+static int count_dead(const char *address)
 {
     struct noria_participant *participants = calloc(FIRST_PARTICIPANTS, sizeof *participants);
     if (participants == NULL)
         return 0;
     int n = noria_who(address, participants, FIRST_PARTICIPANTS);
-    int dead = 0, alive = n > FIRST_PARTICIPANTS;
-    for (int i = 0; i < n && i < FIRST_PARTICIPANTS; i++) {
-        alive += participants[i].alive != 0;
+    int dead = 0;
+    for (int i = 0; i < n && i < FIRST_PARTICIPANTS; i++)
         dead += participants[i].alive == 0;
-    }
     free(participants);
-    return alive > 0 ? 0 : dead;
+    return dead;
 }
 
 static void report_channel(struct report *report, const char *address, enum verdict verdict, const char *what,
@@ -58,6 +57,25 @@ static void report_channel(struct report *report, const char *address, enum verd
     struct finding finding;
     found(&finding, verdict, "", "%s %s", address, what);
     snprintf(finding.cure, sizeof finding.cure, "%s: noria rm %s", cure, address);
+    report->leftovers++;
+    report_finding(report, "leftover", &finding);
+}
+
+/* Every open cleans up after the dead, so one is enough; live participants are not touched. */
+static void clean_up(struct report *report, const char *address)
+{
+    noria_channel *observer;
+    struct finding finding;
+    int dead = count_dead(address);
+    if (noria_open(&observer, address, 0, NULL) != 0) {
+        report_channel(report, address, VERDICT_WARN,
+                       "was left by processes that died, and cannot be opened to clean up",
+                       "The next open by its owner does; if none is to come");
+        return;
+    }
+    noria_close(observer);
+    found(&finding, VERDICT_OK, "", "%s: cleaned up after %d dead participant%s", address, dead,
+          dead == 1 ? "" : "s");
     report->leftovers++;
     report_finding(report, "leftover", &finding);
 }
@@ -75,10 +93,8 @@ static int look_at_channel(const struct noria_listing *listing, void *context)
                        "Use the noria that made it, or");
     else if (listing->condition == NORIA_CONDITION_CORRUPT)
         report_channel(report, address, VERDICT_FAIL, "is corrupt", "Stop its users, then");
-    else if (listing->condition == NORIA_CONDITION_OK && all_dead(address) > 0)
-        report_channel(report, address, VERDICT_WARN,
-                       "was left by processes that died, and nobody has come since",
-                       "The next open cleans up; if none is to come");
+    else if (listing->condition == NORIA_CONDITION_OK && count_dead(address) > 0)
+        clean_up(report, address);
     return 0;
 }
 
@@ -132,7 +148,7 @@ static int run_doctor(const struct command *self, int argc, char **argv)
 const struct command doctor_command = {
     .name = "doctor",
     .synopsis = "doctor [--json]",
-    .summary = "Checks whether the machine is fit for noria, and what dead processes left behind",
+    .summary = "Checks whether the machine is fit for noria, and cleans up after dead processes",
     .options = "  --json                    as a JSON array\n",
     .run = run_doctor,
 };

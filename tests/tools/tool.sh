@@ -249,7 +249,7 @@ ends_with 1 "$noria" stat "$x"
 kill -9 $reader
 wait $reader 2>/dev/null
 
-# --- doctor sees what the dead left, and the next open mends it
+# --- doctor sees what the dead left, and mends it
 fresh
 "$noria" create "$x"
 "$noria" recv "$x" --follow &
@@ -259,7 +259,8 @@ until_true attached 1
 is "doctor before a death" 0 "$("$noria" doctor | grep -c "$x ")"
 kill -9 $reader
 wait $reader 2>/dev/null
-is "doctor after a death" 1 "$("$noria" doctor | grep -c "^warn .*$x ")"
+is "doctor after a death" 1 "$("$noria" doctor | grep -c "^ok .*$x: cleaned up after 1 dead participant")"
+is "doctor a second time" 0 "$("$noria" doctor | grep -c "$x:")"
 echo alive | "$noria" send "$x"
 is "doctor after the next open" 0 "$("$noria" doctor | grep -c "$x ")"
 is "deaths" 1 "$("$noria" stat "$x" | sed -n 's/^deaths *//p')"
