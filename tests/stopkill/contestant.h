@@ -81,6 +81,7 @@ struct situation {
     unsigned still; /* SENDS, RECEIVES: another process was stopped before, holding a reservation / a record */
     unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
     bool repaired;  /* somebody has */
+    bool groups;    /* a receiver may hold more than it has handed out */
     bool batch;     /* a batch of BATCH messages waits in front of them */
     uint64_t first_position;
     int layout;     /* passed to format, for its own use */

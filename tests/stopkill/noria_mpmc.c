@@ -273,8 +273,8 @@ static const struct situation situations[] = {
     {.name = "beside a stopped reader", .fill = 2, .still = RECEIVES},
     {.name = "beside dead ones", .fill = 2, .dead = SENDS | RECEIVES},
     {.name = "an orphan waits", .fill = 2, .dead = RECEIVES, .repaired = true, .contended = true},
-    {.name = "packed, two", .fill = 2, .layout = PACKED, .contended = true},
-    {.name = "packed, a group", .fill = 2, .layout = PACKED, .batch = true, .contended = true},
+    {.name = "packed, two", .fill = 2, .layout = PACKED, .groups = true, .contended = true},
+    {.name = "packed, a group", .fill = 2, .layout = PACKED, .groups = true, .batch = true, .contended = true},
     {.name = NULL},
 };
 

@@ -330,17 +330,19 @@ static const char *traffic(uint32_t set)
     return rc == 0 ? NULL : failed("traffic", rc);
 }
 
-/* Empties the ring. All receivers do: a handle may have a group open. */
-static const char *drain_all(uint32_t set)
+static const char *drain(uint32_t set)
 {
-    static const struct job drain = {.kind = JOB_DRAIN};
+    static const struct job drain_job = {.kind = JOB_DRAIN};
+    uint32_t first = first_with_role(set, RECEIVES);
 
-    for (uint32_t id = 1; id < PARTIES; id++)
-        if ((set >> id & 1) != 0 && (party_of(id)->roles & RECEIVES) != 0) {
-            struct job_result result = job_do(id, &drain);
-            if (result.rc != 0)
-                return failed("emptying the ring", result.rc);
-        }
+    for (uint32_t id = first; id < PARTIES; id++) {
+        bool asked = id == first || (situation->groups && (set >> id & 1) != 0 && (party_of(id)->roles & RECEIVES) != 0);
+        struct job_result result = {0, 0};
+        if (asked)
+            result = job_do(id, &drain_job);
+        if (result.rc != 0)
+            return failed("emptying the ring", result.rc);
+    }
     return NULL;
 }
 
@@ -364,7 +366,7 @@ static const char *fill_and_drain(uint32_t set, int laps, int expected, int *roo
         if (result.rc != 0)
             return failed("filling the ring", result.rc);
         *room = result.value;
-        bad = drain_all(set);
+        bad = drain(set);
         if (bad != NULL)
             return bad;
     }
@@ -374,7 +376,7 @@ static const char *fill_and_drain(uint32_t set, int laps, int expected, int *roo
 static const char *check_room(uint32_t set, int expected)
 {
     int heal = contestant.laps_to_heal != NULL ? contestant.laps_to_heal(situation) : 0, room;
-    const char *bad = drain_all(set);
+    const char *bad = drain(set);
 
     if (bad == NULL)
         bad = fill_and_drain(set, 1 + heal * (victims_brought + 1), expected, &room);

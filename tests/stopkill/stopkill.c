@@ -5,9 +5,9 @@
  * Goes through the contestant's operations and situations, each position of each, and prints how many positions were
  * tried and how many were bad. Exit status 0 if none was bad (for a rival that is known to wedge: if some were).
  *
- * Short run: in one situation every instruction, in the others those that touch the ring and the ones after them; there
- * too twelve victims at one instruction. Foreign rounds come right before instructions that touch the ring, and so does
- * the stop after them: between two such instructions the victim is alone with itself, so one position stands for all.
+ * Short run: in one situation every instruction, in the others those that touch the ring and the ones after them. Foreign
+ * rounds come right before instructions that touch the ring, and so do the stop after them and twelve victims at once
+ * or in turn: between two such instructions the victim is alone with itself, so one position stands for all.
  * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME] [--at N [--round NAME --more N] [--repeats N]]
@@ -169,7 +169,7 @@ static void sweep_plain(enum sweep sweep, int repeats, bool every)
 {
     static bool chosen[TRACE_MAX + 2];
     struct position position = {KILLED, NO_ROUND, 0, 0, repeats, sweep == TWELVE};
-    struct choice choice = {every, true, wanted.long_run ? 0 : 3};
+    struct choice choice = {every, repeats == 1 || wanted.long_run, wanted.long_run ? 0 : repeats == 1 ? 3 : 1};
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
