@@ -96,23 +96,27 @@ static int probe_if_stuck(struct noria_segment_channel *channel, enum noria_side
     return noria_recover_all(channel, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
 }
 
-/* Counts who is there, unless nothing changed since the last count. */
-static void count_roster(struct noria_segment_channel *channel)
-{
-    uint64_t roster = noria_load_acquire64(&channel->shared->roster) + 1; /* pairs with noria_roster_changed */
+enum { SENDERS_THERE = 1, RECEIVERS_THERE = 2 };
 
-    if (noria_load_relaxed64(&channel->roster_seen) == roster)
-        return;
-    noria_store_relaxed32(&channel->live_senders, noria_participants_live(channel, NORIA_SEND));
-    noria_store_relaxed32(&channel->live_receivers, noria_participants_live(channel, NORIA_RECV));
-    noria_store_relaxed64(&channel->roster_seen, roster); /* private */
+/* Who is there, counted again only if the roster has changed. Cached in one word with the roster it is of, so that
+ * threads cannot mix two counts. */
+static unsigned who_is_there(struct noria_segment_channel *channel)
+{
+    uint64_t roster = (noria_load_acquire64(&channel->shared->roster) + 1) << 2; /* pairs with noria_roster_changed */
+    uint64_t cached = noria_load_relaxed64(&channel->roster_seen); /* private */
+
+    if ((cached & ~UINT64_C(3)) != roster || roster == 0) {
+        cached = roster | (noria_participants_live(channel, NORIA_SEND) != 0 ? SENDERS_THERE : 0) |
+                 (noria_participants_live(channel, NORIA_RECV) != 0 ? RECEIVERS_THERE : 0);
+        noria_store_relaxed64(&channel->roster_seen, cached);
+    }
+    return (unsigned)(cached & 3);
 }
 
 /* End of stream for a receiver whose ring was just empty: no sender is there, and somebody was there once. */
 static int end_for_receiver(struct noria_segment_channel *channel)
 {
-    count_roster(channel);
-    if (noria_load_relaxed32(&channel->live_senders) != 0) {
+    if ((who_is_there(channel) & SENDERS_THERE) != 0) {
         noria_store_relaxed32(&channel->seen_sender, 1);
         return 0;
     }
@@ -135,10 +139,7 @@ bool noria_segment_has_ended(noria_channel *base, enum noria_side side)
 /* For a sender with need_receiver: receivers were there and are gone. */
 static int end_for_sender(struct noria_segment_channel *channel)
 {
-    if (!channel->need_receiver)
-        return 0;
-    count_roster(channel);
-    if (noria_load_relaxed32(&channel->live_receivers) != 0 ||
+    if (!channel->need_receiver || (who_is_there(channel) & RECEIVERS_THERE) != 0 ||
         noria_load_relaxed64(&channel->shared->receivers_joined) == 0)
         return 0;
     return -EPIPE;

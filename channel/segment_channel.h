@@ -89,9 +89,7 @@ struct noria_segment_channel {
     uint64_t stuck_since[2];
     uint64_t last_probe;    /* coarse ns */
     uint64_t last_thorough;
-    uint64_t roster_seen;   /* roster + 1 of the two counts below; 0: count again */
-    uint32_t live_senders;
-    uint32_t live_receivers;
+    uint64_t roster_seen;   /* see who_is_there; 0: count again */
     union {
         struct noria_spsc_part spsc;
         struct noria_mpmc_part mpmc;

@@ -167,7 +167,7 @@ struct noria_mpmc_group {
 
 struct noria_mpmc_config {
     uint64_t capacity;       /* records (groups, with pack) that fit for certain */
-    uint64_t slots;          /* 0: the next power of two of capacity + owners * (max_held + 1) */
+    uint64_t slots;          /* 0: the next power of two of capacity + owners * (max_held + 2) */
     uint64_t first_position; /* where positions start; 0 unless a test wants a wrap */
     uint32_t max_message;    /* bytes */
     uint32_t pack;           /* records per slot that send_many may put together; 1 = none */
@@ -376,7 +376,8 @@ static inline uint64_t noria_mpmc_slots(const struct noria_mpmc_config *config)
                      (config->slots & (config->slots - 1)) == 0 && config->slots >= config->capacity;
         return valid ? config->slots : 0;
     }
-    need = config->capacity + (uint64_t)config->owners * ((uint64_t)config->max_held + 1);
+    /* Per owner: what it holds, what it reserves, and the position that a reservation loses when it is stepped over. */
+    need = config->capacity + (uint64_t)config->owners * ((uint64_t)config->max_held + 2);
     while (slots < need)
         slots *= 2;
     return slots <= NORIA_MPMC_MAX_SLOTS ? slots : 0;
@@ -502,19 +503,13 @@ static inline uint64_t noria_mpmc_find_read_floor(struct noria_mpmc_handle *h, u
     return floor;
 }
 
-/* Whether fewer than `capacity` records stand before position t. Slots beyond capacity are there for absent peers, so
- * positions that hold no record (passed, or claimed and not committed) do not count. */
-static inline bool noria_mpmc_has_room(struct noria_mpmc_handle *h, uint64_t t)
+/* Records from floor up to t, at most `capacity`. A run of FULL positions stays one until it is consumed from its start,
+ * so it is counted once, not every time. */
+static inline uint64_t noria_mpmc_count_records(struct noria_mpmc_handle *h, uint64_t floor, uint64_t t)
 {
-    uint64_t floor = noria_load_relaxed64(&h->read_floor), solid, records;
+    uint64_t solid = noria_load_relaxed64(&h->solid_to); /* private */
+    uint64_t records;
 
-    if (t - floor < h->capacity)
-        return true;
-    floor = noria_mpmc_find_read_floor(h, t);
-    if (t - floor < h->capacity)
-        return true;
-    /* A run of FULL positions stays one until it is consumed from its start, so it is counted once, not every time. */
-    solid = noria_load_relaxed64(&h->solid_to);
     if (noria_mpmc_before(solid, floor) || noria_mpmc_before(t, solid))
         solid = floor;
     records = solid - floor;
@@ -527,7 +522,24 @@ static inline bool noria_mpmc_has_room(struct noria_mpmc_handle *h, uint64_t t)
         }
     }
     noria_store_relaxed64(&h->solid_to, solid);
-    return records < h->capacity;
+    return records;
+}
+
+/* Whether fewer than `capacity` records stand before position t. Slots beyond capacity are there for absent peers, so
+ * positions that hold no record (passed, or claimed and not committed) do not count. */
+static inline bool noria_mpmc_has_room(struct noria_mpmc_handle *h, uint64_t t)
+{
+    if (t - noria_load_relaxed64(&h->read_floor) < h->capacity) /* private; may lag, never leads */
+        return true;
+    for (int i = 0; i < NORIA_MPMC_RESTARTS; i++) {
+        uint64_t floor = noria_mpmc_find_read_floor(h, t);
+        if (t - floor < h->capacity || noria_mpmc_count_records(h, floor, t) < h->capacity)
+            return true;
+        /* While the first record stands nothing behind it is taken, so all that was counted was there at once. B */
+        if (noria_mpmc_ahead(h, noria_load_acquire64(noria_mpmc_state_at(h, floor)), floor) <= 0)
+            return false;
+    }
+    return false;
 }
 
 enum noria_mpmc_step { NORIA_MPMC_NO_STEP, NORIA_MPMC_STEPPED, NORIA_MPMC_CHANGED };
@@ -605,7 +617,7 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
         }
         if (ahead == -1 && kind == NORIA_MPMC_FULL)
             return -EAGAIN;
-        if (!moving && t - noria_load_relaxed64(&h->read_floor) >= h->capacity && !noria_mpmc_has_room(h, t))
+        if (!moving && !noria_mpmc_has_room(h, t))
             return -EAGAIN;
         if (ahead == 0 && kind == NORIA_MPMC_EMPTY) {
             /* E: acquire, like D: the bytes are ours from here on. */

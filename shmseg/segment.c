@@ -94,12 +94,34 @@ static uint64_t boot_hash(void)
     return hash;
 }
 
+/* What the machine can give without killing somebody: a memfd has no other limit. 0: not known. */
+static uint64_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    unsigned long long kilobytes, available = 0;
+    char line[128];
+
+    if (file == NULL)
+        return 0;
+    while (fgets(line, sizeof(line), file) != NULL)
+        if (sscanf(line, "MemAvailable: %llu", &kilobytes) == 1 || sscanf(line, "SwapFree: %llu", &kilobytes) == 1)
+            available += kilobytes * 1024;
+    fclose(file);
+    return available;
+}
+
 /* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
 static int reserve_space(int fd, const struct noria_segment_request *request)
 {
     const uint64_t mark = NORIA_SEGMENT_UNFINISHED;
+    uint64_t available = memory_available();
     struct statvfs fs;
     int rc = 0;
+
+    if (available != 0 && request->size > available - available / 16)
+        return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
+                          "a smaller max_message", request->backend->scheme, request->name,
+                          (unsigned long long)request->size, (unsigned long long)available);
 
     /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work goes. */
     if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
