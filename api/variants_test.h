@@ -214,13 +214,14 @@ static inline struct noria_stat stat_of(noria_channel *channel)
 struct named_test {
     const char *name;
     CMUnitTestFunction run;
-    uint32_t kind; /* 0: both */
-    bool once;     /* at one address only: nothing in it depends on that */
+    uint32_t kind;      /* 0: both */
+    const char *scheme; /* NULL: all */
 };
-#define EVERYWHERE(test) {#test, test, 0, false}
-#define ONCE(test) {#test, test, 0, true}
-#define ONLY_SPSC(test) {#test, test, NORIA_KIND_SPSC, false}
-#define ONLY_MPMC(test) {#test, test, NORIA_KIND_MPMC, false}
+#define EVERYWHERE(test) {#test, test, 0, NULL}
+#define ONLY_SPSC(test) {#test, test, NORIA_KIND_SPSC, NULL}
+#define ONLY_MPMC(test) {#test, test, NORIA_KIND_MPMC, NULL}
+#define AT(scheme, test) {#test, test, 0, scheme}
+#define ONCE(test) AT("anon", test) /* nothing in it depends on the address */
 
 static int run_variants(const char *group, const struct named_test *named, size_t n)
 {
@@ -233,7 +234,7 @@ static int run_variants(const char *group, const struct named_test *named, size_
         for (size_t v = 0; v < VARIANTS; v++) {
             const struct variant *variant = &variants[v];
             if ((named[i].kind != 0 && named[i].kind != variant->kind) ||
-                (named[i].once && strcmp(variant->scheme, "anon") != 0))
+                (named[i].scheme != NULL && strcmp(variant->scheme, named[i].scheme) != 0))
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s %s:", named[i].name,
                      variant->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc", variant->scheme);
