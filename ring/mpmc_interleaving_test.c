@@ -545,6 +545,35 @@ static void moving_room_is_not_missed(void **state)
     expect_good_end();
 }
 
+static struct noria_mpmc_record half_done;
+
+/* In front of the count's look at the last of four positions, of which three hold a record and one is being written. */
+static void take_one_and_commit_one(const void *word)
+{
+    if (word != noria_mpmc_state_at(victim, plain.first_position + 3) || accesses_left-- != 0)
+        return;
+    watch.before = NULL;
+    watch.busy = false;
+    assert_int_equal(recv_one(receiver), 0);
+    assert_int_equal(noria_mpmc_commit(settler, &half_done, 8), 0);
+}
+
+static void full_is_true_at_one_instant(void **state)
+{
+    /* Claim: records that were never there together are not added up to a full ring. */
+    (void)state;
+    make_ring(&plain);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(send_one(sender), 0);
+    assert_int_equal(noria_mpmc_reserve(settler, &half_done), 0);
+    memset(half_done.data, 0, 8);
+    accesses_left = 1; /* the walk to the first unclaimed position comes by once */
+    watch.before = take_one_and_commit_one;
+    assert_int_equal(send_one(victim), 0);
+    assert_null(watch.before);
+    expect_good_end();
+}
+
 static uint64_t *restless_word;
 static uint64_t restless_step;
 
@@ -666,6 +695,7 @@ int main(void)
         TEST(unlucky_commit_gives_up_and_may_be_repeated),
         TEST(unlucky_send_leaves_nothing),
         TEST(moving_room_is_not_missed),
+        TEST(full_is_true_at_one_instant),
         TEST(restless_words_end_every_call),
         TEST(hints_that_run_away_end_the_walk),
         TEST(length_is_bounded_where_it_is_used),

@@ -108,7 +108,7 @@ static inline void ledger_count_instants(void)
     ledger.times_full += ledger.committed >= ledger.view.capacity || !ledger_has_free_slot();
 }
 
-static inline void ledger_commit(uint64_t index, uint64_t word)
+static inline void ledger_commit(uint64_t index, uint64_t word, uint32_t owner)
 {
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(&ledger.view, index);
     struct ledger_slot *entry = &ledger.slots[index];
@@ -117,6 +117,7 @@ static inline void ledger_commit(uint64_t index, uint64_t word)
     ledger_check((slot->sequence & ledger.view.mask) == index &&
                      noria_mpmc_ahead(&ledger.view, word, slot->sequence) == 0,
                  "the sequence of a committed record is its position");
+    ledger_check(slot->sender == owner, "the sender of a record is the owner who committed it");
     ledger_check(!ledger.any_taken || noria_mpmc_before(ledger.last_taken, slot->sequence),
                  "I4: no consumer has passed the position of a commit");
     *entry = (struct ledger_slot){.state = LEDGER_COMMITTED, .sequence = slot->sequence};
@@ -193,7 +194,7 @@ static inline void ledger_change_state(uint64_t index, uint64_t old_word, uint64
                      "a reader releases, or is stepped over, settled or adopted by one lap");
     ledger.steps += from == NORIA_MPMC_WRITING && to == NORIA_MPMC_WRITING;
     if (from == NORIA_MPMC_WRITING && to == NORIA_MPMC_FULL)
-        ledger_commit(index, new_word);
+        ledger_commit(index, new_word, old_owner);
     else if (from == NORIA_MPMC_FULL)
         ledger_take(index, new_owner);
     else if (from == NORIA_MPMC_READING)
