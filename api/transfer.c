@@ -130,7 +130,7 @@ int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *spa
     if (max_len > channel->max_message)
         return explain_too_long(channel, max_len);
     rc = (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_reserve, &space);
-    return rc == -EBUSY ? noria_fail(rc, "this thread has a reservation on the handle already; commit or abort it") : rc;
+    return rc == -EBUSY ? noria_fail(rc, "this thread, or as many threads as can, have a reservation on the handle; commit or abort one") : rc;
 }
 
 struct filled {

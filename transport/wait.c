@@ -111,12 +111,13 @@ static ssize_t first_try(noria_channel *channel, enum noria_side side, bool may_
 ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                    const struct noria_attempt *attempt)
 {
-    bool waits = false;
+    bool waits = false, one_caller;
     ssize_t rc = noria_enter(channel);
 
     if (rc != 0)
         return rc;
-    if (channel->one_caller && noria_exchange_acquire32(&channel->busy[side], 1) != 0) { /* pairs with the store below */
+    one_caller = channel->one_caller != 0;
+    if (one_caller && noria_exchange_acquire32(&channel->busy[side], 1) != 0) { /* pairs with the store below */
         noria_leave();
         return -EDEADLK;
     }
@@ -127,10 +128,11 @@ ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout
         noria_leave();
         rc = wait_for(channel, side, timeout_ns, attempt);
         noria_rejoin();
-        noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain */
     }
-    if (channel->one_caller)
+    if (one_caller)
         noria_store_release32(&channel->busy[side], 0);
+    if (waits)
+        noria_sub_release32(&channel->waiting, 1); /* the last touch; pairs with the load in noria_channel_drain */
     noria_leave();
     return rc;
 }
