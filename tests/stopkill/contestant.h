@@ -9,7 +9,9 @@
  *
  * All processes are forked from one driver and see the arena (ring memory, parties, ledger) at the same address, so
  * handles may hold pointers into it. Before each position the driver copies a prepared image of the arena back; hence
- * handles must be plain bytes in party->handle, unless `joins_each_time` says that joining means more than that.
+ * handles must be plain bytes in party->handle. Where joining means more than that (a channel: descriptors, locks,
+ * mappings) `joins_each_time` is set: then format and each join are done anew before each position, every party joins
+ * in its own process, and all leave afterwards.
  */
 #ifndef STOPKILL_CONTESTANT_H
 #define STOPKILL_CONTESTANT_H
@@ -106,12 +108,13 @@ struct contestant {
     const char *name;
     bool expected_bad;    /* a rival that is known to wedge: the run passes if bad positions were found */
     bool one_partner;     /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
-    bool joins_each_time; /* joins happen in the joining process before each position, not once in the image */
+    bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
     bool redelivers;      /* a dead receiver's message comes again */
     bool recovers;        /* after recovery the full capacity is there again */
     int full_slack;       /* by how many messages the full count may differ with the position (pads) */
     uint32_t max_message;
     int patience_ms;      /* how long survivors may go without progress */
+    const char *segment;  /* part of the name under which /proc/PID/maps shows the shared memory; NULL: party->memory */
     const struct situation *situations; /* ends with name NULL */
     const struct operation *operations; /* ends with name NULL */
 

@@ -25,6 +25,8 @@ static struct {
 static struct victim victims[VICTIMS];
 static int victims_brought;
 static bool about_time;
+static bool another_way, stepwise;
+static int detours;
 static char sentence[200];
 
 static const char *failed(const char *what, int rc)
@@ -39,6 +41,11 @@ static const char *failed(const char *what, int rc)
     else
         snprintf(sentence, sizeof(sentence), "%s: %s (%d)", what, rc < 0 ? strerror(-rc) : "", rc);
     return sentence;
+}
+
+int position_detours(void)
+{
+    return detours;
 }
 
 bool position_is_about_time(void)
@@ -84,6 +91,7 @@ static int count_full(void)
     must(contestant.join(filler, SENDS), "join");
     while (ledger_send(filler, contestant.max_message < 24 ? contestant.max_message : 24) == 0)
         n++;
+    must(contestant.leave(filler), "leave");
     return n;
 }
 
@@ -127,62 +135,153 @@ static void send_batch(struct party *sender)
     ledger_settle_accounts(sender);
 }
 
-static void hold(uint32_t id, unsigned roles, struct party *filler)
+static void hold(uint32_t id, unsigned roles)
 {
     struct party *holder = party_of(id);
 
-    if (roles == 0)
-        return;
     ledger_prepare(holder, (roles & SENDS) != 0, (roles & RECEIVES) != 0);
-    if ((roles & RECEIVES) != 0) {
-        if (!contestant.one_partner)
-            must(send_n(filler, 1), "fill");
+    if ((roles & RECEIVES) != 0)
         must(ledger_hold(holder, RECEIVES), "hold");
-    }
     if ((roles & SENDS) != 0)
         must(ledger_hold(holder, SENDS), "hold");
 }
 
+static unsigned dead_holds(void)
+{
+    return operation->repairs ? operation->dead : situation->dead;
+}
+
+static int fill_wanted(void)
+{
+    if (situation->fill == COMPLETELY_FULL)
+        return image.full;
+    return situation->fill == ONE_BELOW_FULL ? image.full - 1 : situation->fill;
+}
+
+/* Whoever holds a record takes it before the others arrive, so that it is in their way. */
+static void fill_and_hold(struct party *filler)
+{
+    unsigned held = situation->still | dead_holds();
+    int rc;
+
+    if (contestant.one_partner)
+        must(send_n(filler, fill_wanted()), "fill");
+    else if ((held & RECEIVES) != 0)
+        must(send_n(filler, 1), "fill");
+    if (situation->still != 0)
+        hold(STILL, situation->still);
+    if (dead_holds() != 0)
+        hold(CORPSE, dead_holds());
+    if (situation->batch)
+        send_batch(filler);
+    if (contestant.one_partner)
+        return;
+    rc = send_n(filler, fill_wanted()); /* full may come earlier beside those who hold a slot */
+    must(rc == -EAGAIN && held != 0 ? 0 : rc, "fill");
+}
+
+static void image_prepare(void)
+{
+    struct party *filler;
+
+    ring_format();
+    join_parties(dead_holds());
+    filler = find_filler();
+    fill_and_hold(filler);
+    if (contestant.one_partner && filler == party_of(SECOND_SURVIVOR))
+        must(contestant.leave(filler), "leave");
+    if (dead_holds() != 0)
+        arena->books.dead |= 1u << CORPSE;
+    if (situation->repaired)
+        must(contestant.recover(party_of(FIRST_SURVIVOR), party_of(CORPSE)), "recover");
+}
+
 int image_build(const struct operation *of, const struct situation *in)
 {
-    unsigned dead = of->repairs ? of->dead : in->dead;
-    struct party *filler;
-    int fill, rc;
-
     operation = of;
     situation = in;
     image.full = count_full();
-    fill = in->fill == COMPLETELY_FULL ? image.full : in->fill == ONE_BELOW_FULL ? image.full - 1 : in->fill;
     books_clear();
-    ring_format();
-    join_parties(dead);
-    filler = find_filler();
-    if (contestant.one_partner) { /* its corpse holds what is there */
-        must(send_n(filler, fill), "fill");
-        hold(CORPSE, dead, filler);
-    } else {
-        hold(STILL, in->still, filler);
-        hold(CORPSE, dead, filler);
-        if (in->batch)
-            send_batch(filler);
-        rc = send_n(filler, fill); /* full may come earlier beside those who hold a slot */
-        must(rc == -EAGAIN && (in->still | dead) != 0 ? 0 : rc, "fill");
-    }
-    if (contestant.one_partner && filler == party_of(SECOND_SURVIVOR))
-        must(contestant.leave(filler), "leave");
-    if (dead != 0)
-        arena->books.dead |= 1u << CORPSE;
-    if (in->repaired)
-        must(contestant.recover(party_of(FIRST_SURVIVOR), party_of(CORPSE)), "recover");
+    if (!contestant.joins_each_time)
+        image_prepare();
     memcpy(image.ring, arena->ring, image.ring_bytes);
     image.books = arena->books;
     return image.full;
+}
+
+/* The same with every party in a process of its own, before each position. */
+static void must_do(uint32_t party, enum job_kind kind, uint32_t amount, unsigned role)
+{
+    struct job job = {.kind = kind, .amount = amount, .role = role};
+
+    int rc = job_do(party, &job).rc;
+
+    must(kind == JOB_SEND && rc == -EAGAIN ? 0 : rc > 0 ? -ETIMEDOUT : rc, "a situation");
+}
+
+static void live_holder(uint32_t id, unsigned roles)
+{
+    survivor_start(id);
+    must_do(id, JOB_JOIN, id, contestant.one_partner ? operation->role : SENDS | RECEIVES);
+    if (contestant.one_partner && roles == SENDS)
+        must_do(id, JOB_SEND, (uint32_t)fill_wanted(), 0);
+    must_do(id, JOB_HOLD, 0, roles);
+}
+
+static void live_holders(void)
+{
+    if (situation->still != 0) {
+        live_holder(STILL, situation->still);
+        survivor_freeze(STILL, true);
+    }
+    if (dead_holds() == 0)
+        return;
+    live_holder(CORPSE, dead_holds());
+    survivor_stop(CORPSE);
+    arena->books.dead |= 1u << CORPSE;
+}
+
+static void live_prepare(void)
+{
+    bool visitor = contestant.one_partner && operation->role == SENDS && dead_holds() == 0;
+    uint32_t filler = visitor ? SECOND_SURVIVOR : FIRST_SURVIVOR;
+    uint32_t fill = (uint32_t)fill_wanted();
+
+    ring_format();
+    must_do(FIRST_SURVIVOR, JOB_JOIN, FIRST_SURVIVOR, survivor_role());
+    if (!contestant.one_partner)
+        must_do(SECOND_SURVIVOR, JOB_JOIN, SECOND_SURVIVOR, SENDS | RECEIVES);
+    if (visitor)
+        must_do(filler, JOB_JOIN, filler, SENDS);
+    if (contestant.one_partner && (party_of(filler)->roles & SENDS) != 0)
+        must_do(filler, JOB_SEND, fill, 0);
+    else if (!contestant.one_partner && ((situation->still | dead_holds()) & RECEIVES) != 0)
+        must_do(filler, JOB_SEND, 1, 0);
+    live_holders();
+    if (!contestant.one_partner)
+        must_do(filler, JOB_SEND, fill, 0);
+    if (visitor)
+        must_do(filler, JOB_LEAVE, 0, 0);
 }
 
 static void image_restore(void)
 {
     memcpy(arena->ring, image.ring, image.ring_bytes);
     arena->books = image.books;
+    if (contestant.joins_each_time)
+        live_prepare();
+}
+
+static void live_end(void)
+{
+    static const struct job leave = {.kind = JOB_LEAVE};
+
+    if (!contestant.joins_each_time)
+        return;
+    survivor_stop(STILL);
+    for (uint32_t id = FIRST_SURVIVOR; id <= SECOND_SURVIVOR; id++)
+        if (party_of(id)->roles != 0)
+            job_do(id, &leave);
 }
 
 /* -------------------------------------------------------------------------------------------------------- victims */
@@ -226,6 +325,16 @@ static enum arrival start_victim(int i)
     return victim_start(victim, operation, party);
 }
 
+/* To a position of the trace. Later victims may come by another way than the first: wherever they are is as good. */
+static enum arrival lead(struct victim *victim, const struct trace *trace, int to, bool first)
+{
+    enum arrival arrival = stepwise ? victim_step(victim, to) : victim_advance(victim, trace, to);
+
+    if (first && !stepwise && (arrival == ARRIVED || arrival == ENDED) && victim->pc != trace->pc[to])
+        another_way = true;
+    return arrival;
+}
+
 static const char *bring_victim(int i, const struct position *position, const struct trace *whole,
                                 const struct trace *rest)
 {
@@ -234,13 +343,13 @@ static const char *bring_victim(int i, const struct position *position, const st
     const char *bad;
 
     if (arrival == ARRIVED)
-        arrival = victim_advance(victim, whole, 0, position->at);
+        arrival = lead(victim, whole, position->at, i == 0);
     bad = judge(arrival, "the victim");
     if (bad != NULL || position->round == NO_ROUND)
         return bad;
     bad = foreign_round(position->round);
     if (bad == NULL && arrival == ARRIVED && rest != NULL)
-        bad = judge(victim_advance(victim, rest, 0, position->more), "the victim");
+        bad = judge(lead(victim, rest, position->more, i == 0), "the victim");
     return bad;
 }
 
@@ -399,20 +508,38 @@ static const char *check_role_taken(void)
     return result.rc == -EBUSY ? NULL : failed("a taken role was given away", result.rc);
 }
 
+/* The one who was away all the time goes on. */
+static const char *finish_absent(uint32_t id)
+{
+    struct job finish = {.kind = JOB_FINISH, .amount = id};
+    uint32_t who = SECOND_SURVIVOR;
+    struct job_result result;
+
+    if (contestant.joins_each_time) {
+        if (id != STILL)
+            return NULL;
+        survivor_freeze(STILL, false);
+        who = STILL;
+    }
+    result = job_do(who, &finish);
+    return result.rc == 0 ? NULL : failed("going on after a long stop", result.rc);
+}
+
 /* Everybody is alive or dead and recovered: all must be as if nothing had happened. */
 static const char *check_everything(uint32_t set, bool somebody_died)
 {
-    static const struct job finish = {.kind = JOB_FINISH};
     bool whole = contestant.recovers || !somebody_died;
     const struct party *corpse = party_of(CORPSE);
     bool reborn = corpse->sends + corpse->receives != 0 && !party_is_dead(corpse);
     int absent = (situation->still != 0 ? 1 : 0) + (reborn ? 2 : 0);
     const char *bad = check_room(set, whole ? contestant.room(situation, image.full, absent) : 0);
 
-    if (bad == NULL && absent != 0) {
-        struct job_result result = job_do(SECOND_SURVIVOR, &finish);
-        bad = result.rc == 0 ? check_room(set, image.full) : failed("going on after a long stop", result.rc);
-    }
+    if (bad == NULL && absent != 0)
+        bad = finish_absent(STILL);
+    if (bad == NULL && absent != 0)
+        bad = finish_absent(CORPSE);
+    if (bad == NULL && absent != 0)
+        bad = check_room(set, image.full);
     if (bad == NULL)
         bad = check_role_taken();
     if (bad == NULL && whole && contestant.invariant != NULL && !contestant.invariant(arena->ring))
@@ -504,6 +631,7 @@ static void end_victims(void)
     for (int i = 0; i < victims_brought; i++)
         victim_kill(&victims[i]);
     victims_brought = 0;
+    live_end();
 }
 
 enum arrival position_trace(const struct position *position, const struct trace *whole, struct trace *trace)
@@ -521,11 +649,11 @@ enum arrival position_trace(const struct position *position, const struct trace 
     return arrival;
 }
 
-const char *position_run(const struct position *position, const struct trace *whole, const struct trace *rest)
+static const char *run_once(const struct position *position, const struct trace *whole, const struct trace *rest)
 {
     const char *bad;
 
-    about_time = false;
+    about_time = another_way = false;
     image_restore();
     bad = bring_all(position, whole, rest);
     if (bad == NULL && position->mode == KILLED)
@@ -540,6 +668,20 @@ const char *position_run(const struct position *position, const struct trace *wh
         bad = after_resume(position);
     }
     end_victims();
+    return bad;
+}
+
+const char *position_run(const struct position *position, const struct trace *whole, const struct trace *rest)
+{
+    const char *bad = run_once(position, whole, rest);
+
+    if (another_way) { /* not where the trace says (a process number with more digits will do): no short cuts then */
+        stepwise = true;
+        detours++;
+        if (bad == NULL)
+            bad = run_once(position, whole, rest);
+        stepwise = false;
+    }
     return bad;
 }
 

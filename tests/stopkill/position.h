@@ -40,6 +40,8 @@ enum arrival position_trace(const struct position *position, const struct trace 
 const char *position_run(const struct position *position, const struct trace *whole, const struct trace *rest);
 /* Whether that could have been a slow machine. */
 bool position_is_about_time(void);
+/* How many positions could only be reached by single steps. */
+int position_detours(void);
 /* After a bad position: the words of the ring as they are now. */
 void position_describe(FILE *out);
 

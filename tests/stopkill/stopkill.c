@@ -353,8 +353,9 @@ int main(int argc, char **argv)
     if (bad_enough())
         printf("%s: given up after %d bad positions\n", contestant.name, all.bad);
     took = seconds() - start;
-    printf("%s: %d positions tried, %d bad, %.1f s, %.0f positions/s, %d tried again with more patience\n",
-           contestant.name, all.tried, all.bad, took, all.tried / took, retries);
+    printf("%s: %d positions tried, %d bad, %.1f s, %.0f positions/s, %d tried again with more patience, "
+           "%d reached by single steps only\n",
+           contestant.name, all.tried, all.bad, took, all.tried / took, retries, position_detours());
     if (contestant.expected_bad)
         return all.bad > 0 ? 0 : 1;
     return all.bad == 0 && all.tried > 0 ? 0 : 1;

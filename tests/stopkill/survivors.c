@@ -236,16 +236,29 @@ static int finish_party(uint32_t id)
     return rc == 0 ? drain(party, &count) : rc; /* it may have a group open */
 }
 
-static int job_run(struct party *me, const struct job *job, int *value)
+static int send_some(struct party *me, uint32_t amount)
 {
     int rc = 0;
 
-    if (job->recover_first)
-        rc = recover_the_dead(me);
-    if (rc >= 0 && job->join_first)
-        rc = join_as(me, job->role);
-    if (rc != 0)
-        return rc;
+    for (uint32_t i = 0; i < amount && rc == 0; i++)
+        rc = ledger_send(me, fitting_len());
+    return rc;
+}
+
+static int hold_some(struct party *me, unsigned role)
+{
+    int rc = 0;
+
+    ledger_prepare(me, (role & SENDS) != 0, (role & RECEIVES) != 0);
+    if ((role & RECEIVES) != 0)
+        rc = ledger_hold(me, RECEIVES);
+    if (rc == 0 && (role & SENDS) != 0)
+        rc = ledger_hold(me, SENDS);
+    return rc;
+}
+
+static int job_body(struct party *me, const struct job *job, int *value)
+{
     switch (job->kind) {
     case JOB_TRAFFIC:
         return traffic(me, job->amount);
@@ -253,6 +266,12 @@ static int job_run(struct party *me, const struct job *job, int *value)
         return try_roles(me, job->amount);
     case JOB_JOIN:
         return contestant.join(party_of(job->amount), job->role);
+    case JOB_LEAVE:
+        return contestant.leave(me);
+    case JOB_SEND:
+        return send_some(me, job->amount);
+    case JOB_HOLD:
+        return hold_some(me, job->role);
     case JOB_RECOVER:
         return recover_the_dead(me);
     case JOB_FILL:
@@ -264,10 +283,20 @@ static int job_run(struct party *me, const struct job *job, int *value)
     case JOB_REBORN:
         return reborn(me, job->role);
     case JOB_FINISH:
-        rc = finish_party(STILL);
-        return rc != 0 ? rc : finish_party(CORPSE);
+        return finish_party(job->amount);
     }
     return -EINVAL;
+}
+
+static int job_run(struct party *me, const struct job *job, int *value)
+{
+    int rc = 0;
+
+    if (job->recover_first)
+        rc = recover_the_dead(me);
+    if (rc >= 0 && job->join_first)
+        rc = join_as(me, job->role);
+    return rc != 0 ? rc : job_body(me, job, value);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- lives */
@@ -295,7 +324,7 @@ void victim_afterlife(struct party *me)
     survivor_life(me);
 }
 
-static void survivor_start(uint32_t id)
+void survivor_start(uint32_t id)
 {
     desks[id].done = desks[id].asked;
     pids[id] = fork();
@@ -310,13 +339,19 @@ static void survivor_start(uint32_t id)
     }
 }
 
-static void survivor_stop(uint32_t id)
+void survivor_stop(uint32_t id)
 {
     if (pids[id] <= 0)
         return;
     kill(pids[id], SIGKILL);
     waitpid(pids[id], NULL, 0);
     pids[id] = 0;
+}
+
+void survivor_freeze(uint32_t id, bool freeze)
+{
+    kill(pids[id], freeze ? SIGSTOP : SIGCONT);
+    waitpid(pids[id], NULL, freeze ? WUNTRACED : WCONTINUED);
 }
 
 /* The driver and its victims share one processor: a switch between them then needs no interrupt. */

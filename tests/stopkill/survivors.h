@@ -14,12 +14,15 @@ enum job_kind {
     JOB_TRAFFIC, /* send `amount`, receive until everybody's are received */
     JOB_TRY,     /* `amount` tries in the party's roles: each must return; success is not asked for */
     JOB_JOIN,    /* as `role`, on behalf of party `amount` */
+    JOB_LEAVE,
+    JOB_SEND,    /* `amount` messages */
+    JOB_HOLD,    /* take as `role` what can be had, and keep it */
     JOB_RECOVER, /* whatever dead parties hold */
     JOB_FILL,    /* send until full: value is how many */
     JOB_DRAIN,   /* receive until empty: value is how many */
     JOB_LAPS,    /* fill and drain until `room` messages fitted, at most `amount` times: value is how many did at last */
     JOB_REBORN,  /* recover the corpse; somebody living takes over its number, and holds as `role` what it can */
-    JOB_FINISH   /* let go what parties still alive hold: the still one, the reborn one */
+    JOB_FINISH   /* let go what party `amount` holds */
 };
 
 struct job {
@@ -40,6 +43,11 @@ enum { STUCK = 1, HANGING = 2, TOO_EARLY_EMPTY = 3 };
 void survivors_start(void);
 void survivors_stop(void);
 void survivors_set_patience(int ms);
+/* One more process, for a party other than the two; and its end, for certain. */
+void survivor_start(uint32_t id);
+void survivor_stop(uint32_t id);
+/* SIGSTOP and SIGCONT. Returns when it is so. */
+void survivor_freeze(uint32_t id, bool freeze);
 
 /* Gives the party a job, waits until every party in the set (bit per party) is done. */
 void job_give(uint32_t party, const struct job *job);

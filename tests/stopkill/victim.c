@@ -185,8 +185,39 @@ int victim_signal(void)
 
 /* -------------------------------------------------------------------------------------------------------- tracing */
 
-/* Makes the victim change the protection of the ring, as if it had called mprotect itself here. */
-static void protect_ring(struct victim *victim, unsigned long protection)
+/* Where the victim has the shared memory. */
+enum { REGIONS = 8 };
+static struct region {
+    unsigned long start, end;
+} regions[REGIONS];
+static int region_count;
+
+/* A channel's operations map and unmap segments, so this is asked again after each system call. */
+static void find_regions(const struct victim *victim)
+{
+    char path[64], line[512];
+    FILE *maps;
+
+    region_count = 0;
+    if (contestant.segment == NULL) {
+        regions[region_count++] = (struct region){(unsigned long)arena->ring,
+                                                  (unsigned long)(arena->ring + sizeof(arena->ring))};
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/maps", victim->pid);
+    maps = fopen(path, "re");
+    while (maps != NULL && region_count < REGIONS && fgets(line, sizeof(line), maps) != NULL) {
+        struct region *region = &regions[region_count];
+        if (strstr(line, contestant.segment) != NULL &&
+            sscanf(line, "%lx-%lx", &region->start, &region->end) == 2)
+            region_count++;
+    }
+    if (maps != NULL)
+        fclose(maps);
+}
+
+/* Makes the victim call mprotect, as if it stood in its own code here. */
+static void inject_mprotect(struct victim *victim, const struct region *region, unsigned long protection)
 {
     struct user_regs_struct saved, injected;
 
@@ -195,8 +226,8 @@ static void protect_ring(struct victim *victim, unsigned long protection)
     injected.rip = (unsigned long)stopkill_syscall;
     injected.rax = SYS_mprotect;
     injected.orig_rax = ~0ul;
-    injected.rdi = (unsigned long)arena->ring;
-    injected.rsi = sizeof(arena->ring);
+    injected.rdi = region->start;
+    injected.rsi = region->end - region->start;
     injected.rdx = protection;
     ptrace(PTRACE_SETREGS, victim->pid, NULL, &injected);
     single_step(victim);
@@ -204,13 +235,22 @@ static void protect_ring(struct victim *victim, unsigned long protection)
     victim->pc = saved.rip;
 }
 
-static bool fault_in_ring(const struct victim *victim)
+static void protect_regions(struct victim *victim, unsigned long protection)
+{
+    for (int i = 0; i < region_count; i++)
+        inject_mprotect(victim, &regions[i], protection);
+}
+
+static bool fault_in_region(const struct victim *victim)
 {
     siginfo_t info;
 
-    return ptrace(PTRACE_GETSIGINFO, victim->pid, NULL, &info) == 0 && info.si_signo == SIGSEGV &&
-           (unsigned char *)info.si_addr >= arena->ring &&
-           (unsigned char *)info.si_addr < arena->ring + sizeof(arena->ring);
+    if (ptrace(PTRACE_GETSIGINFO, victim->pid, NULL, &info) != 0 || info.si_signo != SIGSEGV)
+        return false;
+    for (int i = 0; i < region_count; i++)
+        if ((unsigned long)info.si_addr >= regions[i].start && (unsigned long)info.si_addr < regions[i].end)
+            return true;
+    return false;
 }
 
 static bool at_system_call(const struct victim *victim)
@@ -220,28 +260,38 @@ static bool at_system_call(const struct victim *victim)
     return (text & 0xffff) == 0x050f;
 }
 
-/* One step with the ring out of bounds: *touches tells whether the instruction wanted it. */
+/* One step with the shared memory in reach. */
+static enum arrival step_allowed(struct victim *victim)
+{
+    enum arrival arrival;
+
+    protect_regions(victim, PROT_READ | PROT_WRITE);
+    arrival = single_step(victim);
+    if (arrival == ARRIVED)
+        protect_regions(victim, PROT_NONE);
+    return arrival;
+}
+
+/* One step with it out of reach: *touches tells whether the instruction wanted it. */
 static enum arrival step_watched(struct victim *victim, bool *touches)
 {
     enum arrival arrival;
 
     *touches = at_system_call(victim);
-    if (*touches) { /* the kernel may want the ring on its behalf */
-        protect_ring(victim, PROT_READ | PROT_WRITE);
+    if (*touches) { /* the kernel may want it on the victim's behalf, or map more of it */
+        protect_regions(victim, PROT_READ | PROT_WRITE);
         arrival = single_step(victim);
-        if (arrival == ARRIVED)
-            protect_ring(victim, PROT_NONE);
+        if (arrival != ARRIVED)
+            return arrival;
+        find_regions(victim);
+        protect_regions(victim, PROT_NONE);
         return arrival;
     }
     arrival = single_step(victim);
-    if (arrival != CRASHED || victim->pid == 0 || !fault_in_ring(victim))
+    if (arrival != CRASHED || victim->pid == 0 || !fault_in_region(victim))
         return arrival;
     *touches = true;
-    protect_ring(victim, PROT_READ | PROT_WRITE);
-    arrival = single_step(victim);
-    if (arrival == ARRIVED)
-        protect_ring(victim, PROT_NONE);
-    return arrival;
+    return step_allowed(victim);
 }
 
 enum arrival victim_trace(struct victim *victim, struct trace *trace)
@@ -250,7 +300,8 @@ enum arrival victim_trace(struct victim *victim, struct trace *trace)
 
     trace->length = 0;
     set_alarm(20 * patience_ms);
-    protect_ring(victim, PROT_NONE);
+    find_regions(victim);
+    protect_regions(victim, PROT_NONE);
     trace->pc[0] = victim->pc;
     while (arrival == ARRIVED && trace->length < TRACE_MAX) {
         arrival = step_watched(victim, &trace->touches[trace->length]);
@@ -263,24 +314,30 @@ enum arrival victim_trace(struct victim *victim, struct trace *trace)
 
 /* ------------------------------------------------------------------------------------------------------- advance */
 
-/* How often the instruction at position `at` is come by on the way from `from` to there. */
-static int passes(const struct trace *trace, int from, int at)
+/* A string instruction is stepped round by round, but a breakpoint on it is hit only when it is entered. */
+static bool in_string_instruction(const struct trace *trace, int at)
+{
+    return at > 0 && trace->pc[at] == trace->pc[at - 1];
+}
+
+/* How often the instruction at position `at` is entered on the way there. */
+static int passes(const struct trace *trace, int at)
 {
     int n = 0;
 
-    for (int i = from + 1; i <= at; i++)
-        n += trace->pc[i] == trace->pc[at];
+    for (int i = 1; i <= at; i++)
+        n += trace->pc[i] == trace->pc[at] && !in_string_instruction(trace, i);
     return n;
 }
 
 /* The position for the breakpoint: the fewest stops before it plus steps after it. */
-static int cheapest_anchor(const struct trace *trace, int from, int to, int *stops)
+static int cheapest_anchor(const struct trace *trace, int to, int *stops)
 {
-    int best = from, cost = to - from;
+    int best = 0, cost = to;
 
     *stops = 0;
-    for (int at = to; at > from && to - at < cost; at--) {
-        int n = passes(trace, from, at);
+    for (int at = to; at > 0 && to - at < cost; at--) {
+        int n = in_string_instruction(trace, at) ? cost : passes(trace, at);
         if (n + to - at < cost) {
             cost = n + to - at;
             best = at;
@@ -290,10 +347,19 @@ static int cheapest_anchor(const struct trace *trace, int from, int to, int *sto
     return best;
 }
 
-enum arrival victim_advance(struct victim *victim, const struct trace *trace, int from, int to)
+enum arrival victim_step(struct victim *victim, int n)
 {
     enum arrival arrival = ARRIVED;
-    int stops, at = cheapest_anchor(trace, from, to, &stops);
+
+    for (int i = 0; i < n && arrival == ARRIVED; i++)
+        arrival = single_step(victim);
+    return arrival;
+}
+
+enum arrival victim_advance(struct victim *victim, const struct trace *trace, int to)
+{
+    enum arrival arrival = ARRIVED;
+    int stops, at = cheapest_anchor(trace, to, &stops);
 
     set_alarm(patience_ms);
     if (stops != 0) {
@@ -303,8 +369,8 @@ enum arrival victim_advance(struct victim *victim, const struct trace *trace, in
         if (arrival != CRASHED && arrival != HUNG)
             clear_breakpoint(victim);
     }
-    for (; at < to && arrival == ARRIVED; at++)
-        arrival = single_step(victim);
+    if (arrival == ARRIVED)
+        arrival = victim_step(victim, to - at);
     set_alarm(0);
     return arrival;
 }

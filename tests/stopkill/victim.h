@@ -19,7 +19,7 @@ struct victim {
     uint64_t pc;
 };
 
-enum { TRACE_MAX = 20000 };
+enum { TRACE_MAX = 60000 };
 
 /* Position i lies before instruction i; position `length` is the end of the operation. */
 struct trace {
@@ -35,8 +35,10 @@ enum arrival { ARRIVED, ENDED, HUNG, CRASHED };
 enum arrival victim_start(struct victim *victim, const struct operation *operation, struct party *party);
 /* Single-steps to the end of the operation and records. HUNG if it does not end within TRACE_MAX instructions. */
 enum arrival victim_trace(struct victim *victim, struct trace *trace);
-/* From position `from` of the trace to position `to`. */
-enum arrival victim_advance(struct victim *victim, const struct trace *trace, int from, int to);
+/* From the start of the trace to position `to`. The victim's pc tells whether it came that way. */
+enum arrival victim_advance(struct victim *victim, const struct trace *trace, int to);
+/* `n` single steps, whatever they lead over. */
+enum arrival victim_step(struct victim *victim, int n);
 /* Lets it run to the end of the operation, then on as a survivor. */
 enum arrival victim_resume(struct victim *victim);
 /* Kills it for good and waits until it is dead. */
