@@ -8,33 +8,43 @@
 
 #include "segment_channel.h"
 
+/* Reservations of this thread on any handle: while there are none, no line needs to be looked for. */
+static _Thread_local uint32_t reservations_out;
+
 /* A number no other living thread has. */
 static uint64_t this_thread(void)
 {
-    static _Thread_local char anchor;
+    return (uint64_t)(uintptr_t)&reservations_out;
+}
 
-    return (uint64_t)(uintptr_t)&anchor;
+/* Where a thread begins to look: threads' storage lies pages apart. */
+static unsigned first_line(void)
+{
+    return (unsigned)(this_thread() >> 12) % NORIA_RESERVING_THREADS;
 }
 
 static int line_of_this_thread(struct noria_mpmc_part *part)
 {
     uint64_t me = this_thread();
 
-    for (int i = 0; i < NORIA_RESERVING_THREADS; i++)
-        if (noria_load_relaxed64(&part->reserving[i]) == me) /* only we write our number */
-            return i;
+    for (unsigned i = 0; i < NORIA_RESERVING_THREADS; i++) {
+        unsigned line = (first_line() + i) % NORIA_RESERVING_THREADS;
+        if (noria_load_relaxed64(&part->reserving[line]) == me) /* only we write our number */
+            return (int)line;
+    }
     return -EINVAL;
 }
 
 int noria_reservation_begin(struct noria_mpmc_part *part)
 {
-    if (line_of_this_thread(part) >= 0)
+    if (reservations_out != 0 && line_of_this_thread(part) >= 0)
         return -EBUSY;
-    for (int i = 0; i < NORIA_RESERVING_THREADS; i++) {
-        uint64_t nobody = 0;
-        if (noria_load_relaxed64(&part->reserving[i]) == 0 &&
-            noria_cas_acq_rel64(&part->reserving[i], &nobody, this_thread())) /* the line is ours */
+    for (unsigned i = 0; i < NORIA_RESERVING_THREADS; i++) {
+        uint64_t nobody = 0, *line = &part->reserving[(first_line() + i) % NORIA_RESERVING_THREADS];
+        if (noria_load_relaxed64(line) == 0 && noria_cas_acq_rel64(line, &nobody, this_thread())) {
+            reservations_out++; /* the line is ours */
             return 0;
+        }
     }
     return -EBUSY;
 }
@@ -53,6 +63,7 @@ int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position)
 
     if (line < 0 || noria_load_relaxed64(&part->reserved_position[line]) != position)
         return -EINVAL;
+    reservations_out--;
     noria_store_release64(&part->reserving[line], 0); /* the line is free */
     return 0;
 }

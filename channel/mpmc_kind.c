@@ -239,10 +239,12 @@ static int release(noria_channel *base, struct noria_span *span)
     struct noria_mpmc_record record = {.position = span->token[0],
                                        .index = (uint32_t)(span->token[1] >> 32),
                                        .count = (uint32_t)span->token[1]};
-    uint64_t key = key_of(channel, record.position, record.index);
-    uint64_t *place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key);
+    uint64_t key = key_of(channel, record.position, record.index), *place;
     int rc;
 
+    if (record.count == 0 || record.count > channel->geometry.pack || record.index >= record.count)
+        return -EINVAL;
+    place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key);
     if (place == NULL || !noria_cas_acq_rel64(place, &key, UINT64_MAX)) /* of two releases at once, one goes on */
         return -EINVAL;
     rc = noria_mpmc_release(&channel->part.mpmc.ring, &record);

@@ -55,7 +55,7 @@ struct noria_spsc_part {
     uint32_t last_sender;
 };
 
-enum { NORIA_RESERVING_THREADS = 32 };
+enum { NORIA_RESERVING_THREADS = 64 };
 
 struct noria_mpmc_part {
     struct noria_mpmc_handle ring;

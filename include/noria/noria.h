@@ -165,7 +165,7 @@ NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messag
 NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
                               struct noria_info *info);
 
-/* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 32 per handle at a time (SPSC: one);
+/* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time (SPSC: one);
  * commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek: the next message in place, up to max_held at a time; release gives it back. */
 NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
 NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
