@@ -29,6 +29,7 @@ void peers_begin(void)
     assert_true(peers != MAP_FAILED);
     assert_int_equal(sem_init(&peers->said, 1, 0), 0);
     assert_int_equal(sem_init(&peers->told, 1, 0), 0);
+    assert_int_equal(sem_init(&peers->told_to_end, 1, 0), 0);
 }
 
 static void forget(pid_t pid)
@@ -88,6 +89,11 @@ void tell_peer(void)
     sem_post(&peers->told);
 }
 
+void tell_peer_to_end(void)
+{
+    sem_post(&peers->told_to_end);
+}
+
 void stop_peer(pid_t pid)
 {
     int status;
@@ -135,6 +141,12 @@ void say(void)
 void await_order(void)
 {
     if (!wait_on(&peers->told))
+        exit(3);
+}
+
+void await_end(void)
+{
+    if (!wait_on(&peers->told_to_end))
         exit(3);
 }
 

@@ -14,6 +14,7 @@
 struct peers_page {
     sem_t said;   /* by peers */
     sem_t told;   /* by the test */
+    sem_t told_to_end;
     int64_t numbers[64];
 };
 extern struct peers_page *peers;
@@ -24,6 +25,7 @@ void peers_end(void); /* kills who is left */
 pid_t start_peer(void (*body)(void)); /* the body ends with its return: exit status 0 */
 void await_peer(void);                /* until one says so; fails the test after a minute */
 void tell_peer(void);
+void tell_peer_to_end(void);
 
 void stop_peer(pid_t pid);
 void continue_peer(pid_t pid);
@@ -34,6 +36,7 @@ void expect_end(pid_t pid);   /* exit status 0 */
 /* In a peer. */
 void say(void);
 void await_order(void);
+void await_end(void);
 void peer_requires(bool condition, const char *file, int line);
 #define PEER_REQUIRES(condition) peer_requires(condition, __FILE__, __LINE__)
 

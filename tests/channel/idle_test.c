@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Claim: waiting costs next to nothing, and sending and receiving with nobody asleep makes no system call at all. */
+#include "variants_test.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "peers.h"
+
+static int with_peers(void **state)
+{
+    peers_begin();
+    return setup(state);
+}
+
+static int without_peers(void **state)
+{
+    peers_end();
+    return teardown(state);
+}
+
+/* --------------------------------------------------------------------------------------------------------------- idle */
+
+static int64_t processor_time_of(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec used;
+
+    assert_int_equal(clock_getcpuclockid(pid, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &used), 0);
+    return used.tv_sec * SECOND + used.tv_nsec;
+}
+
+static void receive_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+
+    say();
+    (void)!noria_recv(mine, NULL, 0, -1, NULL);
+}
+
+static void send_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+    uint8_t bytes[64] = {0};
+
+    say();
+    while (noria_send(mine, bytes, 64, -1) == 0)
+        continue;
+}
+
+static void expect_idle(void (*body)(void))
+{
+    const struct timespec while_idle = {.tv_sec = 2};
+    pid_t peer = start_peer(body);
+    int64_t used;
+
+    await_peer();
+    while (!is_asleep(peer))
+        sched_yield();
+    used = processor_time_of(peer);
+    nanosleep(&while_idle, NULL); /* the time that is measured */
+    used = processor_time_of(peer) - used;
+    print_message("%.2f %% of a core while blocked\n", (double)used / (double)(2 * SECOND) * 100);
+    assert_true(used < 2 * SECOND / 100);
+    kill_peer(peer);
+}
+
+static void blocked_receiver_idles(void **state)
+{
+    /* Claim: a receiver blocked for two seconds with the default re-check uses less than 1 % of a core. */
+    (void)state;
+    ch.options.recheck_ns = 25 * MS;
+    ch.tx = open_handle(NORIA_SEND);
+    expect_idle(receive_for_ever);
+}
+
+static void blocked_sender_idles(void **state)
+{
+    /* Claim: so does a sender blocked on a full channel. */
+    (void)state;
+    ch.options.recheck_ns = 25 * MS;
+    ch.rx = open_handle(NORIA_RECV);
+    expect_idle(send_for_ever);
+}
+
+/* ------------------------------------------------------------------------------------------------------- system calls */
+
+/* From here on any system call but exit ends the process with SIGSYS. */
+static void allow_no_system_call(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_exit_group, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {sizeof(rules) / sizeof(rules[0]), rules};
+
+    PEER_REQUIRES(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        _exit(77);
+}
+
+static bool pass_messages(noria_channel *tx, noria_channel *rx, int64_t timeout_ns)
+{
+    uint8_t bytes[4][64] = {{0}};
+    struct iovec vectors[4] = {{bytes[0], 64}, {bytes[1], 64}, {bytes[2], 64}, {bytes[3], 64}};
+    struct noria_span span;
+    struct noria_info info;
+
+    for (int i = 0; i < 10000; i++)
+        if (noria_send(tx, bytes[0], 64, timeout_ns) != 0 || noria_recv(rx, bytes[0], 64, timeout_ns, &info) != 64)
+            return false;
+    for (int i = 0; i < 1000; i++) {
+        if (noria_send_many(tx, vectors, 4, timeout_ns) != 4 || noria_recv_many(rx, vectors, 4, timeout_ns, NULL) != 4)
+            return false;
+        if (noria_reserve(tx, 64, &span, timeout_ns) != 0 || noria_commit(tx, &span, 64, timeout_ns) != 0)
+            return false;
+        if (noria_peek(rx, &span, timeout_ns, &info) != 0 || noria_release(rx, &span) != 0)
+            return false;
+    }
+    if (noria_recv(rx, bytes[0], 64, 0, NULL) != -EAGAIN) /* merely empty, merely full */
+        return false;
+    while (noria_send(tx, bytes[0], 64, 0) == 0)
+        continue;
+    return noria_send(tx, bytes[0], 64, 0) == -EAGAIN;
+}
+
+static int64_t timeout_of_test;
+
+static void pass_without_system_calls(void)
+{
+    noria_channel *tx = open_handle(NORIA_SEND), *rx;
+
+    ch.tx = tx;
+    rx = open_handle(NORIA_RECV);
+    PEER_REQUIRES(noria_send(tx, "x", 1, 0) == 0); /* this thread's first call makes it known to urcu */
+    PEER_REQUIRES(noria_recv(rx, (char[1]){0}, 1, 0, NULL) == 1);
+    allow_no_system_call();
+    _exit(pass_messages(tx, rx, timeout_of_test) ? 0 : 1);
+}
+
+static void nobody_asleep_no_system_call(void **state)
+{
+    /* Claim: 10,000 messages sent and received, and every other form, with any timeout: no system call. */
+    static const int64_t timeouts[] = {0, SECOND, -1};
+    int status;
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        pid_t pid;
+        timeout_of_test = timeouts[i];
+        fflush(NULL);
+        pid = fork();
+        if (pid == 0)
+            pass_without_system_calls();
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+            print_message("skipped: no seccomp filters here\n");
+            skip();
+        }
+        assert_false(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS); /* a system call was made */
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 0);
+        if (ch.memfd >= 0)
+            return;
+        if (ch.path[0] != '\0')
+            unlink(ch.path);
+    }
+}
+
+int main(void)
+{
+    static const struct named_test tests[] = {
+        ONCE(blocked_receiver_idles),
+        ONCE(blocked_sender_idles),
+        EVERYWHERE(nobody_asleep_no_system_call),
+    };
+
+    return run_variants_with("idle", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}
