@@ -6,6 +6,7 @@
 #include <noria/inspect.h>
 
 #include "detail.h"
+#include "segment_channel.h"
 #include "transports.h"
 
 void noria_options_init(struct noria_options *options)
@@ -40,6 +41,8 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     memcpy(all, given, given->size < sizeof(*all) ? given->size : sizeof(*all));
     if (all->recheck_ns <= 0)
         return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
+    if (all->recheck_ns > NORIA_NS_PER_S * 3600)
+        all->recheck_ns = NORIA_NS_PER_S * 3600; /* longer is as good as never, and would overflow clocks */
     return 0;
 }
 
@@ -73,12 +76,16 @@ int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags
 
 int noria_shutdown(noria_channel *channel)
 {
+    bool stale;
+
     if (channel == NULL)
         return noria_fail(-EINVAL, "no handle");
-    if (noria_is_stale(channel))
-        return noria_fail(-ESTALE, "the handle was inherited over fork; use noria_reopen");
-    noria_channel_shut(channel);
-    return 0;
+    noria_rejoin(); /* a read section, so that close in another thread waits for us */
+    stale = noria_is_stale(channel);
+    if (!stale)
+        noria_channel_shut(channel);
+    noria_leave();
+    return stale ? noria_fail(-ESTALE, "the handle was inherited over fork; use noria_reopen") : 0;
 }
 
 int noria_close(noria_channel *channel)
@@ -107,15 +114,15 @@ int noria_unlink(const char *address)
 int noria_remove(const char *address, int force)
 {
     struct noria_listing listing;
-    uint32_t handles;
     int rc = noria_inspect(address, &listing);
 
-    if (rc != 0)
+    if (rc == 0 && !force)
+        rc = noria_name_in_use(address);
+    if (rc < 0)
         return rc;
-    handles = listing.stat.senders + listing.stat.receivers + listing.stat.observers;
-    if (!force && listing.condition == NORIA_CONDITION_OK && handles != 0)
-        return noria_fail(-EBUSY, "'%s' is in use by %u live handles (see `noria who`); force removes the name all the "
-                          "same, and they go on without it", address, handles);
+    if (rc > 0)
+        return noria_fail(-EBUSY, "'%s' is in use (see `noria who`); force removes the name all the same, and its users go "
+                          "on without it", address);
     return noria_unlink(address);
 }
 

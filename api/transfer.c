@@ -32,13 +32,26 @@ static int check_timeout(int64_t timeout_ns)
     return timeout_ns >= -1 ? 0 : noria_fail(-EINVAL, "a timeout is -1 (for ever), 0 (try once) or nanoseconds");
 }
 
+static inline ssize_t call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                           const struct noria_attempt *attempt)
+{
+    ssize_t rc = noria_call(channel, side, timeout_ns, attempt);
+
+    return rc >= 0 ? rc : explain(rc);
+}
+
+/* Begins something: a sender may be told that nobody is there. */
 static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                           ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    const struct noria_attempt call = {attempt, arguments};
-    ssize_t rc = noria_call(channel, side, timeout_ns, &call);
+    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, true});
+}
 
-    return rc >= 0 ? rc : explain(rc);
+/* Finishes what was begun, whoever is there. */
+static inline ssize_t finish(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                             ssize_t (*attempt)(noria_channel *, void *), void *arguments)
+{
+    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, false});
 }
 
 /* --------------------------------------------------------------------------------------------------------- sending */
@@ -154,7 +167,7 @@ int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, in
         rc = check_timeout(timeout_ns);
     if (rc == 0 && len > span->len)
         rc = noria_fail(-EINVAL, "%zu bytes to commit, %zu were reserved", len, span->len);
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_commit, &filled);
+    return rc != 0 ? rc : (int)finish(channel, NORIA_SIDE_SEND, timeout_ns, try_commit, &filled);
 }
 
 static ssize_t try_abort(noria_channel *channel, void *arguments)
@@ -166,7 +179,7 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
 {
     int rc = check(channel, NORIA_SEND, span != NULL);
 
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_SEND, 0, try_abort, span);
+    return rc != 0 ? rc : (int)finish(channel, NORIA_SIDE_SEND, 0, try_abort, span);
 }
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
@@ -251,5 +264,5 @@ int noria_release(noria_channel *channel, struct noria_span *span)
 {
     int rc = check(channel, NORIA_RECV, span != NULL);
 
-    return rc != 0 ? rc : (int)run(channel, NORIA_SIDE_RECV, 0, try_release, span);
+    return rc != 0 ? rc : (int)finish(channel, NORIA_SIDE_RECV, 0, try_release, span);
 }

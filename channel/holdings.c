@@ -8,8 +8,11 @@
 
 #include "segment_channel.h"
 
+/* A place that a thread is just taking or giving back. */
+#define IN_TRANSIT UINT64_MAX
+
 /* Reservations of this thread on any handle: while there are none, no line needs to be looked for. */
-static _Thread_local uint32_t reservations_out;
+static _Thread_local uint32_t reservations_out __attribute__((tls_model("initial-exec")));
 
 /* A number no other living thread has. */
 static uint64_t this_thread(void)
@@ -37,7 +40,7 @@ static int line_of_this_thread(struct noria_mpmc_part *part)
 
 int noria_reservation_begin(struct noria_mpmc_part *part)
 {
-    if (reservations_out != 0 && line_of_this_thread(part) >= 0)
+    if (noria_reservation_exists(part))
         return -EBUSY;
     for (unsigned i = 0; i < NORIA_RESERVING_THREADS; i++) {
         uint64_t nobody = 0, *line = &part->reserving[(first_line() + i) % NORIA_RESERVING_THREADS];
@@ -49,12 +52,24 @@ int noria_reservation_begin(struct noria_mpmc_part *part)
     return -EBUSY;
 }
 
+bool noria_reservation_exists(struct noria_mpmc_part *part)
+{
+    return reservations_out != 0 && line_of_this_thread(part) >= 0;
+}
+
 void noria_reservation_set(struct noria_mpmc_part *part, uint64_t position)
 {
     int line = line_of_this_thread(part);
 
     if (line >= 0)
         noria_store_relaxed64(&part->reserved_position[line], position); /* our own line */
+}
+
+bool noria_reservation_is_at(struct noria_mpmc_part *part, uint64_t position)
+{
+    int line = line_of_this_thread(part);
+
+    return line >= 0 && noria_load_relaxed64(&part->reserved_position[line]) == position; /* our own line */
 }
 
 int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position)
@@ -70,15 +85,17 @@ int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position)
 
 int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place)
 {
+    bool in_transit = false;
+
     for (uint32_t i = 0; i < max_held; i++) {
-        uint64_t empty = 0;
-        if (noria_load_relaxed64(&part->held[i]) == 0 &&
-            noria_cas_acq_rel64(&part->held[i], &empty, UINT64_MAX)) { /* taken, not yet known by which record */
+        uint64_t key = noria_load_relaxed64(&part->held[i]); /* the swap checks it */
+        if (key == 0 && noria_cas_acq_rel64(&part->held[i], &key, IN_TRANSIT)) {
             *place = &part->held[i];
             return 0;
         }
+        in_transit = in_transit || key == IN_TRANSIT || key == 0;
     }
-    return -EBUSY;
+    return in_transit ? -EAGAIN : -EBUSY;
 }
 
 uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key)

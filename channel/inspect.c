@@ -4,9 +4,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -47,7 +49,7 @@ static uint32_t condition_of(int rc)
         return NORIA_CONDITION_VERSION;
     if (rc == -EACCES || rc == -EPERM)
         return NORIA_CONDITION_NO_ACCESS;
-    return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT;
+    return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT; /* -EBADMSG; others are not listed */
 }
 
 /* Owner and mode are of use even where the channel cannot be read. */
@@ -57,6 +59,20 @@ static int stat_name(const char *address, struct stat *status)
 
     snprintf(path, sizeof(path), "/dev/shm%s", address + strlen("shm:"));
     return lstat(path, status);
+}
+
+int noria_name_in_use(const char *address)
+{
+    int fd = strncmp(address, "shm:/", 5) == 0 ? shm_open(address + 4, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0)
+                                               : -1;
+    int participants, creator;
+
+    if (fd < 0)
+        return noria_fail(-errno, "cannot look at '%s': %s", address, noria_error_words(errno));
+    participants = noria_lock_any_held(fd, NORIA_LOCK_PARTICIPANTS, 0x10000);
+    creator = noria_lock_held(fd, NORIA_LOCK_CREATE);
+    close(fd);
+    return participants > 0 || creator > 0;
 }
 
 /* Fills a listing. 0, or -errno if the name is not there or is not a channel's. */
@@ -69,7 +85,7 @@ static int list_one(const char *address, struct noria_listing *listing)
     memset(listing, 0, sizeof(*listing));
     snprintf(listing->address, sizeof(listing->address), "%s", address);
     listing->condition = condition_of(rc);
-    if (rc == -ENOENT || rc == -EINVAL || rc == -ELOOP)
+    if (rc < 0 && rc != -EPROTO && rc != -ENOTSUP && rc != -EACCES && rc != -EPERM && rc != -EBADMSG)
         return rc;
     if (stat_name(address, &status) == 0) {
         listing->uid = status.st_uid;

@@ -38,8 +38,9 @@ static int check_options(const struct noria_options *options)
         return noria_fail(-EINVAL, "capacity 0 (rendezvous) is not there yet; 1 is the least");
     if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
         return noria_fail(-EINVAL, "max_held, max_participants and pack are at least 1");
-    if (options->max_participants > 0xffff)
-        return noria_fail(-EINVAL, "max_participants is %u; 65535 are possible", options->max_participants);
+    if (options->max_participants > 0xffff || options->max_held > 0xffff)
+        return noria_fail(-EINVAL, "max_participants is %u and max_held %u; 65535 are possible",
+                          options->max_participants, options->max_held);
     if (options->kind == NORIA_KIND_SPSC && (options->pack > 1 || options->orphans == NORIA_ORPHANS_DROP))
         return noria_fail(-EINVAL, "an SPSC channel neither packs nor drops: its batches cost one store, and what its "
                           "dead receiver had seen is not known");
@@ -106,6 +107,7 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel)
     if (channel->kind == NULL || geometry->order != NORIA_ORDER_STRICT || geometry->wait != NORIA_WAIT_FUTEX)
         return noria_fail(-ENOTSUP, "the channel's kind, order or way to wait is unknown to this library; update it");
     if (geometry->max_participants == 0 || geometry->max_participants > 0xffff || geometry->max_held == 0 ||
+        geometry->max_held > 0xffff ||
         geometry->pack == 0 || geometry->table_offset != sizeof(*header) ||
         geometry->ring_offset < geometry->table_offset + geometry->max_participants * sizeof(struct noria_entry) ||
         geometry->ring_offset > room || geometry->ring_size > room - geometry->ring_offset ||
@@ -227,7 +229,7 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         rc = noria_segment_open(&channel->segment, request);
         if (rc == 0)
             rc = noria_segment_channel_adopt(channel);
-        if (rc == 0 && !channel->segment.created)
+        if (rc == 0 && request->create && !channel->segment.created)
             rc = compare(channel, wanted);
         if (rc == 0)
             rc = take_part_by_name(channel, flags, options);
@@ -291,6 +293,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     if (rc == 0)
         rc = noria_segment_channel_adopt(channel);
     if (rc == 0)
+        rc = take_part_by_name(channel, flags, &options);
+    if (rc == 1) /* nameless already: that is how the parent's other children know it, too */
         rc = take_part(channel, flags, &options);
     if (rc != 0) {
         free_handle(channel);

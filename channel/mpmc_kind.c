@@ -45,9 +45,12 @@ static void received(struct noria_segment_channel *channel, int n)
 
 static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
-    int rc = noria_mpmc_send(ring_of(base), data, len);
+    int rc;
 
     (void)priority;
+    if (noria_reservation_exists(&noria_segment_channel_of(base)->part.mpmc))
+        return -EBUSY; /* it would overtake the reservation, or not */
+    rc = noria_mpmc_send(ring_of(base), data, len);
     if (rc == 0)
         sent(noria_segment_channel_of(base), 1);
     return rc;
@@ -55,7 +58,9 @@ static int send_one(noria_channel *base, const void *data, size_t len, unsigned 
 
 static int send_many(noria_channel *base, const struct iovec *messages, int n)
 {
-    int rc = noria_mpmc_send_many(ring_of(base), messages, n);
+    int rc = noria_reservation_exists(&noria_segment_channel_of(base)->part.mpmc)
+                 ? -EBUSY
+                 : noria_mpmc_send_many(ring_of(base), messages, n);
 
     if (rc > 0)
         sent(noria_segment_channel_of(base), rc);
@@ -88,13 +93,14 @@ static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record = {.data = span->data, .len = span->len, .position = span->token[0], .count = 1};
-    int rc = noria_reservation_end(&channel->part.mpmc, span->token[0]);
+    int rc;
 
-    if (rc != 0)
-        return rc;
+    if (!noria_reservation_is_at(&channel->part.mpmc, span->token[0]))
+        return -EINVAL;
     rc = noria_mpmc_commit(&channel->part.mpmc.ring, &record, len);
-    if (rc == -EAGAIN && noria_reservation_begin(&channel->part.mpmc) == 0) /* contention; the reservation stands */
-        noria_reservation_set(&channel->part.mpmc, span->token[0]);
+    if (rc == -EAGAIN) /* contention; the reservation stands */
+        return rc;
+    noria_reservation_end(&channel->part.mpmc, span->token[0]);
     if (rc == 0)
         sent(channel, 1);
     return rc;
@@ -218,12 +224,13 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
         return rc;
     lock_group(channel);
     rc = take(channel, SIZE_MAX, &record);
+    if (rc == 0)
+        noria_add_relaxed32(&channel->part.mpmc.held_count, 1); /* under the lock: see receive_one */
     unlock_group(channel);
     if (rc != 0) {
         noria_store_release64(place, 0);
         return rc;
     }
-    noria_add_relaxed32(&channel->part.mpmc.held_count, 1); /* see receive_one */
     span->data = record.data;
     span->len = record.len;
     span->token[0] = record.position;
@@ -297,8 +304,7 @@ static int attach(struct noria_segment_channel *channel)
 
 static int join(struct noria_segment_channel *channel, int flags)
 {
-    int rc = noria_mpmc_join(&channel->part.mpmc.ring, channel->ring, (size_t)channel->geometry.ring_size,
-                             channel->number);
+    int rc = noria_mpmc_start(&channel->part.mpmc.ring, channel->number); /* with the geometry that attach checked */
 
     (void)flags; /* sending and receiving need no role */
     if (rc != 0)
@@ -315,8 +321,7 @@ static void leave(struct noria_segment_channel *channel)
     uint64_t index = 0, word;
 
     for (uint64_t looks = 0; looks <= 2 * ring->mask && noria_mpmc_find(ring, channel->number, &index, &word); looks++)
-        noria_mpmc_settle(ring, index, word);
-    noria_mpmc_announce(ring);
+        noria_mpmc_settle(ring, index, word); /* which announces what it orphans */
 }
 
 /* How many messages are lost with a dropped slot. */
@@ -326,7 +331,7 @@ static uint64_t records_in(struct noria_mpmc_handle *ring, uint64_t index)
 
     if (ring->pack == 1)
         return 1;
-    memcpy(&group, noria_mpmc_payload(noria_mpmc_slot_at(ring, index)), sizeof(group));
+    group = noria_mpmc_load_group(ring, index);
     return group.count <= ring->pack && group.done < group.count ? group.count - group.done : 0;
 }
 
@@ -397,12 +402,17 @@ static void back_off(noria_channel *base, enum noria_side side)
 static void count(const struct noria_segment_channel *channel, struct noria_stat *stat)
 {
     const struct noria_mpmc_handle *ring = &channel->part.mpmc.ring;
-    struct noria_mpmc_census census;
+    struct noria_mpmc_census census, again;
+    bool exact;
 
     noria_mpmc_count(ring, &census);
+    noria_mpmc_count(ring, &again);
+    exact = census.words == again.words; /* nobody moved between */
     /* Of a group only its slot is counted. */
-    stat->messages = ring->pack == 1 ? (int64_t)(census.full + census.orphans) : census.full == 0 ? 0 : -1;
-    stat->bytes = ring->pack == 1 && census.orphans == 0 ? (int64_t)census.bytes : -1;
+    stat->messages = -1;
+    if (exact && (ring->pack == 1 || census.full + census.orphans == 0))
+        stat->messages = (int64_t)(census.full + census.orphans);
+    stat->bytes = exact && ring->pack == 1 && census.orphans == 0 ? (int64_t)census.bytes : -1;
     stat->held = census.reading - census.orphans;
 }
 

@@ -59,9 +59,15 @@ static int claim_free_entry(struct noria_segment_channel *channel, int flags)
         struct noria_entry *entry = entry_of(channel, number);
         uint64_t word = noria_load_acquire64(&entry->word);
 
-        if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_FREE ||
-            noria_lock_try(channel->segment.fd, lock_byte(number)) != 0)
+        int rc;
+
+        if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_FREE)
             continue;
+        rc = noria_lock_try(channel->segment.fd, lock_byte(number));
+        if (rc == -EAGAIN)
+            continue;
+        if (rc != 0)
+            return noria_fail(rc, "the kernel refuses a lock on the segment: %s", noria_error_words(rc));
         word = noria_load_acquire64(&entry->word);
         if (NORIA_ENTRY_STATE(word) == NORIA_ENTRY_FREE && settle_in(channel, number, word, flags) == 0)
             return 0;
@@ -74,8 +80,12 @@ int noria_participant_join(struct noria_segment_channel *channel, int flags)
 {
     int rc = claim_free_entry(channel, flags);
 
-    if (rc != 0 && noria_recover_all(channel, true) > 0)
+    if (rc == -EAGAIN) {
+        noria_recover_all(channel, true); /* or another recoverer was faster */
         rc = claim_free_entry(channel, flags);
+    }
+    if (rc != 0 && rc != -EAGAIN)
+        return rc;
     if (rc != 0)
         return noria_fail(-EBUSY, "all %u participants' places are taken by live handles; create the channel with a "
                           "larger max_participants", channel->geometry.max_participants);

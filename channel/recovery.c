@@ -9,7 +9,7 @@
  *     certify, free     LIVE -> FREE: from here on the number may be reborn
  *
  * No call on a ring that moves makes a system call. A side that has not got on for 10 ms asks after everybody, at most
- * once per 10 ms.
+ * once per 10 ms; a side that fails now and then, every 50 ms.
  */
 #include <errno.h>
 
@@ -18,6 +18,7 @@
 
 #define PROBE_EVERY_NS (10 * NORIA_NS_PER_MS)
 #define THOROUGH_EVERY_NS (100 * NORIA_NS_PER_MS)
+#define ROUND_EVERY_NS (50 * NORIA_NS_PER_MS)
 
 void noria_notify_receivers(struct noria_segment_channel *channel)
 {
@@ -77,12 +78,26 @@ void noria_ask_after(struct noria_segment_channel *channel, uint32_t number)
     noria_recover(channel, number, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
 }
 
-/* Asks after everybody if this side has stood still for a while. How many were cleaned up. */
+/* Asks after everybody. How many were cleaned up. */
+static int go_round(struct noria_segment_channel *channel, int64_t now)
+{
+    noria_store_relaxed64(&channel->last_round, (uint64_t)now);
+    noria_store_relaxed64(&channel->roster_seen, 0); /* whoever died between leaving and saying so left it wrong */
+    return noria_recover_all(channel, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
+}
+
+/* A round, if this side has stood still for a while, or has failed now and then for longer: a ring that trickles never
+ * stands still, and still a dead receiver's message must not wait until the wheel comes round. */
 static int probe_if_stuck(struct noria_segment_channel *channel, enum noria_side side)
 {
     int64_t now = noria_now_coarse_ns();
     uint64_t progress = channel->kind->progress(channel, side);
 
+    if (noria_load_relaxed64(&channel->last_round) == 0)
+        noria_store_relaxed64(&channel->last_round, (uint64_t)now);
+    if (now - (int64_t)noria_load_relaxed64(&channel->last_round) >= ROUND_EVERY_NS &&
+        is_due(&channel->last_probe, now, PROBE_EVERY_NS))
+        return go_round(channel, now);
     if (progress != noria_load_relaxed64(&channel->stuck_at[side]) ||
         noria_load_relaxed64(&channel->stuck_since[side]) == 0) {
         noria_store_relaxed64(&channel->stuck_at[side], progress);
@@ -92,8 +107,7 @@ static int probe_if_stuck(struct noria_segment_channel *channel, enum noria_side
     if (now - (int64_t)noria_load_relaxed64(&channel->stuck_since[side]) < PROBE_EVERY_NS ||
         !is_due(&channel->last_probe, now, PROBE_EVERY_NS))
         return 0;
-    noria_store_relaxed64(&channel->roster_seen, 0); /* whoever died between leaving and saying so left it wrong */
-    return noria_recover_all(channel, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
+    return go_round(channel, now);
 }
 
 enum { SENDERS_THERE = 1, RECEIVERS_THERE = 2 };

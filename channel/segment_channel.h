@@ -89,6 +89,7 @@ struct noria_segment_channel {
     uint64_t stuck_since[2];
     uint64_t last_probe;    /* coarse ns */
     uint64_t last_thorough;
+    uint64_t last_round;
     uint64_t roster_seen;   /* see who_is_there; 0: count again */
     union {
         struct noria_spsc_part spsc;
@@ -138,6 +139,8 @@ void noria_notify_senders(struct noria_segment_channel *channel);
 int noria_segment_stat(noria_channel *channel, struct noria_stat *stat);
 int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
 void noria_segment_channel_close(noria_channel *channel, bool stale);
+/* Whether anybody lives in, or just creates, what stands at the name; whatever its layout. 1, 0, -errno. */
+int noria_name_in_use(const char *address);
 /* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
 int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 
@@ -148,9 +151,13 @@ extern const struct noria_transport noria_transport_shm, noria_transport_memfd, 
 /* This thread begins a reservation. 0, -EBUSY it has one already. */
 int noria_reservation_begin(struct noria_mpmc_part *part);
 void noria_reservation_set(struct noria_mpmc_part *part, uint64_t position);
+bool noria_reservation_is_at(struct noria_mpmc_part *part, uint64_t position);
 /* Ends it. -EINVAL this thread has none at that position: the span was finished before. */
 int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position);
-/* A record is peeked: takes a place. -EBUSY max_held are. Then which record, or 0 to give the place back. */
+/* Whether this thread has one. */
+bool noria_reservation_exists(struct noria_mpmc_part *part);
+/* A record is peeked: takes a place, to say then which record, or 0. -EBUSY max_held are, -EAGAIN some are just
+ * being taken or given back. */
 int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place);
 /* The place of a record that is held; NULL it is not. */
 uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key);

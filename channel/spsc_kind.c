@@ -155,8 +155,10 @@ static int peek_within(struct noria_segment_channel *channel, size_t capacity, s
     struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
     int rc = noria_spsc_peek(consumer, record);
 
-    if (rc == 0 && record->len > channel->base.max_message)
+    if (rc == 0 && record->len > channel->base.max_message) {
+        consumer->peek_pos = record->position;
         return -EBADMSG;
+    }
     if (rc == 0 && record->len > capacity) {
         consumer->peek_pos = record->position;
         return noria_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu; it stays first", record->len, capacity);

@@ -111,6 +111,9 @@ enum { NORIA_MPMC_SENDER = 0, NORIA_MPMC_RECEIVER = 1 };
 #ifndef NORIA_MPMC_RESTARTS
 #define NORIA_MPMC_RESTARTS 64 /* second looks that found a changed word */
 #endif
+#ifndef NORIA_MPMC_RECOUNTS
+#define NORIA_MPMC_RECOUNTS 4 /* counts of the records in a full ring that others interrupted by consuming */
+#endif
 #ifndef NORIA_MPMC_TRIES
 #define NORIA_MPMC_TRIES 64 /* compare-and-swaps of a release, a hint, a commit */
 #endif
@@ -297,6 +300,7 @@ struct noria_mpmc_walk {
     uint64_t steps;
     int renewals;
     int restarts;
+    int looks; /* beyond, each over up to all slots */
     uint32_t passed;
 };
 
@@ -320,6 +324,14 @@ static inline int noria_mpmc_spend_step(const struct noria_mpmc_handle *h, struc
     walk->hint = hint;
     walk->steps = 2 * (h->mask + 1) + 16 + h->owners;
     return ++walk->renewals > NORIA_MPMC_RESTARTS ? -EAGAIN : 0;
+}
+
+/* Before a look over many slots. 0, -EBADMSG an owner that cannot be, -EAGAIN too many looks in one call. */
+static inline int noria_mpmc_spend_look(const struct noria_mpmc_handle *h, struct noria_mpmc_walk *walk, uint64_t word)
+{
+    if (NORIA_MPMC_OWNER(word) > h->owners)
+        return -EBADMSG;
+    return ++walk->looks > NORIA_MPMC_RESTARTS ? -EAGAIN : 0;
 }
 
 /* The position after one that is claimed or consumed: the hint, if that is ahead. */
@@ -465,14 +477,9 @@ static inline int noria_mpmc_format(void *memory, size_t size, const struct nori
     return 0;
 }
 
-/* Opens a handle on a formatted ring. `owner` 1..owners is whatever the caller uses to tell the living from the dead;
- * no two live handles may have the same. 0, -EINVAL, -EBADMSG. */
-static inline int noria_mpmc_join(struct noria_mpmc_handle *h, void *memory, size_t size, uint32_t owner)
+/* Makes a handle whose geometry was read ready for calls. 0, -EINVAL. */
+static inline int noria_mpmc_start(struct noria_mpmc_handle *h, uint32_t owner)
 {
-    int rc = noria_mpmc_read_geometry(h, (struct noria_mpmc *)memory, size);
-
-    if (rc != 0)
-        return rc;
     if (owner == 0 || owner > h->owners)
         return -EINVAL;
     h->owner = owner;
@@ -481,6 +488,15 @@ static inline int noria_mpmc_join(struct noria_mpmc_handle *h, void *memory, siz
     h->read_floor = h->solid_to = h->read_guess;
     h->orphans_seen = noria_load_acquire64(&h->ring->orphans) - 1; /* look once, whatever happened before us */
     return 0;
+}
+
+/* Opens a handle on a formatted ring. `owner` 1..owners is whatever the caller uses to tell the living from the dead;
+ * no two live handles may have the same. 0, -EINVAL, -EBADMSG. */
+static inline int noria_mpmc_join(struct noria_mpmc_handle *h, void *memory, size_t size, uint32_t owner)
+{
+    int rc = noria_mpmc_read_geometry(h, (struct noria_mpmc *)memory, size);
+
+    return rc != 0 ? rc : noria_mpmc_start(h, owner);
 }
 
 /* ------------------------------------------------------------------------------------- room: full counts records */
@@ -531,7 +547,7 @@ static inline bool noria_mpmc_has_room(struct noria_mpmc_handle *h, uint64_t t)
 {
     if (t - noria_load_relaxed64(&h->read_floor) < h->capacity) /* private; may lag, never leads */
         return true;
-    for (int i = 0; i < NORIA_MPMC_RESTARTS; i++) {
+    for (int i = 0; i < NORIA_MPMC_RECOUNTS; i++) {
         uint64_t floor = noria_mpmc_find_read_floor(h, t);
         if (t - floor < h->capacity || noria_mpmc_count_records(h, floor, t) < h->capacity)
             return true;
@@ -624,7 +640,11 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
             if (noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)))
                 return 0;
         } else if ((ahead == 0 && kind == NORIA_MPMC_READING) || (ahead == -1 && kind == NORIA_MPMC_WRITING)) {
-            enum noria_mpmc_step step = noria_mpmc_step_sender(h, t, word, moving ? mine : t);
+            enum noria_mpmc_step step;
+            rc = noria_mpmc_spend_look(h, &walk, word);
+            if (rc != 0)
+                return rc;
+            step = noria_mpmc_step_sender(h, t, word, moving ? mine : t);
             if (step == NORIA_MPMC_NO_STEP ||
                 (step == NORIA_MPMC_CHANGED && ++walk.restarts > NORIA_MPMC_RESTARTS))
                 return -EAGAIN;
@@ -762,7 +782,8 @@ static inline int noria_mpmc_commit_bytes(struct noria_mpmc_handle *h, struct no
     return noria_mpmc_recommit(h, record, bytes);
 }
 
-/* Publishes the first `len` bytes of a reservation, in FIFO order at the instant of the commit. 0, -EINVAL longer than
+/* Publishes the first `len` bytes of a reservation. Its place in the order is that of the reservation, unless somebody
+ * had to step over it meanwhile: then it is that of the commit. 0, -EINVAL longer than
  * reserved, -EOWNERDEAD settled, -EAGAIN after too much contention (the reservation stands: commit again). */
 static inline int noria_mpmc_commit(struct noria_mpmc_handle *h, struct noria_mpmc_record *record, size_t len)
 {
@@ -909,7 +930,11 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
             if (noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B */
                 return 0;
         } else if (ahead == 0 && kind == NORIA_MPMC_WRITING) {
-            enum noria_mpmc_step step = noria_mpmc_step_receiver(h, at, word);
+            enum noria_mpmc_step step;
+            rc = noria_mpmc_spend_look(h, &walk, word);
+            if (rc != 0)
+                return rc;
+            step = noria_mpmc_step_receiver(h, at, word);
             if (step == NORIA_MPMC_NO_STEP || (step == NORIA_MPMC_CHANGED && ++walk.restarts > NORIA_MPMC_RESTARTS))
                 return -EAGAIN;
         } else if (ahead == 0) {
@@ -966,13 +991,24 @@ static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, size_t lim
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
     uint32_t length = noria_load_relaxed32(&slot->length); /* once: its owner could be hostile */
 
-    record->sequence = slot->sequence;
-    record->sender = slot->sender;
+    record->sequence = noria_load_relaxed64(&slot->sequence); /* B acquired them; once, like the length */
+    record->sender = noria_load_relaxed32(&slot->sender);
     record->index = 0;
     record->count = 1;
     record->data = noria_mpmc_payload(slot);
     record->len = length;
     return length <= h->max_message && length <= limit ? 0 : -EBADMSG;
+}
+
+/* Relaxed: acquired with the slot's word (B); loaded once, for its owner could be hostile. */
+static inline struct noria_mpmc_group noria_mpmc_load_group(const struct noria_mpmc_handle *h, uint64_t position)
+{
+    const uint32_t *word = (const uint32_t *)(const void *)noria_mpmc_payload(noria_mpmc_slot_at(h, position));
+    struct noria_mpmc_group group;
+
+    group.count = noria_load_relaxed32(word);
+    group.done = noria_load_relaxed32(word + 1);
+    return group;
 }
 
 /* pack > 1: the next record of the group that is being handed out. 0, -EAGAIN no group open, -EMSGSIZE, -EBADMSG. */
@@ -986,7 +1022,7 @@ static inline int noria_mpmc_next_of_group(struct noria_mpmc_handle *h, size_t l
         return -EAGAIN;
     if (h->open.offset + 8 > room)
         return -EBADMSG;
-    memcpy(&length, noria_mpmc_payload(slot) + h->open.offset, sizeof(length));
+    length = noria_load_relaxed32((const uint32_t *)(const void *)(noria_mpmc_payload(slot) + h->open.offset));
     if (length > h->max_message || h->open.offset + 8 + length > room)
         return -EBADMSG;
     record->len = length;
@@ -994,8 +1030,8 @@ static inline int noria_mpmc_next_of_group(struct noria_mpmc_handle *h, size_t l
         return -EMSGSIZE;
     record->data = noria_mpmc_payload(slot) + h->open.offset + 8;
     record->position = h->open.position;
-    record->sequence = slot->sequence * h->pack + h->open.next;
-    record->sender = slot->sender;
+    record->sequence = noria_load_relaxed64(&slot->sequence) * h->pack + h->open.next; /* B acquired it, as above */
+    record->sender = noria_load_relaxed32(&slot->sender);
     record->flags = h->open.flags;
     record->index = h->open.next++;
     record->count = h->open.count;
@@ -1009,7 +1045,7 @@ static inline int noria_mpmc_open_group(struct noria_mpmc_handle *h, size_t limi
     struct noria_mpmc_group group;
     int rc = 0;
 
-    memcpy(&group, noria_mpmc_payload(noria_mpmc_slot_at(h, record->position)), sizeof(group));
+    group = noria_mpmc_load_group(h, record->position);
     if (group.count == 0 || group.count > h->pack || group.done >= group.count)
         return -EBADMSG;
     h->open.position = record->position;
@@ -1027,7 +1063,7 @@ static inline void noria_mpmc_cut_group(struct noria_mpmc_handle *h)
 {
     struct noria_mpmc_group group;
 
-    memcpy(&group, noria_mpmc_payload(noria_mpmc_slot_at(h, h->open.position)), sizeof(group));
+    group = noria_mpmc_load_group(h, h->open.position);
     if (group.done >= h->open.next) {
         noria_mpmc_give_back(h, h->open.position, NORIA_MPMC_READING);
     } else {
@@ -1204,6 +1240,7 @@ struct noria_mpmc_census {
     uint64_t writing;
     uint64_t reading; /* orphans included */
     uint64_t orphans;
+    uint64_t words; /* sum of all state words: the same twice means that nobody moved between */
 };
 
 static inline void noria_mpmc_count(const struct noria_mpmc_handle *h, struct noria_mpmc_census *census)
@@ -1213,6 +1250,7 @@ static inline void noria_mpmc_count(const struct noria_mpmc_handle *h, struct no
         struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, i);
         uint64_t word = noria_load_acquire64(&slot->state); /* B */
         unsigned kind = NORIA_MPMC_KIND(word);
+        census->words += word;
         census->full += kind == NORIA_MPMC_FULL;
         census->bytes += kind == NORIA_MPMC_FULL ? noria_load_relaxed32(&slot->length) : 0; /* B acquired it */
         census->writing += kind == NORIA_MPMC_WRITING;

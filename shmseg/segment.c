@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -35,7 +36,7 @@ static int check_file(const struct noria_segment_request *request, const struct 
     if (request->backend->named && status->st_nlink > 1)
         return noria_fail(-EACCES, "'%s:%s' has a second name (hard link), which is refused: somebody planted it",
                           request->backend->scheme, request->name);
-    if (!request->foreign && status->st_uid != geteuid() && status->st_uid != 0 && geteuid() != 0)
+    if (!request->foreign && status->st_uid != geteuid() && status->st_uid != 0)
         return noria_fail(-EACCES, "'%s:%s' belongs to user %u, you are %u; set options.foreign to trust it",
                           request->backend->scheme, request->name, (unsigned)status->st_uid, (unsigned)geteuid());
     return 0;
@@ -61,6 +62,18 @@ static int read_super(int fd, uint64_t file_size, const char *name, struct noria
         return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
                           (unsigned long long)file_size, (unsigned long long)super->size);
     return DONE;
+}
+
+/* A mapping keeps its open file description alive, with its locks, also in a forked child. So locks are taken on a second
+ * description that is never mapped. Without /proc the first one has to do. */
+static void unpin_locks(struct noria_segment *segment)
+{
+    int own = noria_lock_own_description(segment->fd);
+
+    if (own < 0)
+        return;
+    close(segment->fd);
+    segment->fd = own;
 }
 
 static int map(struct noria_segment *segment, uint64_t size, int protection, const char *name)
@@ -110,14 +123,28 @@ static uint64_t memory_available(void)
     return available;
 }
 
+static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
+{
+    return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
+                      "enlarge the file system (docker: --shm-size)", request->backend->scheme, request->name,
+                      (unsigned long long)request->size, (unsigned long long)fs->f_bavail * fs->f_frsize);
+}
+
 /* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
 static int reserve_space(int fd, const struct noria_segment_request *request)
 {
     const uint64_t mark = NORIA_SEGMENT_UNFINISHED;
     uint64_t available = memory_available();
+    struct rlimit limit;
     struct statvfs fs;
     int rc = 0;
 
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && request->size > limit.rlim_cur)
+        return noria_fail(-EFBIG, "'%s:%s' needs %llu bytes, files may have %llu; raise `ulimit -f`",
+                          request->backend->scheme, request->name, (unsigned long long)request->size,
+                          (unsigned long long)limit.rlim_cur);
+    if (request->backend->named && fstatvfs(fd, &fs) == 0 && request->size > (uint64_t)fs.f_blocks * fs.f_frsize)
+        return no_space(request, &fs);
     if (available != 0 && request->size > available - available / 16)
         return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
                           "a smaller max_message", request->backend->scheme, request->name,
@@ -132,10 +159,7 @@ static int reserve_space(int fd, const struct noria_segment_request *request)
             return 0;
     }
     if (rc == ENOSPC && fstatvfs(fd, &fs) == 0)
-        return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old "
-                          "channels, or enlarge the file system (docker: --shm-size)", request->backend->scheme,
-                          request->name, (unsigned long long)request->size,
-                          (unsigned long long)fs.f_bavail * fs.f_frsize);
+        return no_space(request, &fs);
     return noria_fail(-rc, "cannot get %llu bytes for '%s:%s': %s", (unsigned long long)request->size,
                       request->backend->scheme, request->name, noria_error_words(rc));
 }
@@ -155,8 +179,6 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     if (rc == 0)
         rc = map(segment, request->size, PROT_READ | PROT_WRITE, request->name);
     if (rc == 0)
-        rc = request->backend->seal(segment->fd);
-    if (rc == 0)
         rc = request->format(noria_segment_content(segment), segment->size - NORIA_SEGMENT_CONTENT, request->context);
     if (rc != 0)
         return rc;
@@ -172,7 +194,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     noria_store_release64(&super->magic, NORIA_SEGMENT_MAGIC);
     segment->super = *super;
     segment->created = true;
-    return 0;
+    return request->backend->seal(segment->fd); /* after the magic: a sealed file without it could not be finished */
 }
 
 /* The segment has no magic. If its creator is dead or not there yet, the lock is free, and we may be the creator. */
@@ -193,13 +215,25 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
                         request->backend->scheme, request->name);
     else if (rc == UNFINISHED) {
         rc = initialise(segment, request);
-        if (rc < 0 && made && request->backend->named)
+        if (rc < 0 && made && request->backend->named && !noria_segment_is_orphaned(segment))
             request->backend->unlink(request->name); /* ours, unfinished: leave nothing behind */
     } else if (rc == DONE) {
         rc = VANISHED; /* somebody finished it between our look and our lock: look again from the start */
     }
     noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
     return rc;
+}
+
+/* The file as it is after sealing: all of it there, and without holes, which could not be filled on a full file system. */
+static int check_extent(const struct noria_segment *segment, const char *name)
+{
+    struct stat status;
+
+    if (fstat(segment->fd, &status) != 0)
+        return noria_fail(-errno, "cannot look at '%s': %s", name, noria_error_words(errno));
+    if ((uint64_t)status.st_size < segment->super.size || (uint64_t)status.st_blocks * 512 < segment->super.size)
+        return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
+    return 0;
 }
 
 /* One look at the name. DONE: attached or created. UNFINISHED: another is creating it. VANISHED: look again. */
@@ -226,7 +260,11 @@ static int try_open(struct noria_segment *segment, const struct noria_segment_re
     if (request->create && request->exclusive)
         return noria_fail(-EEXIST, "'%s:%s' exists, and NORIA_EXCL asks for a new one", request->backend->scheme,
                           request->name);
-    rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, request->name);
+    rc = request->backend->seal(segment->fd); /* whoever made it may have died before */
+    if (rc == 0)
+        rc = check_extent(segment, request->name);
+    if (rc == 0)
+        rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, request->name);
     if (rc == 0 && request->backend->named && noria_segment_is_orphaned(segment))
         return VANISHED;
     return rc;
@@ -242,8 +280,10 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
         memset(segment, 0, sizeof(*segment));
         segment->fd = -1;
         rc = try_open(segment, request);
-        if (rc == DONE)
+        if (rc == DONE) {
+            unpin_locks(segment);
             return 0;
+        }
         noria_segment_close(segment);
         if (rc == UNFINISHED && noria_now_ns() >= creating_until)
             return noria_fail(-ETIMEDOUT, "'%s:%s' is being created by a process that does not get on; continue or "
@@ -282,7 +322,29 @@ int noria_segment_attach(struct noria_segment *segment, int fd)
     }
     if (rc != 0)
         noria_segment_close(segment);
+    else
+        unpin_locks(segment);
     return rc;
+}
+
+/* A private copy: another user could truncate the file under a mapping. */
+static int copy(struct noria_segment *segment, uint64_t size, const char *name)
+{
+    uint64_t done = 0;
+
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (segment->base == MAP_FAILED) {
+        segment->base = NULL;
+        return noria_fail(-ENOMEM, "no memory for a copy of '%s'", name);
+    }
+    while (done < size) {
+        ssize_t got = pread(segment->fd, (uint8_t *)segment->base + done, (size_t)(size - done), (off_t)done);
+        if (got <= 0)
+            return noria_fail(-EBADMSG, "'%s' shrank while it was read", name);
+        done += (uint64_t)got;
+    }
+    return 0;
 }
 
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
@@ -306,8 +368,10 @@ int noria_segment_inspect(struct noria_segment *segment, const struct noria_segm
         *unfinished = true;
         return 0;
     }
-    if (rc == DONE)
+    if (rc == DONE && status.st_uid == geteuid())
         rc = map(segment, segment->super.size, PROT_READ, name);
+    else if (rc == DONE)
+        rc = copy(segment, segment->super.size, name);
     if (rc != 0)
         noria_segment_close(segment);
     return rc;

@@ -21,7 +21,7 @@
 #include "atomic.h"
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
-#define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0iraSEG0": a creator is at work, or died */
+#define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
 #define NORIA_SEGMENT_VERSION 1u
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
@@ -46,7 +46,7 @@ NORIA_STATIC_ASSERT(sizeof(struct noria_superblock) == NORIA_SEGMENT_CONTENT, "t
 struct noria_segment {
     void *base;
     size_t size;
-    int fd; /* an open file description of this handle's own: its locks are the handle's */
+    int fd; /* an open file description of this handle's own, not the mapped one: its locks are the handle's */
     bool created;
     dev_t device;
     ino_t inode;
@@ -71,7 +71,7 @@ struct noria_segment_request {
     const struct noria_segment_backend *backend;
     const char *name;
     bool create, exclusive;
-    bool foreign; /* attach also if another user, not root, owns it */
+    bool foreign; /* attach also if another user, not root, owns it; root needs it too */
     mode_t mode;
     uint64_t size; /* when created */
     int64_t open_timeout_ns;

@@ -42,8 +42,14 @@ void noria_lock_free(int fd, int64_t byte)
 
 int noria_lock_held(int fd, int64_t byte)
 {
+    return noria_lock_any_held(fd, byte, 1);
+}
+
+int noria_lock_any_held(int fd, int64_t byte, int64_t count)
+{
     struct flock lock = byte_lock(F_WRLCK, byte);
 
+    lock.l_len = count;
     if (fcntl(fd, F_OFD_GETLK, &lock) != 0)
         return -errno;
     return lock.l_type != F_UNLCK;
@@ -112,6 +118,9 @@ void noria_process_self(struct noria_process *self)
     self->pid = getpid();
     self->start_time = read_stat("/proc/self/stat", &line) == 0 ? line.start_time : 0;
     self->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+    /* Start times are told in the reader's time namespace, so another one is as foreign as another pid namespace. */
+    if (self->pid_namespace != 0 && stat("/proc/self/ns/time", &status) == 0)
+        self->pid_namespace ^= (uint64_t)status.st_ino << 32;
 }
 
 enum noria_process_state noria_process_look(const struct noria_process *self, const struct noria_process *other,

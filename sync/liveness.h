@@ -16,6 +16,7 @@ int noria_lock_try(int fd, int64_t byte); /* 0, -EAGAIN held by another descript
 void noria_lock_free(int fd, int64_t byte);
 /* Whether another open file description holds it: 1, 0, or -errno. */
 int noria_lock_held(int fd, int64_t byte);
+int noria_lock_any_held(int fd, int64_t byte, int64_t count);
 
 /* Opens what fd refers to once more, so that locks are not shared with whoever else has fd. Async-signal-safe, as a
  * forked child needs it. -errno, for instance without /proc. */
@@ -24,7 +25,7 @@ int noria_lock_own_description(int fd);
 /* A process for good: numbers are reused, a number with its start time is not. */
 struct noria_process {
     uint64_t start_time; /* clock ticks after boot; 0: /proc could not be read */
-    uint64_t pid_namespace; /* inode; 0: unknown */
+    uint64_t pid_namespace; /* inode, and that of the time namespace in the upper half; 0: unknown */
     int32_t pid;
 };
 

@@ -115,6 +115,7 @@ void noria_fork_guard_remove(struct noria_fork_guard *guard);
 struct noria_attempt {
     ssize_t (*run)(noria_channel *channel, void *arguments);
     void *arguments;
+    bool begins; /* something new; false: it finishes what was begun */
 };
 
 /* A whole call: enters, tries, waits as long as the timeout allows, leaves. What the attempt returned; or -EAGAIN (with

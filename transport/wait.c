@@ -99,7 +99,8 @@ static ssize_t first_try(noria_channel *channel, enum noria_side side, bool may_
 {
     ssize_t rc;
 
-    if (side == NORIA_SIDE_SEND && channel->looks_first && channel->verbs->look_round(channel, side) == -EPIPE)
+    if (attempt->begins && side == NORIA_SIDE_SEND && channel->looks_first &&
+        channel->verbs->look_round(channel, side) == -EPIPE)
         return -EPIPE;
     rc = attempt->run(channel, attempt->arguments);
     if (rc != -EAGAIN)

@@ -98,7 +98,7 @@ static ssize_t do_nothing(noria_channel *channel, void *unused)
 
 static ssize_t try_it(noria_channel *channel, void *context)
 {
-    const struct noria_attempt other = {do_nothing, NULL};
+    const struct noria_attempt other = {do_nothing, NULL, true};
 
     assert_ptr_equal(context, &fake);
     fake.tries++;
@@ -111,7 +111,7 @@ static ssize_t try_it(noria_channel *channel, void *context)
     return fake.succeed_at != 0 && fake.tries >= fake.succeed_at ? fake.success : -EAGAIN;
 }
 
-static const struct noria_attempt attempt = {try_it, &fake};
+static const struct noria_attempt attempt = {try_it, &fake, true};
 
 static void reset(bool fails_when_full)
 {

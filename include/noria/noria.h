@@ -23,9 +23,10 @@
  * Interrupted waits (EINTR) go on. Sizes are bytes. Length 0 is a message.
  *
  * Threads: any number may share a handle, except that a channel of kind SPSC has one caller per role at a time
- * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin. Processes: each opens its own
+ * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin: shut down, join your threads, close.
+ * For capacity and max_held a thread that shares a handle counts like a handle of its own. Processes: each opens its own
  * handle. The library has no global state that a user can see, no threads, no signal handlers, no atexit, and prints
- * nothing. No call but noria_send on an MPMC channel with timeout 0 is safe in a signal handler.
+ * nothing. No call is promised to be safe in a signal handler yet, nor a cancellation point for pthread_cancel.
  *
  *     may run together    send  recv  shutdown  close          send: send, reserve, commit, abort, and their forms
  *     send                MPMC  yes   yes       until it began  recv: recv, peek, release, and their forms
@@ -69,7 +70,7 @@ enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handl
 
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's options
  * are ignored where the channel's own say otherwise, except kind, order, trust and a max_message larger than the
- * channel's: those are -EINVAL. recheck_ns, wait_create_ns, open_timeout_ns, need_receiver and foreign are the handle's own. */
+ * channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns, open_timeout_ns, need_receiver and foreign are the handle's own. */
 struct noria_options {
     uint32_t size; /* of this struct, so that it may grow */
     uint32_t kind;             /* MPMC */
@@ -87,7 +88,7 @@ struct noria_options {
     uint32_t mode;             /* 0600: permissions of the name, whatever the umask */
     uint32_t trust;            /* SAME_USER */
     uint32_t need_receiver;    /* 0; 1: send gives -EPIPE once receivers were there and all are gone */
-    uint32_t foreign;          /* 0; 1: attach also to a channel that another user, not root, has made */
+    uint32_t foreign;          /* 0; 1: attach also to a channel that another user, not root, has made (root too) */
     uint32_t reserved;
     int64_t recheck_ns;        /* 25 ms: how long a sleeper sleeps before it looks for itself */
     int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
@@ -100,7 +101,7 @@ struct noria_info {
     uint32_t size;     /* of the message */
     uint32_t flags;    /* REDELIVERED: a receiver died holding it, so it may have been seen before */
     uint32_t priority; /* 0 */
-    uint32_t sender;   /* participant number of the sender's handle */
+    uint32_t sender;   /* participant number of the sender's handle; SPSC: of whoever is the sender now */
     uint64_t sequence; /* grows within a channel, not always by one; the same when delivered again */
     uint64_t lost;     /* with LOST: messages dropped since the last receive that said so */
 };
@@ -134,7 +135,7 @@ struct noria_stat {
     int64_t bytes;                          /* their bytes; -1: not known exactly */
     uint64_t held;                          /* taken and not released */
     uint64_t footprint;                     /* bytes of the segment */
-    uint64_t sent, received;                /* by handles of this process and those that have left */
+    uint64_t sent, received;                /* by all handles there ever were */
     uint64_t redelivered;                   /* messages given to another receiver after a death */
     uint64_t lost;                          /* messages dropped, by policy, after a death */
     uint64_t deaths;                        /* participants found dead and cleaned up */
@@ -147,7 +148,8 @@ NORIA_API void noria_options_init(struct noria_options *options);
 /* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is duplicated;
  * "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are the defaults.
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC, -EPROTO, -EBUSY (an SPSC
- * role has a live owner, or the table of participants is full), -ETIMEDOUT (its creator is stopped). */
+ * role has a live owner, or the table of participants is full), -ETIMEDOUT (its creator is stopped), -EBADMSG, -ENOTSUP,
+ * -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name vanishes again and again). */
 NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
 
 /* Copies a message in. Blocks while the channel is full, up to the timeout. */
@@ -166,7 +168,9 @@ NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int
                               struct noria_info *info);
 
 /* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time (SPSC: one);
- * commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek: the next message in place, up to max_held at a time; release gives it back. */
+ * commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek: the next message in place, up to max_held at a time; release gives it back,
+ * on SPSC channels and with pack > 1 in order. A send with a reservation out, and on those channels a recv with a peeked
+ * message out, is -EBUSY. */
 NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
 NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
 NORIA_API int noria_abort(noria_channel *channel, struct noria_span *span);
