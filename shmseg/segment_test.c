@@ -622,7 +622,7 @@ static void killed_creators_leftover_may_grow(void **state)
 
     (void)state;
     for (uint64_t size = 4096; size <= 65536; size *= 4) {
-        start_creator(3, SIGKILL);
+        start_creator(2, SIGKILL);
         request.size = size;
         assert_int_equal(noria_segment_open(&segment, &request), 0);
         assert_int_equal(segment.size, size);
@@ -956,7 +956,7 @@ static void inspection_changes_nothing(void **state)
     noria_segment_close(&view);
     assert_true(hash_of_file() == before);
     unlink(path);
-    start_creator(3, SIGKILL);
+    start_creator(2, SIGKILL);
     assert_int_equal(noria_segment_inspect(&segment, &noria_segment_posix, name, &unfinished), 0);
     assert_true(unfinished);
     assert_null(segment.base);
