@@ -83,13 +83,13 @@ int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position)
     return 0;
 }
 
-int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place)
+int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, struct noria_holding **place)
 {
     bool in_transit = false;
 
     for (uint32_t i = 0; i < max_held; i++) {
-        uint64_t key = noria_load_relaxed64(&part->held[i]); /* the swap checks it */
-        if (key == 0 && noria_cas_acq_rel64(&part->held[i], &key, IN_TRANSIT)) {
+        uint64_t key = noria_load_relaxed64(&part->held[i].key); /* the swap checks it */
+        if (key == 0 && noria_cas_acq_rel64(&part->held[i].key, &key, IN_TRANSIT)) {
             *place = &part->held[i];
             return 0;
         }
@@ -98,10 +98,12 @@ int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_
     return in_transit ? -EAGAIN : -EBUSY;
 }
 
-uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key)
+struct noria_holding *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key,
+                                         uint64_t position)
 {
     for (uint32_t i = 0; i < max_held; i++)
-        if (noria_load_acquire64(&part->held[i]) == key) /* pairs with the store when it was peeked */
+        if (noria_load_acquire64(&part->held[i].key) == key && /* pairs with the store when it was peeked */
+            noria_load_relaxed64(&part->held[i].position) == position)
             return &part->held[i];
     return NULL;
 }

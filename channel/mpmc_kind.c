@@ -207,17 +207,17 @@ static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct n
     return taken;
 }
 
-/* Names a held record for good: positions are not used twice, and a group's records have their places in it. */
+/* Names a held record among those held: a slot is held once, and a group's records have their places in it. */
 static uint64_t key_of(const struct noria_segment_channel *channel, uint64_t position, uint64_t index)
 {
-    return position * channel->geometry.pack + index + 1;
+    return (position & channel->part.mpmc.ring.mask) * channel->geometry.pack + index + 1;
 }
 
 static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record;
-    uint64_t *place;
+    struct noria_holding *place;
     int rc = noria_holding_begin(&channel->part.mpmc, channel->geometry.max_held, &place);
 
     if (rc != 0)
@@ -228,14 +228,15 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
         noria_add_relaxed32(&channel->part.mpmc.held_count, 1); /* under the lock: see receive_one */
     unlock_group(channel);
     if (rc != 0) {
-        noria_store_release64(place, 0);
+        noria_store_release64(&place->key, 0);
         return rc;
     }
     span->data = record.data;
     span->len = record.len;
     span->token[0] = record.position;
     span->token[1] = (uint64_t)record.index << 32 | record.count;
-    noria_store_release64(place, key_of(channel, record.position, record.index)); /* pairs with noria_holding_find */
+    noria_store_relaxed64(&place->position, record.position); /* the key publishes it: noria_holding_find */
+    noria_store_release64(&place->key, key_of(channel, record.position, record.index));
     fill_info(channel, info, &record);
     return 0;
 }
@@ -246,16 +247,17 @@ static int release(noria_channel *base, struct noria_span *span)
     struct noria_mpmc_record record = {.position = span->token[0],
                                        .index = (uint32_t)(span->token[1] >> 32),
                                        .count = (uint32_t)span->token[1]};
-    uint64_t key = key_of(channel, record.position, record.index), *place;
+    uint64_t key = key_of(channel, record.position, record.index);
+    struct noria_holding *place;
     int rc;
 
     if (record.count == 0 || record.count > channel->geometry.pack || record.index >= record.count)
         return -EINVAL;
-    place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key);
-    if (place == NULL || !noria_cas_acq_rel64(place, &key, UINT64_MAX)) /* of two releases at once, one goes on */
+    place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key, record.position);
+    if (place == NULL || !noria_cas_acq_rel64(&place->key, &key, UINT64_MAX)) /* of two releases at once, one goes on */
         return -EINVAL;
     rc = noria_mpmc_release(&channel->part.mpmc.ring, &record);
-    noria_store_release64(place, rc == -EINVAL ? key : 0); /* out of its group's order: still held */
+    noria_store_release64(&place->key, rc == -EINVAL ? key : 0); /* out of its group's order: still held */
     if (rc == -EINVAL)
         return rc;
     noria_sub_release32(&channel->part.mpmc.held_count, 1);
@@ -309,7 +311,7 @@ static int join(struct noria_segment_channel *channel, int flags)
     (void)flags; /* sending and receiving need no role */
     if (rc != 0)
         return noria_fail(rc, "the ring is corrupt; remove the channel");
-    channel->part.mpmc.held = calloc(channel->geometry.max_held, sizeof(uint64_t));
+    channel->part.mpmc.held = calloc(channel->geometry.max_held, sizeof(*channel->part.mpmc.held));
     return channel->part.mpmc.held != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for max_held %u",
                                                             channel->geometry.max_held);
 }

@@ -57,6 +57,12 @@ struct noria_spsc_part {
 
 enum { NORIA_RESERVING_THREADS = 64 };
 
+/* A record that is peeked and not released. */
+struct noria_holding {
+    uint64_t key; /* which slot and place in its group, + 1; 0: free */
+    uint64_t position;
+};
+
 struct noria_mpmc_part {
     struct noria_mpmc_handle ring;
     uint32_t group_busy; /* pack > 1: a thread is inside the open group */
@@ -64,7 +70,7 @@ struct noria_mpmc_part {
     /* One reservation per thread: two would commit in either order and break FIFO. 0: a free line. */
     uint64_t reserving[NORIA_RESERVING_THREADS];
     uint64_t reserved_position[NORIA_RESERVING_THREADS];
-    uint64_t *held; /* max_held places: which records are peeked and not released; 0: free */
+    struct noria_holding *held; /* max_held places */
 };
 
 struct noria_segment_channel {
@@ -158,9 +164,10 @@ int noria_reservation_end(struct noria_mpmc_part *part, uint64_t position);
 bool noria_reservation_exists(struct noria_mpmc_part *part);
 /* A record is peeked: takes a place, to say then which record, or 0. -EBUSY max_held are, -EAGAIN some are just
  * being taken or given back. */
-int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, uint64_t **place);
+int noria_holding_begin(struct noria_mpmc_part *part, uint32_t max_held, struct noria_holding **place);
 /* The place of a record that is held; NULL it is not. */
-uint64_t *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key);
+struct noria_holding *noria_holding_find(struct noria_mpmc_part *part, uint32_t max_held, uint64_t key,
+                                         uint64_t position);
 
 /* What a receiver is told along with a message. */
 void noria_fill_info(struct noria_segment_channel *channel, struct noria_info *info, size_t size, uint32_t sender,
