@@ -315,9 +315,25 @@ static void others_settle_and_leave_it(void)
     bury(OWNERS);
 }
 
+/* The wheel turns without a record: senders step over whoever stands in the way, orphans too. */
+static void others_reserve_and_abort(void)
+{
+    struct noria_mpmc_record record = {0};
+
+    for (uint64_t i = 0; i < 2 * (ledger.view.mask + 1) && noria_mpmc_reserve(sender, &record) == 0; i++)
+        assert_int_equal(noria_mpmc_abort(sender, &record), 0);
+}
+
+static void others_settle_and_abort(void)
+{
+    bury(OWNERS);
+    others_reserve_and_abort();
+}
+
 static void (*const intrusions[])(void) = {
-    others_move_a_little,     others_move_for_laps,       others_fill_the_ring,      others_empty_the_ring,
-    others_settle_the_victim, others_settle_what_is_dead, others_settle_and_leave_it};
+    others_move_a_little,       others_move_for_laps,     others_fill_the_ring,
+    others_empty_the_ring,      others_settle_the_victim, others_settle_what_is_dead,
+    others_settle_and_leave_it, others_reserve_and_abort, others_settle_and_abort};
 enum { INTRUSIONS = sizeof(intrusions) / sizeof(intrusions[0]) };
 
 static void act_when_due(const void *word)
@@ -346,19 +362,22 @@ static bool live_until(int when, void (*life)(void))
     return accesses_left < 0;
 }
 
-/* A ring some way round, with `filled` records in it, and one dead writer or reader if asked for. */
+/* A ring some way round, with `filled` records in it, and a dead writer, a dead reader or an orphan if asked
+ * for. */
 static void prepare(const struct noria_mpmc_config *config, uint64_t filled, int dead)
 {
     struct noria_mpmc_record record = {0};
 
     make_ring(config);
     turn(3);
-    if (dead == 2)
+    if (dead >= 2)
         assert_int_equal(send_one(sender), 0);
     if (dead == 1)
         assert_int_equal(noria_mpmc_reserve(&handles[OWNERS], &record), 0);
-    if (dead == 2)
+    if (dead >= 2)
         assert_int_equal(noria_mpmc_peek(&handles[OWNERS], &record), 0);
+    if (dead == 3)
+        bury(OWNERS);
     for (uint64_t i = 0; i < filled; i++)
         assert_int_equal(send_one(sender), 0);
 }
@@ -374,7 +393,7 @@ static void victim_may_die_anywhere(void **state)
     intrusion = NULL;
     for (int c = 0; c < 2; c++)
         for (uint64_t filled = 0; filled <= configs[c]->capacity; filled++)
-            for (int dead = 0; dead < 3; dead++)
+            for (int dead = 0; dead < 4; dead++)
                 for (int life = 0; life < LIVES; life++) {
                     bool died = true;
                     for (int when = 0; died; when++) {
@@ -402,7 +421,7 @@ static void victim_may_be_stopped_anywhere(void **state)
     (void)state;
     for (int c = 0; c < 2; c++)
         for (uint64_t filled = 0; filled <= configs[c]->capacity; filled += 2)
-            for (int dead = 0; dead < 3; dead++)
+            for (int dead = 0; dead < 4; dead++)
                 for (int life = 0; life < LIVES; life++)
                     for (int i = 0; i < INTRUSIONS; i++) {
                         bool stopped = true;
@@ -547,7 +566,8 @@ static void moving_room_is_not_missed(void **state)
 
 static struct noria_mpmc_record half_done;
 
-/* In front of the count's look at the last of four positions, of which three hold a record and one is being written. */
+/* In front of the count's look at the last of four positions, of which three hold a record and one is being
+ * written. */
 static void take_one_and_commit_one(const void *word)
 {
     if (word != noria_mpmc_state_at(victim, plain.first_position + 3) || accesses_left-- != 0)
