@@ -260,6 +260,8 @@ static void live_prepare(void)
     live_holders();
     if (!contestant.one_partner)
         must_do(filler, JOB_SEND, fill, 0);
+    if (situation->repaired)
+        must_do(FIRST_SURVIVOR, JOB_RECOVER, 0, 0);
     if (visitor)
         must_do(filler, JOB_LEAVE, 0, 0);
 }
@@ -515,9 +517,9 @@ static const char *finish_absent(uint32_t id)
     uint32_t who = SECOND_SURVIVOR;
     struct job_result result;
 
+    if (party_of(id)->roles == 0 || party_is_dead(party_of(id)))
+        return NULL;
     if (contestant.joins_each_time) {
-        if (id != STILL)
-            return NULL;
         survivor_freeze(STILL, false);
         who = STILL;
     }

@@ -159,7 +159,7 @@ static bool round_makes_sense(enum foreign round)
     if (wanted.round != NULL && strcmp(wanted.round, round_names[round]) != 0)
         return false;
     if (round == REBIRTH)
-        return operation->repairs;
+        return operation->repairs && !contestant.joins_each_time;
     return round != NO_ROUND;
 }
 

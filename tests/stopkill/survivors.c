@@ -350,6 +350,8 @@ void survivor_stop(uint32_t id)
 
 void survivor_freeze(uint32_t id, bool freeze)
 {
+    if (pids[id] <= 0)
+        return;
     kill(pids[id], freeze ? SIGSTOP : SIGCONT);
     waitpid(pids[id], NULL, freeze ? WUNTRACED : WCONTINUED);
 }
