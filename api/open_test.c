@@ -3,6 +3,8 @@
 #include "variants_test.h"
 
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/wait.h>
 
 static bool has_name(void)
 {
@@ -217,6 +219,42 @@ static void options_may_be_of_another_version(void **state)
     assert_int_equal(stat.pack, 1);
     assert_int_equal(stat.mode, 0600);
     assert_int_equal(stat.order + stat.full + stat.wait + stat.orphans + stat.lifetime + stat.trust, 0);
+}
+
+/* In a child that the kernel kills first, should it come to that: a regression must not take others along. */
+static int open_twice_the_memory(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC), rc;
+    noria_channel *channel;
+    struct sysinfo memory;
+
+    if (fd < 0 || write(fd, "1000", 4) != 4 || sysinfo(&memory) != 0)
+        return 2;
+    close(fd);
+    ch.options.max_message = 1 << 20;
+    ch.options.capacity = 2 * (uint64_t)(memory.totalram + memory.totalswap) * memory.mem_unit >> 20;
+    rc = noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options);
+    if (rc != -ENOSPC && rc != -ENOMEM)
+        return 3;
+    return strstr(noria_detail(), "bytes") != NULL ? 0 : 4;
+}
+
+static void too_large_a_channel_is_refused(void **state)
+{
+    /* Claim: a channel of twice the machine's memory is -ENOSPC or -ENOMEM with the figures in the sentence; it leaves no
+     * name, and nobody is killed for it. */
+    int status;
+    pid_t pid;
+
+    (void)state;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        _exit(open_twice_the_memory());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    if (has_name())
+        assert_int_equal(access(ch.path, F_OK), -1);
 }
 
 /* ------------------------------------------------------------------------------------------------ create and attach */
@@ -658,6 +696,7 @@ int main(void)
         EVERYWHERE(wrong_options_are_refused),
         EVERYWHERE(extremes_that_are_possible_work),
         EVERYWHERE(options_may_be_of_another_version),
+        EVERYWHERE(too_large_a_channel_is_refused),
         AT("shm", geometry_of_the_first_wins),
         AT("memfd", geometry_of_the_first_wins),
         AT("shm", contradictions_are_refused),

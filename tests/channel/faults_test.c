@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: if the kernel refuses any one system call of any call of the library, that call still succeeds or fails with a
+ * code and a sentence, leaves no descriptor, mapping or name behind, and succeeds when it is tried again.
+ *
+ * Each operation runs in a child under ptrace, once for every k: its k-th system call is not made and returns the error.
+ */
+#include "variants_test.h"
+
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
+
+#include "peers.h"
+
+static int with_peers(void **state)
+{
+    peers_begin();
+    return setup(state);
+}
+
+static int without_peers(void **state)
+{
+    peers_end();
+    return teardown(state);
+}
+
+/* The library takes memory for handles with this; here it can be refused. */
+static bool out_of_memory;
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+    void *memory = NULL;
+
+    return out_of_memory || posix_memalign(&memory, alignment, size) != 0 ? NULL : memory;
+}
+
+/* ------------------------------------------------------------------------------------------------------- operations */
+
+/* What is there before, what is tried (0 or -errno), and whether the channel is as it should be afterwards. */
+struct operation {
+    const char *name;
+    void (*prepare)(void);
+    int (*run)(void);
+    void (*verify)(int rc);
+    bool creates; /* a failure must not leave the name */
+    bool by_name; /* only where there are names */
+};
+
+static noria_channel *mine;
+
+static void works(noria_channel *channel)
+{
+    uint8_t bytes[8] = {0};
+
+    PEER_REQUIRES(noria_send(channel, "12345678", 8, 0) == 0);
+    PEER_REQUIRES(noria_recv(channel, bytes, 8, SECOND, NULL) == 8);
+    PEER_REQUIRES(memcmp(bytes, "12345678", 8) == 0);
+}
+
+static int close_it(void)
+{
+    int rc = mine != NULL ? noria_close(mine) : 0;
+
+    mine = NULL;
+    return rc;
+}
+
+static void close_mine(int rc)
+{
+    if (rc == 0)
+        works(mine);
+    PEER_REQUIRES(close_it() == 0);
+}
+
+static void have_nothing(void)
+{
+}
+
+static int create(void)
+{
+    return noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options);
+}
+
+static void have_a_channel(void)
+{
+    PEER_REQUIRES(create() == 0);
+    PEER_REQUIRES(close_it() == 0);
+}
+
+static int attach(void)
+{
+    return noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV, NULL);
+}
+
+/* Somebody else takes the message and a role, and dies. */
+static void let_another_die(void)
+{
+    pid_t pid;
+    int status;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        struct noria_span span;
+        if (attach() != 0 || noria_peek(mine, &span, 0, NULL) != 0)
+            _exit(1);
+        raise(SIGKILL);
+    }
+    PEER_REQUIRES(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+}
+
+static void have_a_dead_participant(void)
+{
+    PEER_REQUIRES(create() == 0);
+    PEER_REQUIRES(noria_send(mine, "12345678", 8, 0) == 0);
+    PEER_REQUIRES(close_it() == 0);
+    let_another_die();
+}
+
+static int attach_and_receive(void)
+{
+    uint8_t bytes[8];
+    ssize_t rc = attach();
+
+    if (rc == 0) {
+        rc = noria_recv(mine, bytes, 8, 20 * SECOND, NULL);
+        close_it();
+    }
+    return rc == 8 ? 0 : rc < 0 ? (int)rc : -EPROTO;
+}
+
+static noria_channel *inherited; /* as if: reopening looks at its descriptor only */
+
+static void have_a_handle(void)
+{
+    PEER_REQUIRES(noria_open(&inherited, ch.address, NORIA_CREATE, &ch.options) == 0);
+}
+
+static int reopen(void)
+{
+    return noria_reopen(&mine, inherited, NORIA_SEND | NORIA_RECV);
+}
+
+static int look(void)
+{
+    struct noria_participant who[4];
+    struct noria_listing listing;
+    int rc = noria_inspect(ch.address, &listing);
+
+    if (rc == 0)
+        rc = noria_who(ch.address, who, 4);
+    return rc < 0 ? rc : 0;
+}
+
+static int note(const struct noria_listing *listing, void *context)
+{
+    (void)listing;
+    (void)context;
+    return 0;
+}
+
+static int list(void)
+{
+    return noria_list(note, NULL);
+}
+
+static int unlink_name(void)
+{
+    int rc = noria_unlink(ch.address);
+
+    return rc == -ENOENT ? 0 : rc; /* done by the first try */
+}
+
+static void have_an_open_channel(void)
+{
+    PEER_REQUIRES(create() == 0);
+    works(mine); /* a thread's first call makes it known to liburcu, which ends the program if there is no memory */
+}
+
+/* Waiting: nothing comes, in time. */
+static int wait_in_vain(void)
+{
+    uint8_t bytes[8];
+    ssize_t rc = noria_recv(mine, bytes, 8, 12 * MS, NULL);
+
+    return rc == -ETIMEDOUT ? 0 : rc < 0 ? (int)rc : -EPROTO;
+}
+
+static void have_a_death_to_notice(void)
+{
+    have_an_open_channel();
+    if (is_spsc()) /* whose roles are ours */
+        return;
+    PEER_REQUIRES(noria_send(mine, "12345678", 8, 0) == 0);
+    let_another_die();
+}
+
+static int notice_a_death(void)
+{
+    uint8_t bytes[8];
+    ssize_t rc = is_spsc() ? 8 : noria_recv(mine, bytes, 8, 20 * SECOND, NULL);
+
+    return rc == 8 ? wait_in_vain() : rc < 0 ? (int)rc : -EPROTO;
+}
+
+static void verify_open(int rc)
+{
+    (void)rc;
+    works(mine);
+    PEER_REQUIRES(close_it() == 0);
+}
+
+static void verify_nothing(int rc)
+{
+    (void)rc;
+}
+
+static const struct operation operations[] = {
+    {"create", have_nothing, create, close_mine, true, false},
+    {"attach", have_a_channel, attach, close_mine, false, false},
+    {"attach and recover", have_a_dead_participant, attach_and_receive, verify_nothing, false, false},
+    {"reopen", have_a_handle, reopen, close_mine, false, false},
+    {"inspect and who", have_a_dead_participant, look, verify_nothing, false, true},
+    {"list", have_a_channel, list, verify_nothing, false, true},
+    {"unlink", have_a_channel, unlink_name, verify_nothing, false, true},
+    {"wait", have_an_open_channel, wait_in_vain, verify_open, false, false},
+    {"notice", have_a_death_to_notice, notice_a_death, verify_open, false, false},
+    {"close", have_an_open_channel, close_it, verify_nothing, false, false},
+};
+enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
+
+/* ------------------------------------------------------------------------------------------------------- in the child */
+
+#define END_OF_WINDOW (-4242) /* getpgid(this): says to the tracer that the operation is over */
+
+static bool maps_a_segment(void)
+{
+    char line[512];
+    bool found = false;
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    while (maps != NULL && fgets(line, sizeof(line), maps) != NULL)
+        found = found || strstr(line, "/dev/shm/noria") != NULL || strstr(line, "memfd:") != NULL;
+    fclose(maps);
+    return found;
+}
+
+/* A creation that fails leaves no name, unless the channel was there already, whole and for all, and only joining it has
+ * failed. */
+static bool leaves_nothing_unfinished(void)
+{
+    struct noria_listing listing;
+
+    return access(ch.path, F_OK) != 0 ||
+           (noria_inspect(ch.address, &listing) == 0 && listing.condition == NORIA_CONDITION_OK);
+}
+
+static void run_traced(const struct operation *operation)
+{
+    int descriptors, rc;
+    bool mapped;
+
+    operation->prepare();
+    descriptors = count_descriptors();
+    mapped = maps_a_segment();
+    PEER_REQUIRES(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+    raise(SIGSTOP);
+    rc = operation->run();
+    syscall(SYS_getpgid, END_OF_WINDOW);
+    if (rc < 0) {
+        PEER_REQUIRES(strlen(noria_detail()) > 3);
+        PEER_REQUIRES(mine == NULL || operation->verify == verify_open);
+        PEER_REQUIRES(count_descriptors() == descriptors);
+        PEER_REQUIRES(maps_a_segment() == mapped);
+        PEER_REQUIRES(!operation->creates || leaves_nothing_unfinished());
+        rc = operation->run(); /* the second try */
+        PEER_REQUIRES(rc == 0);
+    }
+    operation->verify(rc);
+    if (inherited != NULL)
+        PEER_REQUIRES(noria_close(inherited) == 0);
+    PEER_REQUIRES(!maps_a_segment());
+    exit(0);
+}
+
+/* ------------------------------------------------------------------------------------------------------ in the tracer */
+
+/* Calls that do not fail in earnest, and those whose failure ends the program by liburcu's decision. */
+static bool is_spared(long number, unsigned long long argument)
+{
+    if (number == SYS_membarrier)
+        return argument == MEMBARRIER_CMD_PRIVATE_EXPEDITED;
+    return number == SYS_close || number == SYS_munmap || number == SYS_exit_group || number == SYS_write ||
+           number == SYS_brk || number == SYS_clone || number == SYS_wait4 || number == SYS_rt_sigprocmask ||
+           number == SYS_poll || number == SYS_sched_yield || number == SYS_clock_nanosleep;
+}
+
+static long refused_call;
+
+/* Follows the child to its k-th system call, and refuses that one. False: the operation was over before. */
+static bool refuse_kth(pid_t pid, int k, int error)
+{
+    struct user_regs_struct registers;
+    bool entering = true, refused = false;
+    int seen = 0, status;
+
+    for (;;) {
+        assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
+            fail_msg("the child was felled by status 0x%x with call %d refused", (unsigned)status, k);
+        assert_int_equal(ptrace(PTRACE_GETREGS, pid, NULL, &registers), 0);
+        if (entering) {
+            long number = (long)registers.orig_rax;
+            if (number == SYS_getpgid && (int)registers.rdi == END_OF_WINDOW)
+                return refused;
+            if (!is_spared(number, registers.rdi) && ++seen == k) {
+                registers.orig_rax = (unsigned long long)-1; /* no such call: it is not made */
+                assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &registers), 0);
+                refused = true;
+                refused_call = number;
+            }
+        } else if (refused && seen == k) {
+            registers.rax = (unsigned long long)-error;
+            assert_int_equal(ptrace(PTRACE_SETREGS, pid, NULL, &registers), 0);
+            seen++; /* once */
+        }
+        entering = !entering;
+    }
+}
+
+/* A memfd is one channel for good, so each run needs a new one behind the number. */
+static void renew_memfd(void)
+{
+    int fresh = memfd_create("variant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    assert_int_equal(dup3(fresh, ch.memfd, O_CLOEXEC), ch.memfd);
+    close(fresh);
+}
+
+static int failures; /* counted, so that one run tells all of them */
+
+/* One run. False: the operation makes fewer calls than k. */
+static bool try_refusal(const struct operation *operation, int k, int error)
+{
+    int status;
+    bool refused;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        run_traced(operation);
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
+    refused = refuse_kth(pid, k, error);
+    assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+        print_error("%s: status 0x%x when call %d of it, number %ld, is refused with %s\n", operation->name,
+                    (unsigned)status, k, refused_call, strerror(error));
+        failures++;
+    }
+    if (ch.path[0] != '\0')
+        unlink(ch.path);
+    else
+        renew_memfd();
+    return refused;
+}
+
+static void any_call_may_be_refused(void **state)
+{
+    /* Claim: see above, for creating, attaching, recovering, reopening, looking, listing, waiting, closing, unlinking. */
+    static const int errors[] = {ENOMEM, EACCES, EINTR, EMFILE, ENOSPC, EAGAIN, EINVAL};
+    size_t n = getenv("NORIA_LONG") != NULL ? 7 : 3;
+
+    (void)state;
+    failures = 0;
+    for (int i = 0; i < OPERATIONS; i++)
+        for (size_t e = 0; e < n; e++) {
+            int k = 1;
+            if (operations[i].by_name && ch.path[0] == '\0')
+                break;
+            while (try_refusal(&operations[i], k, errors[e]))
+                k++;
+            if (e == 0)
+                print_message("%s: %d system calls\n", operations[i].name, k - 1);
+            assert_true(k > 1);
+        }
+    assert_int_equal(failures, 0);
+}
+
+static void memory_may_be_refused(void **state)
+{
+    /* Claim: without memory for a handle opening and reopening are -ENOMEM with a sentence, and work again later. */
+    noria_channel *channel = NULL;
+
+    (void)state;
+    out_of_memory = true;
+    assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), ENOMEM);
+    out_of_memory = false;
+    open_pair();
+    out_of_memory = true;
+    assert_fails(noria_reopen(&channel, ch.tx, 0), ENOMEM);
+    out_of_memory = false;
+    assert_null(channel);
+    send_numbered(1, 1);
+    expect(1, 1);
+}
+
+int main(void)
+{
+    static const struct named_test tests[] = {
+        AT("shm", any_call_may_be_refused),
+        AT("memfd", any_call_may_be_refused),
+        ONCE(memory_may_be_refused),
+    };
+
+    return run_variants_with("faults", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}
