@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: the test can fail. ck_ring's MPMC form (Concurrency Kit) claims a position first and publishes in order, so a
- * producer stopped or killed in between makes every later producer spin for ever. */
+/* Claim: the test can fail. ck_ring's MPMC form (Concurrency Kit) claims a position first and publishes in
+ * order, so a producer stopped or killed in between makes every later producer spin for ever. */
 #include <ck_ring.h>
 
 #include "value_ring.h"

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the stop-and-kill test asks of a ring or channel: fill one struct in one small file (see ck_mpmc.c, the
- * shortest) and link it with the rest of this folder.
+ * What the stop-and-kill test asks of a ring or channel: fill one struct in one small file (see ck_mpmc.c,
+ * the shortest) and link it with the rest of this folder.
  *
- * The test runs a victim process one instruction after the other through one call, stops or kills it there, lets the
- * survivors send and receive, and then looks through the ledger of all messages. A contestant only says how a call is
- * made. All its functions return 0, a count or a negative errno; -EAGAIN is full or empty and never a mistake.
+ * The test runs a victim process one instruction after the other through one call, stops or kills it there,
+ * lets the survivors send and receive, and then looks through the ledger of all messages. A contestant only
+ * says how a call is made. All its functions return 0, a count or a negative errno; -EAGAIN is full or empty
+ * and never a mistake.
  *
- * All processes are forked from one driver and see the arena (ring memory, parties, ledger) at the same address, so
- * handles may hold pointers into it. Before each position the driver copies a prepared image of the arena back; hence
- * handles must be plain bytes in party->handle. Where joining means more than that (a channel: descriptors, locks,
- * mappings) `joins_each_time` is set: then format and each join are done anew before each position, every party joins
- * in its own process, and all leave afterwards.
+ * All processes are forked from one driver and see the arena (ring memory, parties, ledger) at the same
+ * address, so handles may hold pointers into it. Before each position the driver copies a prepared image of
+ * the arena back; hence handles must be plain bytes in party->handle. Where joining means more than that (a
+ * channel: descriptors, locks, mappings) `joins_each_time` is set: then format and each join are done anew
+ * before each position, every party joins in its own process, and all leave afterwards.
  */
 #ifndef STOPKILL_CONTESTANT_H
 #define STOPKILL_CONTESTANT_H
@@ -25,7 +26,7 @@ enum { SENDS = 1, RECEIVES = 2 };
 enum { REDELIVERED = 1, FLAG_UNKNOWN = 2 /* a call that does not tell */ };
 enum { BATCH = 4, MESSAGE_MAX = 64, RING_BYTES_MAX = 64 * 1024 };
 
-/* A message that the operation under test sends. The operation stores each result as soon as the call returned. */
+/* A message that the operation under test sends. The result is stored as soon as the call returned. */
 struct outgoing {
     uint32_t sequence;
     uint32_t len;
@@ -50,7 +51,8 @@ struct incoming {
     unsigned char data[MESSAGE_MAX];
 };
 
-/* Operations say with these what has happened, in order, so that it is known when they die at the next instruction. */
+/* Operations say with these what has happened, in order, so that it is known when they die at the next
+ * instruction. */
 static inline void incoming_is(struct incoming *in, enum incoming_stage stage)
 {
     __atomic_store_n(&in->stage, (uint32_t)stage, __ATOMIC_SEQ_CST);
@@ -64,12 +66,12 @@ static inline void outgoing_is(struct outgoing *out, int result)
 /* One participant. */
 struct party {
     uint32_t id;
-    uint32_t owner;             /* the number that the ring is told: the id, or that of a dead party it succeeds */
+    uint32_t owner;             /* what the ring is told: the id, or that of a dead party it succeeds */
     unsigned roles;             /* joined as */
     int result;                 /* of the operation under test */
     void *memory;               /* of the ring */
     const struct party *corpse; /* whom a repairing operation repairs */
-    uint32_t sends;   /* how many of out[] and in[] the operation uses */
+    uint32_t sends;             /* how many of out[] and in[] the operation uses */
     uint32_t receives;
     struct outgoing out[BATCH];
     struct incoming in[BATCH];
@@ -79,42 +81,42 @@ struct party {
 /* A state of the ring in which operations are tried. */
 struct situation {
     const char *name;
-    int fill;       /* messages waiting; or one of the two below */
-    unsigned still; /* SENDS, RECEIVES: another process was stopped before, holding a reservation / a record */
-    unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
-    bool repaired;  /* somebody has */
-    bool groups;    /* a receiver may hold more than it has handed out */
-    bool batch;     /* a batch of BATCH messages waits in front of them */
+    int fill; /* messages waiting; or one of the two below */
+    unsigned still; /* another process was stopped before: SENDS with a reservation, RECEIVES with a record */
+    unsigned dead; /* the same, but it died and nobody has repaired anything yet */
+    bool repaired; /* somebody has */
+    bool groups;   /* a receiver may hold more than it has handed out */
+    bool batch;    /* a batch of BATCH messages waits in front of them */
     uint64_t first_position;
-    int layout;     /* passed to format, for its own use */
+    int layout;             /* passed to format, for its own use */
     bool contended;         /* short run: foreign rounds too */
-    bool every_instruction; /* short run: all instructions in this situation, elsewhere those that touch the ring */
+    bool every_instruction; /* short run: here not only those that touch the ring */
 };
 enum { ONE_BELOW_FULL = -1, COMPLETELY_FULL = -2 };
 
 struct operation {
     const char *name;
-    unsigned role;     /* what the victim is joined as beforehand, or the role the operation is about */
-    uint32_t sends;    /* at most so many messages */
+    unsigned role;  /* what the victim is joined as beforehand, or the role the operation is about */
+    uint32_t sends; /* at most so many messages */
     uint32_t receives;
-    bool joins;        /* the victim is not joined beforehand */
-    bool leaves;       /* it gives its role up */
-    bool repairs;      /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
+    bool joins;   /* the victim is not joined beforehand */
+    bool leaves;  /* it gives its role up */
+    bool repairs; /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
     unsigned dead;
     void (*run)(struct party *me);
 };
 
 struct contestant {
     const char *name;
-    bool expected_bad;    /* a rival that is known to wedge: the run passes if bad positions were found */
-    bool one_partner;     /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
+    bool expected_bad; /* a rival that is known to wedge: the run passes if bad positions were found */
+    bool one_partner; /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
     bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
     bool redelivers;      /* a dead receiver's message comes again */
     bool recovers;        /* after recovery the full capacity is there again */
     int full_slack;       /* by how many messages the full count may differ with the position (pads) */
     uint32_t max_message;
-    int patience_ms;      /* how long survivors may go without progress */
-    const char *segment;  /* part of the name under which /proc/PID/maps shows the shared memory; NULL: party->memory */
+    int patience_ms;                    /* how long survivors may go without progress */
+    const char *segment;                /* part of its name in /proc/PID/maps; NULL: party->memory */
     const struct situation *situations; /* ends with name NULL */
     const struct operation *operations; /* ends with name NULL */
 
@@ -135,8 +137,8 @@ struct contestant {
     void (*send_batch)(struct party *me);
     /* How many messages must fit while `stopped` parties are absent; the full count otherwise. */
     int (*room)(const struct situation *situation, int full, int stopped);
-    /* How many times the ring may have to be filled and emptied, per victim, before a slot that was in use by a dead or
-     * stopped party counts as room again. NULL: at once. */
+    /* How many times the ring may have to be filled and emptied, per victim, before a slot that was in use by
+     * a dead or stopped party counts as room again. NULL: at once. */
     int (*laps_to_heal)(const struct situation *situation);
     /* After everything was received and everybody is alive or settled. May be NULL. */
     bool (*invariant)(const void *memory);
@@ -151,7 +153,7 @@ static inline bool joined_beforehand(const struct operation *operation)
     return !operation->joins && !(operation->repairs && contestant.one_partner);
 }
 
-/* The death certificate: the driver has waited for the process. A settler asks after it has loaded the word. */
+/* The death certificate: the driver has waited for the process. A settler loads the word, then asks. */
 bool party_is_dead(const struct party *party);
 
 #endif

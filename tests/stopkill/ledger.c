@@ -45,7 +45,7 @@ bool party_is_dead(const struct party *party)
     return (__atomic_load_n(&arena->books.dead, __ATOMIC_ACQUIRE) >> party->id & 1) != 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- messages */
+/* ---------------------------------------------------------------------------------------- messages */
 
 /* First word of a message: check (16 bits) | length (8) | sender (8) | sequence (32). */
 static uint64_t message_head(uint32_t sender, uint32_t sequence, uint32_t len)
@@ -78,7 +78,8 @@ static bool message_read(const unsigned char *data, size_t len, struct receipt *
     if ((head >> 40 & 0xff) != len || receipt->sender >= PARTIES || receipt->sequence >= SEQUENCES)
         return false;
     message_write(expected, receipt->sender, receipt->sequence, (uint32_t)len);
-    return memcmp(expected, data, len) == 0 && arena->books.sent[receipt->sender][receipt->sequence] != NOT_SENT;
+    return memcmp(expected, data, len) == 0 &&
+           arena->books.sent[receipt->sender][receipt->sequence] != NOT_SENT;
 }
 
 uint32_t ledger_next_len(const struct party *me)
@@ -141,7 +142,7 @@ int ledger_receive(struct party *me)
     return rc;
 }
 
-/* ------------------------------------------------------------------------------------- the operation under test */
+/* ------------------------------------------------------------------------ the operation under test */
 
 void ledger_prepare(struct party *me, uint32_t sends, uint32_t receives)
 {
@@ -192,7 +193,7 @@ void ledger_settle_accounts(struct party *me)
     me->receives = 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- audit */
+/* ------------------------------------------------------------------------------------------- audit */
 
 /* What became of one message. */
 struct fate {

@@ -2,15 +2,24 @@
 /*
  * The ledger: who sent which message, who received it, and whether that adds up.
  *
- * Lives with the ring in the arena, one shared mapping that the driver makes before it forks anybody. A message is its
- * sender, a sequence number, a length and bytes that follow from these, so that any mixture is recognised as garbage.
+ * Lives with the ring in the arena, one shared mapping that the driver makes before it forks anybody. A
+ * message is its sender, a sequence number, a length and bytes that follow from these, so that any mixture is
+ * recognised as garbage.
  */
 #ifndef STOPKILL_LEDGER_H
 #define STOPKILL_LEDGER_H
 
 #include "contestant.h"
 
-enum { FIRST_SURVIVOR = 1, SECOND_SURVIVOR, CORPSE, STILL, FIRST_VICTIM, VICTIMS = 12, PARTIES = FIRST_VICTIM + VICTIMS };
+enum {
+    FIRST_SURVIVOR = 1,
+    SECOND_SURVIVOR,
+    CORPSE,
+    STILL,
+    FIRST_VICTIM,
+    VICTIMS = 12,
+    PARTIES = FIRST_VICTIM + VICTIMS
+};
 enum { SEQUENCES = 256, RECEIPTS = 1024 };
 
 /* What a sender knows about a message of his. */
@@ -22,8 +31,8 @@ struct books {
     uint8_t sent[PARTIES][SEQUENCES];
     uint32_t next_sequence[PARTIES];
     uint32_t receipts[PARTIES];
-    uint32_t dead;     /* bit per party: the driver has seen it die */
-    uint32_t finished; /* bit per party: its operation under test ran to the end */
+    uint32_t dead;          /* bit per party: the driver has seen it die */
+    uint32_t finished;      /* bit per party: its operation under test ran to the end */
     uint32_t mark[PARTIES]; /* messages from here on are the traffic the survivors were asked for */
     uint32_t traffic_goal;
     uint32_t traffic_received;
@@ -39,7 +48,8 @@ struct receipt {
 struct arena {
     _Alignas(4096) unsigned char ring[RING_BYTES_MAX];
     struct books books;
-    _Alignas(64) struct receipt receipts[PARTIES][RECEIPTS]; /* beyond receipts[] of the books nothing is valid */
+    /* Valid up to the count in the books. */
+    _Alignas(64) struct receipt receipts[PARTIES][RECEIPTS];
 };
 
 extern struct arena *arena;
@@ -63,15 +73,15 @@ uint32_t ledger_next_len(const struct party *me);
 
 /* Before an operation under test: writes its messages into out[] and enters the intent. */
 void ledger_prepare(struct party *me, uint32_t sends, uint32_t receives);
-/* After it: enters what it says it has done. Also for the dead: what is entered is what they had got to know. */
+/* After it: enters what it says it has done. For the dead: what they had got to know. */
 void ledger_settle_accounts(struct party *me);
 
 /* The party takes a reservation or a record and keeps it, if there is one to be had. 0 or what went wrong. */
 int ledger_hold(struct party *me, unsigned role);
 
-/* NULL if every message is where it should be, or a sentence. Everything that was committed must have been received by
- * now; a `lossy` contestant may lose what a dead receiver was about to receive. `any_flag`: messages may carry the flag
- * although nobody is known to have received them before. */
+/* NULL if every message is where it should be, or a sentence. Everything that was committed must have been
+ * received by now; a `lossy` contestant may lose what a dead receiver was about to receive. `any_flag`:
+ * messages may carry the flag although nobody is known to have received them before. */
 const char *ledger_audit(bool lossy, bool any_flag);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: no process stopped or killed at any instruction of an MPMC operation wedges the ring, loses a committed
- * message, brings back a released one, or costs a slot for good. */
+/* Claim: no process stopped or killed at any instruction of an MPMC operation wedges the ring, loses a
+ * committed message, brings back a released one, or costs a slot for good. */
 #include <errno.h>
 #include <string.h>
 
@@ -9,7 +9,8 @@
 #include "contestant.h"
 
 enum { CAPACITY = 8, OWNERS = 17, MESSAGE = 40, RING_SIZE = RING_BYTES_MAX };
-/* TIGHT: as many slots as messages, so that one lost slot shows. SPARE: slots for absent peers. PACKED: groups. */
+/* TIGHT: as many slots as messages, so that one lost slot shows. SPARE: some for absent peers. PACKED:
+ * groups. */
 enum { TIGHT, SPARE, PACKED };
 
 struct mpmc_party {
@@ -104,8 +105,8 @@ static int room(const struct situation *situation, int full, int stopped)
     return situation->layout == TIGHT ? full - 2 * stopped : full;
 }
 
-/* Stepping over, settling and adopting push a slot a lap on; where no slot is to spare it is missed until the wheel
- * has come round as often. */
+/* Stepping over, settling and adopting push a slot a lap on; where no slot is to spare it is missed until the
+ * wheel has come round as often. */
 static int laps_to_heal(const struct situation *situation)
 {
     return situation->layout == TIGHT ? 2 : 0;
@@ -127,13 +128,13 @@ static void describe(const void *memory, FILE *out)
             (unsigned long)handle.ring->read_pos, (unsigned long)handle.ring->orphans);
     for (uint64_t i = 0; i <= handle.mask; i++) {
         uint64_t word = *noria_mpmc_state_at(&handle, i);
-        fprintf(out, "      slot %lu: lap %#lx %s%s owner %u\n", (unsigned long)i, (unsigned long)NORIA_MPMC_LAP(word),
-                kinds[NORIA_MPMC_KIND(word)], (word & NORIA_MPMC_LATE) != 0 ? " late" : "",
-                NORIA_MPMC_OWNER(word));
+        fprintf(out, "      slot %lu: lap %#lx %s%s owner %u\n", (unsigned long)i,
+                (unsigned long)NORIA_MPMC_LAP(word), kinds[NORIA_MPMC_KIND(word)],
+                (word & NORIA_MPMC_LATE) != 0 ? " late" : "", NORIA_MPMC_OWNER(word));
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------- operations */
+/* -------------------------------------------------------------------------------------- operations */
 
 static int hold(struct party *me, unsigned role)
 {
@@ -263,9 +264,16 @@ static void run_recover(struct party *me)
 
 /* Positions start where a counter, 32 bits of it, or a lap (45 bits) is about to wrap. */
 static const struct situation situations[] = {
-    {.name = "two messages", .fill = 2, .first_position = UINT64_MAX - 15, .contended = true, .every_instruction = true},
+    {.name = "two messages",
+     .fill = 2,
+     .first_position = UINT64_MAX - 15,
+     .contended = true,
+     .every_instruction = true},
     {.name = "empty", .fill = 0, .first_position = UINT32_MAX - 7, .contended = true},
-    {.name = "one below full", .fill = ONE_BELOW_FULL, .first_position = (UINT64_C(1) << 48) - 16, .contended = true},
+    {.name = "one below full",
+     .fill = ONE_BELOW_FULL,
+     .first_position = (UINT64_C(1) << 48) - 16,
+     .contended = true},
     {.name = "full", .fill = COMPLETELY_FULL},
     {.name = "spare slots, two", .fill = 2, .layout = SPARE},
     {.name = "spare slots, full - 1", .fill = ONE_BELOW_FULL, .layout = SPARE},
@@ -274,7 +282,12 @@ static const struct situation situations[] = {
     {.name = "beside dead ones", .fill = 2, .dead = SENDS | RECEIVES},
     {.name = "an orphan waits", .fill = 2, .dead = RECEIVES, .repaired = true, .contended = true},
     {.name = "packed, two", .fill = 2, .layout = PACKED, .groups = true, .contended = true},
-    {.name = "packed, a group", .fill = 2, .layout = PACKED, .groups = true, .batch = true, .contended = true},
+    {.name = "packed, a group",
+     .fill = 2,
+     .layout = PACKED,
+     .groups = true,
+     .batch = true,
+     .contended = true},
     {.name = NULL},
 };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: no process stopped or killed at any instruction of an SPSC operation wedges the ring, loses a committed
- * message or brings back a released one; its partner's calls return, and a successor takes its role over. */
+/* Claim: no process stopped or killed at any instruction of an SPSC operation wedges the ring, loses a
+ * committed message or brings back a released one; its partner's calls return, and a successor takes its role
+ * over. */
 #include <errno.h>
 #include <string.h>
 
@@ -121,11 +122,11 @@ static void describe(const void *memory, FILE *out)
     fprintf(out, "      read_pos %#lx producer %#lx consumer %#lx\n", (unsigned long)ring->read_pos,
             (unsigned long)ring->role[NORIA_SPSC_PRODUCER], (unsigned long)ring->role[NORIA_SPSC_CONSUMER]);
     for (uint64_t i = 0; i < CAPACITY; i += 8)
-        fprintf(out, "%s%016lx%s", i % 64 == 0 ? "      " : " ", (unsigned long)*noria_spsc_word_at((const uint8_t *)(ring + 1), i),
-                i % 64 == 56 ? "\n" : "");
+        fprintf(out, "%s%016lx%s", i % 64 == 0 ? "      " : " ",
+                (unsigned long)*noria_spsc_word_at((const uint8_t *)(ring + 1), i), i % 64 == 56 ? "\n" : "");
 }
 
-/* ---------------------------------------------------------------------------------------------------- operations */
+/* -------------------------------------------------------------------------------------- operations */
 
 static int reserve_and_write(struct party *me)
 {
@@ -278,7 +279,11 @@ static void run_recover(struct party *me)
 
 /* 32 bytes a record, so that with `at the wrap` the next one does not fit before the end of the data. */
 static const struct situation situations[] = {
-    {.name = "two messages", .fill = 2, .first_position = UINT64_MAX - 127, .every_instruction = true, .contended = true},
+    {.name = "two messages",
+     .fill = 2,
+     .first_position = UINT64_MAX - 127,
+     .every_instruction = true,
+     .contended = true},
     {.name = "empty", .fill = 0, .first_position = UINT32_MAX - 63, .contended = true},
     {.name = "at the wrap", .fill = 2, .first_position = CAPACITY - 3 * 32 + 16, .contended = true},
     {.name = "one below full", .fill = ONE_BELOW_FULL, .first_position = UINT64_MAX - 71, .contended = true},

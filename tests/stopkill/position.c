@@ -5,22 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "image.h"
 #include "survivors.h"
 
 enum { TRAFFIC = 40, FOREIGN_LAPS = 40 };
-#define ALL_SURVIVORS (1u << FIRST_SURVIVOR | 1u << SECOND_SURVIVOR)
 
 const char *const mode_names[MODES] = {"killed", "stopped", "resumed", "resumed-full"};
 const char *const round_names[ROUNDS] = {"none", "round", "laps", "rebirth"};
-
-static const struct operation *operation;
-static const struct situation *situation;
-static struct {
-    unsigned char ring[RING_BYTES_MAX];
-    struct books books;
-    size_t ring_bytes;
-    int full; /* how many messages fit */
-} image;
 
 static struct victim victims[VICTIMS];
 static int victims_brought;
@@ -53,240 +44,7 @@ bool position_is_about_time(void)
     return about_time;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- image */
-
-static void must(int rc, const char *what)
-{
-    if (rc >= 0)
-        return;
-    fprintf(stderr, "stopkill: %s, %s, %s: cannot prepare: %s: %s\n", contestant.name, operation->name,
-            situation->name, what, strerror(-rc));
-    exit(2);
-}
-
-static void ring_format(void)
-{
-    int bytes = contestant.format(arena->ring, situation);
-
-    must(bytes, "format");
-    image.ring_bytes = (size_t)bytes;
-}
-
-static int send_n(struct party *sender, int n)
-{
-    int rc = 0;
-
-    for (int i = 0; i < n && rc == 0; i++)
-        rc = ledger_send(sender, contestant.max_message < 24 ? contestant.max_message : 24);
-    return rc;
-}
-
-static int count_full(void)
-{
-    struct party *filler = party_of(FIRST_SURVIVOR);
-    int n = 0;
-
-    books_clear();
-    ring_format();
-    must(contestant.join(filler, SENDS), "join");
-    while (ledger_send(filler, contestant.max_message < 24 ? contestant.max_message : 24) == 0)
-        n++;
-    must(contestant.leave(filler), "leave");
-    return n;
-}
-
-static unsigned survivor_role(void)
-{
-    if (!contestant.one_partner)
-        return SENDS | RECEIVES;
-    return operation->role == SENDS ? RECEIVES : SENDS;
-}
-
-static void join_parties(unsigned dead)
-{
-    must(contestant.join(party_of(FIRST_SURVIVOR), survivor_role()), "join");
-    if (!contestant.one_partner)
-        must(contestant.join(party_of(SECOND_SURVIVOR), SENDS | RECEIVES), "join");
-    if (joined_beforehand(operation))
-        must(contestant.join(party_of(FIRST_VICTIM), operation->role), "join");
-    if (situation->still != 0)
-        must(contestant.join(party_of(STILL), SENDS | RECEIVES), "join");
-    if (dead != 0)
-        must(contestant.join(party_of(CORPSE), contestant.one_partner ? operation->role : SENDS | RECEIVES), "join");
-}
-
-/* Whoever sends the messages that wait; a visitor if nobody else can. */
-static struct party *find_filler(void)
-{
-    static const uint32_t candidates[] = {FIRST_SURVIVOR, FIRST_VICTIM, CORPSE};
-
-    for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++)
-        if ((party_of(candidates[i])->roles & SENDS) != 0)
-            return party_of(candidates[i]);
-    must(contestant.join(party_of(SECOND_SURVIVOR), SENDS), "join");
-    return party_of(SECOND_SURVIVOR);
-}
-
-static void send_batch(struct party *sender)
-{
-    ledger_prepare(sender, BATCH, 0);
-    contestant.send_batch(sender);
-    must(sender->result == BATCH ? 0 : -EPROTO, "batch");
-    ledger_settle_accounts(sender);
-}
-
-static void hold(uint32_t id, unsigned roles)
-{
-    struct party *holder = party_of(id);
-
-    ledger_prepare(holder, (roles & SENDS) != 0, (roles & RECEIVES) != 0);
-    if ((roles & RECEIVES) != 0)
-        must(ledger_hold(holder, RECEIVES), "hold");
-    if ((roles & SENDS) != 0)
-        must(ledger_hold(holder, SENDS), "hold");
-}
-
-static unsigned dead_holds(void)
-{
-    return operation->repairs ? operation->dead : situation->dead;
-}
-
-static int fill_wanted(void)
-{
-    if (situation->fill == COMPLETELY_FULL)
-        return image.full;
-    return situation->fill == ONE_BELOW_FULL ? image.full - 1 : situation->fill;
-}
-
-/* Whoever holds a record takes it before the others arrive, so that it is in their way. */
-static void fill_and_hold(struct party *filler)
-{
-    unsigned held = situation->still | dead_holds();
-    int rc;
-
-    if (contestant.one_partner)
-        must(send_n(filler, fill_wanted()), "fill");
-    else if ((held & RECEIVES) != 0)
-        must(send_n(filler, 1), "fill");
-    if (situation->still != 0)
-        hold(STILL, situation->still);
-    if (dead_holds() != 0)
-        hold(CORPSE, dead_holds());
-    if (situation->batch)
-        send_batch(filler);
-    if (contestant.one_partner)
-        return;
-    rc = send_n(filler, fill_wanted()); /* full may come earlier beside those who hold a slot */
-    must(rc == -EAGAIN && held != 0 ? 0 : rc, "fill");
-}
-
-static void image_prepare(void)
-{
-    struct party *filler;
-
-    ring_format();
-    join_parties(dead_holds());
-    filler = find_filler();
-    fill_and_hold(filler);
-    if (contestant.one_partner && filler == party_of(SECOND_SURVIVOR))
-        must(contestant.leave(filler), "leave");
-    if (dead_holds() != 0)
-        arena->books.dead |= 1u << CORPSE;
-    if (situation->repaired)
-        must(contestant.recover(party_of(FIRST_SURVIVOR), party_of(CORPSE)), "recover");
-}
-
-int image_build(const struct operation *of, const struct situation *in)
-{
-    operation = of;
-    situation = in;
-    image.full = count_full();
-    books_clear();
-    if (!contestant.joins_each_time)
-        image_prepare();
-    memcpy(image.ring, arena->ring, image.ring_bytes);
-    image.books = arena->books;
-    return image.full;
-}
-
-/* The same with every party in a process of its own, before each position. */
-static void must_do(uint32_t party, enum job_kind kind, uint32_t amount, unsigned role)
-{
-    struct job job = {.kind = kind, .amount = amount, .role = role};
-
-    int rc = job_do(party, &job).rc;
-
-    must(kind == JOB_SEND && rc == -EAGAIN ? 0 : rc > 0 ? -ETIMEDOUT : rc, "a situation");
-}
-
-static void live_holder(uint32_t id, unsigned roles)
-{
-    survivor_start(id);
-    must_do(id, JOB_JOIN, id, contestant.one_partner ? operation->role : SENDS | RECEIVES);
-    if (contestant.one_partner && roles == SENDS)
-        must_do(id, JOB_SEND, (uint32_t)fill_wanted(), 0);
-    must_do(id, JOB_HOLD, 0, roles);
-}
-
-static void live_holders(void)
-{
-    if (situation->still != 0) {
-        live_holder(STILL, situation->still);
-        survivor_freeze(STILL, true);
-    }
-    if (dead_holds() == 0)
-        return;
-    live_holder(CORPSE, dead_holds());
-    survivor_stop(CORPSE);
-    arena->books.dead |= 1u << CORPSE;
-}
-
-static void live_prepare(void)
-{
-    bool visitor = contestant.one_partner && operation->role == SENDS && dead_holds() == 0;
-    uint32_t filler = visitor ? SECOND_SURVIVOR : FIRST_SURVIVOR;
-    uint32_t fill = (uint32_t)fill_wanted();
-
-    ring_format();
-    must_do(FIRST_SURVIVOR, JOB_JOIN, FIRST_SURVIVOR, survivor_role());
-    if (!contestant.one_partner)
-        must_do(SECOND_SURVIVOR, JOB_JOIN, SECOND_SURVIVOR, SENDS | RECEIVES);
-    if (visitor)
-        must_do(filler, JOB_JOIN, filler, SENDS);
-    if (contestant.one_partner && (party_of(filler)->roles & SENDS) != 0)
-        must_do(filler, JOB_SEND, fill, 0);
-    else if (!contestant.one_partner && ((situation->still | dead_holds()) & RECEIVES) != 0)
-        must_do(filler, JOB_SEND, 1, 0);
-    live_holders();
-    if (!contestant.one_partner)
-        must_do(filler, JOB_SEND, fill, 0);
-    if (situation->repaired)
-        must_do(FIRST_SURVIVOR, JOB_RECOVER, 0, 0);
-    if (visitor)
-        must_do(filler, JOB_LEAVE, 0, 0);
-}
-
-static void image_restore(void)
-{
-    memcpy(arena->ring, image.ring, image.ring_bytes);
-    arena->books = image.books;
-    if (contestant.joins_each_time)
-        live_prepare();
-}
-
-static void live_end(void)
-{
-    static const struct job leave = {.kind = JOB_LEAVE};
-
-    if (!contestant.joins_each_time)
-        return;
-    survivor_stop(STILL);
-    for (uint32_t id = FIRST_SURVIVOR; id <= SECOND_SURVIVOR; id++)
-        if (party_of(id)->roles != 0)
-            job_do(id, &leave);
-}
-
-/* -------------------------------------------------------------------------------------------------------- victims */
+/* ----------------------------------------------------------------------------------------- victims */
 
 static const char *judge(enum arrival arrival, const char *who)
 {
@@ -310,7 +68,7 @@ static const char *foreign_round(enum foreign round)
         job.amount = FOREIGN_LAPS;
     if (round == REBIRTH) {
         job.kind = JOB_REBORN;
-        job.role = contestant.one_partner ? operation->role : SENDS | RECEIVES;
+        job.role = contestant.one_partner ? tried.operation->role : SENDS | RECEIVES;
         who = SECOND_SURVIVOR;
     }
     result = job_do(who, &job);
@@ -322,12 +80,12 @@ static enum arrival start_victim(int i)
     struct victim *victim = &victims[i];
     struct party *party = party_of(FIRST_VICTIM + (uint32_t)i);
 
-    ledger_prepare(party, operation->sends, operation->receives);
+    ledger_prepare(party, tried.operation->sends, tried.operation->receives);
     victims_brought = i + 1;
-    return victim_start(victim, operation, party);
+    return victim_start(victim, tried.operation, party);
 }
 
-/* To a position of the trace. Later victims may come by another way than the first: wherever they are is as good. */
+/* To a position of the trace. Later victims may come by another way: wherever they are is as good. */
 static enum arrival lead(struct victim *victim, const struct trace *trace, int to, bool first)
 {
     enum arrival arrival = stepwise ? victim_step(victim, to) : victim_advance(victim, trace, to);
@@ -362,7 +120,8 @@ static void kill_victim(int i)
     ledger_settle_accounts(victims[i].party);
 }
 
-static const char *bring_all(const struct position *position, const struct trace *whole, const struct trace *rest)
+static const char *bring_all(const struct position *position, const struct trace *whole,
+                             const struct trace *rest)
 {
     static const struct job recover = {.kind = JOB_RECOVER};
 
@@ -382,7 +141,7 @@ static const char *bring_all(const struct position *position, const struct trace
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------ survivors */
+/* --------------------------------------------------------------------------------------- survivors */
 
 /* The parties that live, have a role and are not stopped. */
 static uint32_t members(bool victims_too)
@@ -418,12 +177,12 @@ static uint32_t first_with_role(uint32_t set, unsigned role)
 /* 40 messages among the members. With one partner the second survivor takes a role that nobody has. */
 static const char *traffic(uint32_t set)
 {
-    struct job job = {.kind = JOB_TRAFFIC, .role = operation->role, .recover_first = true};
-    bool take_place = contestant.one_partner && count_with_role(set, operation->role) == 0;
-    uint32_t senders = count_with_role(set, SENDS) + (take_place && operation->role == SENDS ? 1 : 0);
+    struct job job = {.kind = JOB_TRAFFIC, .role = tried.operation->role, .recover_first = true};
+    bool take_place = contestant.one_partner && count_with_role(set, tried.operation->role) == 0;
+    uint32_t senders = count_with_role(set, SENDS) + (take_place && tried.operation->role == SENDS ? 1 : 0);
     int rc;
 
-    if (contestant.one_partner && count_with_role(set, operation->role) > 1)
+    if (contestant.one_partner && count_with_role(set, tried.operation->role) > 1)
         return "two living parties have the same role";
     if (take_place)
         set |= 1u << SECOND_SURVIVOR;
@@ -447,7 +206,8 @@ static const char *drain(uint32_t set)
     uint32_t first = first_with_role(set, RECEIVES);
 
     for (uint32_t id = first; id < PARTIES; id++) {
-        bool asked = id == first || (situation->groups && (set >> id & 1) != 0 && (party_of(id)->roles & RECEIVES) != 0);
+        bool asked = id == first || (tried.situation->groups && (set >> id & 1) != 0 &&
+                                     (party_of(id)->roles & RECEIVES) != 0);
         struct job_result result = {0, 0};
         if (asked)
             result = job_do(id, &drain_job);
@@ -486,7 +246,7 @@ static const char *fill_and_drain(uint32_t set, int laps, int expected, int *roo
 
 static const char *check_room(uint32_t set, int expected)
 {
-    int heal = contestant.laps_to_heal != NULL ? contestant.laps_to_heal(situation) : 0, room;
+    int heal = contestant.laps_to_heal != NULL ? contestant.laps_to_heal(tried.situation) : 0, room;
     const char *bad = drain(set);
 
     if (bad == NULL)
@@ -501,7 +261,7 @@ static const char *check_room(uint32_t set, int expected)
 /* With one partner, the role of the living must still be theirs. */
 static const char *check_role_taken(void)
 {
-    struct job join = {.kind = JOB_JOIN, .amount = PARTIES - 1, .role = operation->role};
+    struct job join = {.kind = JOB_JOIN, .amount = PARTIES - 1, .role = tried.operation->role};
     struct job_result result;
 
     if (!contestant.one_partner)
@@ -533,22 +293,22 @@ static const char *check_everything(uint32_t set, bool somebody_died)
     bool whole = contestant.recovers || !somebody_died;
     const struct party *corpse = party_of(CORPSE);
     bool reborn = corpse->sends + corpse->receives != 0 && !party_is_dead(corpse);
-    int absent = (situation->still != 0 ? 1 : 0) + (reborn ? 2 : 0);
-    const char *bad = check_room(set, whole ? contestant.room(situation, image.full, absent) : 0);
+    int absent = (tried.situation->still != 0 ? 1 : 0) + (reborn ? 2 : 0);
+    const char *bad = check_room(set, whole ? contestant.room(tried.situation, tried.full, absent) : 0);
 
     if (bad == NULL && absent != 0)
         bad = finish_absent(STILL);
     if (bad == NULL && absent != 0)
         bad = finish_absent(CORPSE);
     if (bad == NULL && absent != 0)
-        bad = check_room(set, image.full);
+        bad = check_room(set, tried.full);
     if (bad == NULL)
         bad = check_role_taken();
     if (bad == NULL && whole && contestant.invariant != NULL && !contestant.invariant(arena->ring))
         bad = "the ring's invariant does not hold";
     if (bad == NULL)
         bad = ledger_audit(!contestant.redelivers && somebody_died,
-                           contestant.one_partner && operation->role == RECEIVES && somebody_died);
+                           contestant.one_partner && tried.operation->role == RECEIVES && somebody_died);
     return bad;
 }
 
@@ -562,14 +322,15 @@ static const char *after_death(void)
 /* One partner: the other one's calls return; nobody else can take the role of the living. */
 static const char *partner_stopped(void)
 {
-    struct job join = {.kind = JOB_JOIN, .amount = SECOND_SURVIVOR, .role = operation->role, .recover_first = true};
+    struct job join = {
+        .kind = JOB_JOIN, .amount = SECOND_SURVIVOR, .role = tried.operation->role, .recover_first = true};
     struct job try = {.kind = JOB_TRY, .amount = TRAFFIC, .recover_first = true};
     struct job_result result;
 
     if (party_of(SECOND_SURVIVOR)->roles != 0)
         return traffic(members(false));
     result = job_do(SECOND_SURVIVOR, &join);
-    if (result.rc == 0 && (operation->joins || operation->leaves || operation->repairs))
+    if (result.rc == 0 && (tried.operation->joins || tried.operation->leaves || tried.operation->repairs))
         return traffic(members(false));
     if (result.rc != -EBUSY)
         return failed("taking the role of a stopped party", result.rc);
@@ -579,7 +340,8 @@ static const char *partner_stopped(void)
 
 static const char *while_stopped(const struct position *position)
 {
-    int absent = position->repeats + (situation->still != 0 ? 1 : 0) + (position->round == REBIRTH ? 2 : 0);
+    int absent = position->repeats + (tried.situation->still != 0 ? 1 : 0) +
+                 (position->round == REBIRTH ? 2 : 0);
     uint32_t set = members(false);
     const char *bad;
 
@@ -587,7 +349,7 @@ static const char *while_stopped(const struct position *position)
         return partner_stopped();
     bad = traffic(set);
     if (bad == NULL)
-        bad = check_room(set, contestant.room(situation, image.full, absent));
+        bad = check_room(set, contestant.room(tried.situation, tried.full, absent));
     if (bad == NULL && position->mode == RESUMED_FULL) {
         static const struct job fill = {.kind = JOB_FILL};
         struct job_result result = job_do(FIRST_SURVIVOR, &fill);
@@ -608,7 +370,7 @@ static const char *go_on(int i)
     result = job_do(party->id, &nothing); /* so we know that its accounts are entered */
     if (result.rc != 0)
         return failed("the resumed victim", result.rc);
-    if (party->result >= 0 || party->result == -EAGAIN || (operation->joins && party->result == -EBUSY))
+    if (party->result >= 0 || party->result == -EAGAIN || (tried.operation->joins && party->result == -EBUSY))
         return NULL;
     return failed("the call of the resumed victim", party->result);
 }
@@ -622,18 +384,18 @@ static const char *after_resume(const struct position *position)
     if (bad == NULL)
         bad = traffic(members(true));
     if (bad == NULL)
-        bad = check_everything(members(true), situation->dead != 0 || operation->repairs);
+        bad = check_everything(members(true), tried.situation->dead != 0 || tried.operation->repairs);
     return bad;
 }
 
-/* -------------------------------------------------------------------------------------------------- one position */
+/* ------------------------------------------------------------------------------------ one position */
 
 static void end_victims(void)
 {
     for (int i = 0; i < victims_brought; i++)
         victim_kill(&victims[i]);
     victims_brought = 0;
-    live_end();
+    image_end();
 }
 
 enum arrival position_trace(const struct position *position, const struct trace *whole, struct trace *trace)
@@ -651,7 +413,8 @@ enum arrival position_trace(const struct position *position, const struct trace 
     return arrival;
 }
 
-static const char *run_once(const struct position *position, const struct trace *whole, const struct trace *rest)
+static const char *run_once(const struct position *position, const struct trace *whole,
+                            const struct trace *rest)
 {
     const char *bad;
 
@@ -677,7 +440,7 @@ const char *position_run(const struct position *position, const struct trace *wh
 {
     const char *bad = run_once(position, whole, rest);
 
-    if (another_way) { /* not where the trace says (a process number with more digits will do): no short cuts then */
+    if (another_way) { /* a process number with more digits will do: no short cuts then */
         stepwise = true;
         detours++;
         if (bad == NULL)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One position: victims are brought to an instruction, stopped or killed there, and the survivors show that it did no
- * harm.
+ * One position: victims are brought to an instruction, stopped or killed there, and the survivors show that
+ * it did no harm.
  */
 #ifndef STOPKILL_POSITION_H
 #define STOPKILL_POSITION_H
@@ -23,21 +23,19 @@ enum foreign { NO_ROUND, ONE_ROUND, MANY_LAPS, REBIRTH, ROUNDS };
 struct position {
     enum mode mode;
     enum foreign round;
-    int at;       /* instructions before the stop, or before the foreign round */
-    int more;     /* instructions after it */
-    int repeats;  /* victims brought to the same instruction */
+    int at;            /* instructions before the stop, or before the foreign round */
+    int more;          /* instructions after it */
+    int repeats;       /* victims brought to the same instruction */
     bool recover_each; /* killed ones are recovered one by one, not all at the end */
 };
-
-/* Prepares the image that all positions of this operation and situation start from. How many messages fit. */
-int image_build(const struct operation *operation, const struct situation *situation);
 
 /* Steps a fresh victim through the operation, or through what is left of it after `at` and a foreign round.
  * ENDED, or why not. */
 enum arrival position_trace(const struct position *position, const struct trace *whole, struct trace *trace);
 
-/* NULL if the position is good, or what went wrong. `whole`: of the operation; `rest`: after the foreign round. */
-const char *position_run(const struct position *position, const struct trace *whole, const struct trace *rest);
+/* NULL if the position is good, or what went wrong. `whole`: of the operation; `rest`: after the round. */
+const char *position_run(const struct position *position, const struct trace *whole,
+                         const struct trace *rest);
 /* Whether that could have been a slow machine. */
 bool position_is_about_time(void);
 /* How many positions could only be reached by single steps. */

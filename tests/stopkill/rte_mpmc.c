@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: the test can fail. DPDK's rte_ring in its default MP/MC mode moves its tails in the order of the claims, so a
- * process stopped or killed in between makes all later ones on that side spin for ever. */
+/* Claim: the test can fail. DPDK's rte_ring in its default MP/MC mode moves its tails in the order of the
+ * claims, so a process stopped or killed in between makes all later ones on that side spin for ever. */
 #include <rte_ring.h>
 
 #include "value_ring.h"

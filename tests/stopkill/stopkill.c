@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: a process stopped or killed at any instruction of any operation does no harm to the others (P1 to P3).
+ * Claim: a process stopped or killed at any instruction of any operation does no harm to the others (P1 to
+ * P3).
  *
- * Goes through the contestant's operations and situations, each position of each, and prints how many positions were
- * tried and how many were bad. Exit status 0 if none was bad (for a rival that is known to wedge: if some were).
+ * Goes through the contestant's operations and situations, each position of each, and prints how many
+ * positions were tried and how many were bad. Exit status 0 if none was bad (for a rival that is known to
+ * wedge: if some were).
  *
- * Short run: in one situation every instruction, in the others those that touch the ring and the ones after them. Foreign
- * rounds come right before instructions that touch the ring, and so do the stop after them and twelve victims at once
- * or in turn: between two such instructions the victim is alone with itself, so one position stands for all.
- * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
+ * Short run: in one situation every instruction, in the others those that touch the ring and the ones after
+ * them. Foreign rounds come right before instructions that touch the ring, and so do the stop after them and
+ * twelve victims at once or in turn: between two such instructions the victim is alone with itself, so one
+ * position stands for all. NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and
+ * modes.
  *
- *     stopkill [--operation NAME] [--situation NAME] [--mode NAME] [--at N [--round NAME --more N] [--repeats N]]
- *              [--verbose]
+ *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
+ *              [--at N [--round NAME --more N] [--repeats N]] [--verbose]
  */
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -19,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "image.h"
 #include "position.h"
 #include "survivors.h"
 
@@ -37,7 +41,8 @@ struct tally {
 
 /* The sweeps through one operation in one situation. */
 enum sweep { EACH, TWELVE, TWELVE_AT_ONCE, CONTENDED, SWEEPS };
-static const char *const sweep_names[SWEEPS] = {"once", "12 in turn", "12 at once", "with a foreign round"};
+static const char *const sweep_names[SWEEPS] = {"once: ", "12 in turn: ", "12 at once: ",
+                                                   "foreign round: "};
 
 static const struct operation *operation;
 static const struct situation *situation;
@@ -47,7 +52,7 @@ static int complaints, retries;
 
 static struct trace whole, rest;
 
-/* ------------------------------------------------------------------------------------------------- one position */
+/* ------------------------------------------------------------------------------------ one position */
 
 static const struct trace *trace_of(const struct position *position, int *index)
 {
@@ -67,8 +72,9 @@ static void complain(const struct position *position, const char *what)
     memset(&info, 0, sizeof(info));
     dladdr((void *)(uintptr_t)trace->pc[index], &info);
     printf("    BAD %s | %s | %s at %d, round %s, more %d, victims %d | before the instruction at %#lx: %s\n",
-           operation->name, situation->name, mode_names[position->mode], position->at, round_names[position->round],
-           position->more, position->repeats, (unsigned long)(trace->pc[index] - (uintptr_t)info.dli_fbase), what);
+           operation->name, situation->name, mode_names[position->mode], position->at,
+           round_names[position->round], position->more, position->repeats,
+           (unsigned long)(trace->pc[index] - (uintptr_t)info.dli_fbase), what);
     if (wanted.verbose)
         position_describe(stdout);
 }
@@ -102,13 +108,14 @@ static void try_position(const struct position *position, struct tally *tally)
     complain(position, bad);
 }
 
-/* --------------------------------------------------------------------------------------------------- which ones */
+/* -------------------------------------------------------------------------------------- which ones */
 
-/* Which positions of a trace. Loops come by the same instruction again and again: the first times and the last count. */
+/* Which positions of a trace. Loops come by the same instruction again and again: the first times and the
+ * last count. */
 struct choice {
-    bool every;      /* all instructions, not only those that touch the ring */
-    bool and_after;  /* also right after those */
-    int same_place;  /* how often an instruction counts, not counting the last time; 0: always */
+    bool every;     /* all instructions, not only those that touch the ring */
+    bool and_after; /* also right after those */
+    int same_place; /* how often an instruction counts, not counting the last time; 0: always */
 };
 
 static bool seen_often(const struct trace *trace, int at, int same_place)
@@ -163,13 +170,16 @@ static bool round_makes_sense(enum foreign round)
     return round != NO_ROUND;
 }
 
-/* -------------------------------------------------------------------------------------------------------- sweeps */
+/* ------------------------------------------------------------------------------------------ sweeps */
 
 static void sweep_plain(enum sweep sweep, int repeats, bool every)
 {
     static bool chosen[TRACE_MAX + 2];
     struct position position = {KILLED, NO_ROUND, 0, 0, repeats, sweep == TWELVE};
-    struct choice choice = {every, repeats == 1 || wanted.long_run, wanted.long_run ? 0 : repeats == 1 ? 3 : 1};
+    struct choice choice = {every, repeats == 1 || wanted.long_run,
+                            wanted.long_run ? 0
+                            : repeats == 1  ? 3
+                                            : 1};
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
@@ -210,7 +220,8 @@ static void sweep_contended(void)
 
     choose(&whole, contended_choice(), chosen);
     for (position.round = ONE_ROUND; position.round < ROUNDS; position.round++)
-        for (position.at = 0; position.at <= whole.length && round_makes_sense(position.round); position.at++) {
+        for (position.at = 0; position.at <= whole.length && round_makes_sense(position.round);
+             position.at++) {
             if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at])
                 continue;
             position.more = 0;
@@ -234,15 +245,15 @@ static int count_touches(void)
 
 static void print_tallies(void)
 {
-    printf("  %-20s %-24s %5d instructions, %4d touch the ring:", operation->name, situation->name, whole.length,
-           count_touches());
+    printf("  %-20s %-24s %5d instructions, %4d touch the ring:", operation->name, situation->name,
+           whole.length, count_touches());
     for (int sweep = 0; sweep < SWEEPS; sweep++) {
         bool named = false;
         for (int mode = 0; mode < MODES; mode++) {
             const struct tally *tally = &tallies[sweep][mode];
             if (tally->tried == 0)
                 continue;
-            printf("%s%s%s %d/%d", named ? ", " : " | ", named ? "" : sweep_names[sweep], named ? mode_names[mode] : "",
+            printf("%s%s%s %d/%d", named ? ", " : " | ", named ? "" : sweep_names[sweep], mode_names[mode],
                    tally->bad, tally->tried);
             named = true;
         }
@@ -284,12 +295,13 @@ static void sweep_all(void)
 {
     for (operation = contestant.operations; operation->name != NULL; operation++)
         for (situation = contestant.situations; situation->name != NULL; situation++)
-            if (is_wanted(wanted.operation, operation->name) && is_wanted(wanted.situation, situation->name) &&
+            if (is_wanted(wanted.operation, operation->name) &&
+                is_wanted(wanted.situation, situation->name) &&
                 !(operation->repairs && situation->dead != 0) && !bad_enough())
                 try_operation();
 }
 
-/* ---------------------------------------------------------------------------------------------------------- main */
+/* -------------------------------------------------------------------------------------------- main */
 
 static bool read_arguments(int argc, char **argv)
 {
@@ -338,16 +350,17 @@ int main(int argc, char **argv)
     double start = seconds(), took;
 
     if (!read_arguments(argc, argv)) {
-        fprintf(stderr, "usage: %s [--operation NAME] [--situation NAME] [--mode NAME] [--at N] [--round NAME] "
-                        "[--more N] [--repeats N] [--verbose]\n", argv[0]);
+        fprintf(stderr,
+                "usage: %s [--operation NAME] [--situation NAME] [--mode NAME] [--at N] [--round NAME] "
+                "[--more N] [--repeats N] [--verbose]\n",
+                argv[0]);
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     arena_create();
     survivors_start();
     survivors_set_patience(contestant.patience_ms);
-    printf("%s: bad / tried positions (%s, %s, %s, %s)\n", contestant.name, mode_names[0], mode_names[1],
-           mode_names[2], mode_names[3]);
+    printf("%s: bad / tried positions\n", contestant.name);
     sweep_all();
     survivors_stop();
     if (bad_enough())

@@ -37,7 +37,7 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the wait */
+/* ---------------------------------------------------------------------------------------- the wait */
 
 static void futex_wait(uint32_t *word, uint32_t while_value, int ms)
 {
@@ -79,7 +79,7 @@ static bool out_of_patience(struct party *me, struct waiting *waiting, unsigned 
     return now_ms() - waiting->since_ms > *patience_ms;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- jobs */
+/* -------------------------------------------------------------------------------------------- jobs */
 
 static int recover_the_dead(struct party *me)
 {
@@ -120,7 +120,8 @@ static int traffic(struct party *me, uint32_t amount)
     if ((me->roles & SENDS) == 0)
         amount = 0;
     for (;;) {
-        bool all_received = (me->roles & RECEIVES) == 0 || look(&books->traffic_received) >= books->traffic_goal;
+        bool all_received = (me->roles & RECEIVES) == 0 ||
+                            look(&books->traffic_received) >= books->traffic_goal;
         if (sent == amount && all_received)
             return 0;
         if (sent < amount) {
@@ -197,8 +198,8 @@ static int laps(struct party *me, uint32_t amount, int room, int *sent)
     return 0;
 }
 
-/* The corpse's number is given to the living. With one partner that is this survivor, who takes the role; otherwise a
- * newcomer, who holds what it can get while the victim goes on. */
+/* The corpse's number is given to the living. With one partner that is this survivor, who takes the role;
+ * otherwise a newcomer, who holds what it can get while the victim goes on. */
 static int reborn(struct party *me, unsigned role)
 {
     struct party *corpse = party_of(CORPSE);
@@ -299,11 +300,12 @@ static int job_run(struct party *me, const struct job *job, int *value)
     return rc != 0 ? rc : job_body(me, job, value);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- lives */
+/* ------------------------------------------------------------------------------------------- lives */
 
 _Noreturn void survivor_life(struct party *me)
 {
-    struct desk *desk = &desks[me - arena->books.party]; /* not me->id: the driver may be writing the books anew */
+    struct desk *desk =
+        &desks[me - arena->books.party]; /* not me->id: the driver may be writing the books anew */
 
     for (;;) {
         uint32_t done = look(&desk->done);
@@ -395,7 +397,7 @@ void survivors_set_patience(int ms)
     victim_set_patience(4 * ms);
 }
 
-/* --------------------------------------------------------------------------------------------- the driver's side */
+/* ------------------------------------------------------------------------------- the driver's side */
 
 void job_give(uint32_t party, const struct job *job)
 {

@@ -2,8 +2,8 @@
 /*
  * Survivors: two processes (and victims that were resumed) that do what the driver asks, one job at a time.
  *
- * A job ends by itself when its party makes no progress for the patience; a call that does not return is noticed by
- * the driver, who kills the survivor and starts a new one.
+ * A job ends by itself when its party makes no progress for the patience; a call that does not return is
+ * noticed by the driver, who kills the survivor and starts a new one.
  */
 #ifndef STOPKILL_SURVIVORS_H
 #define STOPKILL_SURVIVORS_H
@@ -20,9 +20,11 @@ enum job_kind {
     JOB_RECOVER, /* whatever dead parties hold */
     JOB_FILL,    /* send until full: value is how many */
     JOB_DRAIN,   /* receive until empty: value is how many */
-    JOB_LAPS,    /* fill and drain until `room` messages fitted, at most `amount` times: value is how many did at last */
-    JOB_REBORN,  /* recover the corpse; somebody living takes over its number, and holds as `role` what it can */
-    JOB_FINISH   /* let go what party `amount` holds */
+    JOB_LAPS, /* fill and drain until `room` messages fitted, at most `amount` times: value is how many did at
+                 last */
+    JOB_REBORN, /* recover the corpse; somebody living takes over its number, and holds as `role` what it can
+                 */
+    JOB_FINISH  /* let go what party `amount` holds */
 };
 
 struct job {
@@ -35,7 +37,7 @@ struct job {
 };
 
 struct job_result {
-    int rc;    /* 0, STUCK, HANGING, or what a call returned that it must not */
+    int rc; /* 0, STUCK, HANGING, or what a call returned that it must not */
     int value;
 };
 enum { STUCK = 1, HANGING = 2, TOO_EARLY_EMPTY = 3 };

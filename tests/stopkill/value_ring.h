@@ -87,11 +87,11 @@ static const struct operation operations[] = {
     {.name = NULL},
 };
 
-#define VALUE_RING(ring_name)                                                                        \
-    {                                                                                                \
-        .name = (ring_name), .expected_bad = true, .max_message = 8, .patience_ms = 20,              \
-        .situations = situations, .operations = operations, .format = format, .join = join,          \
-        .leave = leave, .send = send, .receive = receive, .room = room                               \
+#define VALUE_RING(ring_name)                                                                                \
+    {                                                                                                        \
+        .name = (ring_name), .expected_bad = true, .max_message = 8, .patience_ms = 20,                      \
+        .situations = situations, .operations = operations, .format = format, .join = join, .leave = leave,  \
+        .send = send, .receive = receive, .room = room                                                       \
     }
 
 #endif

@@ -33,7 +33,8 @@ __attribute__((noinline)) static void run_between_traps(const struct operation *
     __asm__ volatile("int3" ::: "memory");
     operation->run(me);
     __asm__ volatile(".globl stopkill_end\n"
-                     "stopkill_end: int3" ::: "memory");
+                     "stopkill_end: int3" ::
+                         : "memory");
 }
 
 _Noreturn static void victim_life(const struct operation *operation, struct party *me)
@@ -50,7 +51,7 @@ _Noreturn static void victim_life(const struct operation *operation, struct part
     _exit(0);
 }
 
-/* ------------------------------------------------------------------------------------------ stops and registers */
+/* ----------------------------------------------------------------------------- stops and registers */
 
 static void on_alarm(int sig)
 {
@@ -134,7 +135,7 @@ static void clear_breakpoint(const struct victim *victim)
     ptrace(PTRACE_POKEUSER, victim->pid, offsetof(struct user, u_debugreg[7]), 0L);
 }
 
-/* --------------------------------------------------------------------------------------------------------- lives */
+/* ------------------------------------------------------------------------------------------- lives */
 
 enum arrival victim_start(struct victim *victim, const struct operation *operation, struct party *party)
 {
@@ -183,7 +184,7 @@ int victim_signal(void)
     return last_signal;
 }
 
-/* -------------------------------------------------------------------------------------------------------- tracing */
+/* ----------------------------------------------------------------------------------------- tracing */
 
 /* Where the victim has the shared memory. */
 enum { REGIONS = 8 };
@@ -312,7 +313,7 @@ enum arrival victim_trace(struct victim *victim, struct trace *trace)
     return arrival == ARRIVED ? HUNG : arrival;
 }
 
-/* ------------------------------------------------------------------------------------------------------- advance */
+/* ----------------------------------------------------------------------------------------- advance */
 
 /* A string instruction is stepped round by round, but a breakpoint on it is hit only when it is entered. */
 static bool in_string_instruction(const struct trace *trace, int at)

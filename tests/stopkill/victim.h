@@ -2,9 +2,9 @@
 /*
  * A victim: a process that is led through one operation instruction by instruction (ptrace; x86-64 only).
  *
- * Single-stepping costs two process switches per instruction. So an operation is stepped once, which gives a trace,
- * and later victims of the same kind are brought to their position by a hardware breakpoint on an instruction near it
- * and single steps for the rest.
+ * Single-stepping costs two process switches per instruction. So an operation is stepped once, which gives a
+ * trace, and later victims of the same kind are brought to their position by a hardware breakpoint on an
+ * instruction near it and single steps for the rest.
  */
 #ifndef STOPKILL_VICTIM_H
 #define STOPKILL_VICTIM_H
@@ -33,7 +33,8 @@ enum arrival { ARRIVED, ENDED, HUNG, CRASHED };
 
 /* Forks a victim that stands before the first instruction of the operation. */
 enum arrival victim_start(struct victim *victim, const struct operation *operation, struct party *party);
-/* Single-steps to the end of the operation and records. HUNG if it does not end within TRACE_MAX instructions. */
+/* Single-steps to the end of the operation and records. HUNG if it does not end within TRACE_MAX
+ * instructions. */
 enum arrival victim_trace(struct victim *victim, struct trace *trace);
 /* From the start of the trace to position `to`. The victim's pc tells whether it came that way. */
 enum arrival victim_advance(struct victim *victim, const struct trace *trace, int to);
