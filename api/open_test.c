@@ -2,6 +2,7 @@
 /* Claim: opening, attaching, naming and removing channels does what was asked or says why not; nothing is left behind. */
 #include "variants_test.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <sys/wait.h>
@@ -251,6 +252,35 @@ static void too_large_a_channel_is_refused(void **state)
     pid = fork();
     if (pid == 0)
         _exit(open_twice_the_memory());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    if (has_name())
+        assert_int_equal(access(ch.path, F_OK), -1);
+}
+
+static int open_with_short_files(void)
+{
+    const struct rlimit limit = {4096, 4096};
+    noria_channel *channel;
+
+    if (setrlimit(RLIMIT_FSIZE, &limit) != 0)
+        return 2;
+    if (noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) != -EFBIG)
+        return 3;
+    return strstr(noria_detail(), "ulimit") != NULL ? 0 : 4;
+}
+
+static void limits_of_files_are_told(void **state)
+{
+    /* Claim: a process that may not write files of that size gets -EFBIG with a sentence, not SIGXFSZ; no name is left. */
+    int status;
+    pid_t pid;
+
+    (void)state;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        exit(open_with_short_files());
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(status, 0);
     if (has_name())
@@ -641,6 +671,47 @@ static void used_channels_are_not_removed(void **state)
     assert_int_equal(access(ch.path, F_OK), -1);
 }
 
+static struct found found_by_another;
+
+static int look_as_nobody(void)
+{
+    struct noria_listing listing;
+
+    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+        return 77;
+    found_by_another = (struct found){.address = ch.address};
+    if (noria_list(note, &found_by_another) != 0 || found_by_another.times != 1)
+        return 2;
+    if (found_by_another.listing.condition != NORIA_CONDITION_NO_ACCESS || found_by_another.listing.uid != 0)
+        return 3;
+    if (noria_inspect(ch.address, &listing) != 0 || listing.condition != NORIA_CONDITION_NO_ACCESS)
+        return 4;
+    if (noria_who(ch.address, NULL, 0) != -EACCES || noria_unlink(ch.address) != -EACCES)
+        return 5;
+    return noria_remove(ch.address, 1) == -EACCES && strlen(noria_detail()) > 10 ? 0 : 6;
+}
+
+static void private_channels_are_told_as_such(void **state)
+{
+    /* Claim: a channel of mode 0600 is listed for another user as one without access, with its owner, and nothing more. */
+    int status;
+    pid_t pid;
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can become another user\n");
+        skip();
+    }
+    open_pair();
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        exit(look_as_nobody());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(access(ch.path, F_OK), 0);
+}
+
 static void broken_channels_are_listed_as_such(void **state)
 {
     /* Claim: an unfinished segment, one of another version and a truncated one are listed with their condition, can be
@@ -697,6 +768,7 @@ int main(void)
         EVERYWHERE(extremes_that_are_possible_work),
         EVERYWHERE(options_may_be_of_another_version),
         EVERYWHERE(too_large_a_channel_is_refused),
+        EVERYWHERE(limits_of_files_are_told),
         AT("shm", geometry_of_the_first_wins),
         AT("memfd", geometry_of_the_first_wins),
         AT("shm", contradictions_are_refused),
@@ -720,6 +792,7 @@ int main(void)
         EVERYWHERE(participants_are_told),
         AT("shm", counts_begin_with_the_handle),
         EVERYWHERE(used_channels_are_not_removed),
+        AT("shm", private_channels_are_told_as_such),
         AT("shm", broken_channels_are_listed_as_such),
     };
 

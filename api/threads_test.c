@@ -473,6 +473,56 @@ static void threads_share_a_handle(void **state)
     free(seen);
 }
 
+static void *send_groups(void *context)
+{
+    const struct crew_member *me = context;
+
+    for (uint32_t next = 0; next < EACH;) {
+        struct note notes[7];
+        struct iovec vectors[7];
+        int n = 0, rc;
+        for (; n < 7 && next + (uint32_t)n < EACH; n++) {
+            notes[n] = (struct note){me->id, next + (uint32_t)n};
+            vectors[n] = (struct iovec){&notes[n], sizeof(notes[n])};
+        }
+        rc = noria_send_many(ch.tx, vectors, n, -1);
+        if (rc < 0)
+            return (void *)(intptr_t)rc;
+        next += (uint32_t)rc;
+    }
+    return NULL;
+}
+
+static void threads_share_groups(void **state)
+{
+    /* Claim (MPMC, pack 4): threads of one handle that receive from the same group get each message once. */
+    struct crew_member senders[CREW], receivers[CREW];
+    uint8_t *seen = calloc(CREW, EACH);
+    void *rc;
+
+    (void)state;
+    ch.options.pack = 4;
+    open_pair();
+    for (uint32_t i = 0; i < CREW; i++) {
+        senders[i] = (struct crew_member){.id = i};
+        receivers[i] = (struct crew_member){.seen = seen};
+        assert_int_equal(pthread_create(&receivers[i].thread, NULL, receive_share, &receivers[i]), 0);
+        assert_int_equal(pthread_create(&senders[i].thread, NULL, send_groups, &senders[i]), 0);
+    }
+    for (int i = 0; i < CREW; i++) {
+        assert_int_equal(pthread_join(senders[i].thread, &rc), 0);
+        assert_null(rc);
+    }
+    close_handle(&ch.tx);
+    for (int i = 0; i < CREW; i++) {
+        assert_int_equal(pthread_join(receivers[i].thread, &rc), 0);
+        assert_int_equal((intptr_t)rc, -EPIPE);
+    }
+    for (int i = 0; i < CREW * EACH; i++)
+        assert_int_equal(seen[i], 1);
+    free(seen);
+}
+
 static void *send_all(void *unused)
 {
     struct crew_member me = {.id = 0};
@@ -541,7 +591,7 @@ static void each_thread_has_its_reservation(void **state)
         assert_int_equal(make_recv(ch.rx, 0), 8);
 }
 
-static pthread_barrier_t all_reserved;
+static pthread_barrier_t all_reserved, all_seen;
 
 static ssize_t reserve_together(noria_channel *channel, int64_t timeout_ns)
 {
@@ -549,28 +599,40 @@ static ssize_t reserve_together(noria_channel *channel, int64_t timeout_ns)
     int rc = noria_reserve(channel, 8, &span, timeout_ns);
 
     pthread_barrier_wait(&all_reserved);
+    pthread_barrier_wait(&all_seen);
     return rc == 0 ? noria_commit(channel, &span, 8, timeout_ns) : rc;
 }
 
 static void many_threads_reserve_at_once(void **state)
 {
-    /* Claim (MPMC): 48 threads may have their reservation at the same time on one handle. */
-    enum { THREADS = 48 };
+    /* Claim (MPMC): 64 threads may have their reservation at the same time on one handle; the next one gets -EBUSY until
+     * one has committed. */
+    enum { THREADS = 64 };
     struct call calls[THREADS];
+    struct noria_span span;
+    int rc;
 
     (void)state;
     ch.options.capacity = 2 * THREADS;
     open_pair();
-    assert_int_equal(pthread_barrier_init(&all_reserved, NULL, THREADS), 0);
+    assert_int_equal(pthread_barrier_init(&all_reserved, NULL, THREADS + 1), 0);
+    assert_int_equal(pthread_barrier_init(&all_seen, NULL, THREADS + 1), 0);
     for (int i = 0; i < THREADS; i++)
         start_call(&calls[i], reserve_together, ch.tx);
+    pthread_barrier_wait(&all_reserved);
+    rc = noria_reserve(ch.tx, 8, &span, 0);
+    pthread_barrier_wait(&all_seen);
     for (int i = 0; i < THREADS; i++)
         finish_call(&calls[i]);
     pthread_barrier_destroy(&all_reserved);
+    pthread_barrier_destroy(&all_seen);
+    assert_int_equal(rc, -EBUSY);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(calls[i].rc, 0);
     for (int i = 0; i < THREADS; i++)
         assert_int_equal(make_recv(ch.rx, 0), 8);
+    assert_int_equal(noria_reserve(ch.tx, 8, &span, 0), 0);
+    assert_int_equal(noria_abort(ch.tx, &span), 0);
 }
 
 /* ----------------------------------------------------------------------------------------- one caller per SPSC role */
@@ -737,6 +799,7 @@ int main(void)
         ONCE(timeouts_are_kept),
         ONCE(signals_do_not_shorten_a_wait),
         ONLY_MPMC(threads_share_a_handle),
+        {"threads_share_groups", threads_share_groups, NORIA_KIND_MPMC, "anon"},
         ONCE(one_thread_per_role),
         ONLY_MPMC(each_thread_has_its_reservation),
         ONLY_MPMC(many_threads_reserve_at_once),

@@ -914,6 +914,7 @@ static void files_of_other_users_need_consent(void **state)
     assert_int_equal(noria_segment_open(&daemons, &request), 0);
     assert_int_equal(fchown(daemons.fd, 1, 1), 0);
     noria_segment_close(&daemons);
+    assert_int_equal(noria_segment_open(&daemons, &request), -EACCES); /* root trusts nobody else either */
     run_apart(trust_only_oneself_and_root);
     unlink("/dev/shm/noria-segment-test-of-daemon");
 }

@@ -232,6 +232,14 @@ static void dropped_messages_are_counted(void **state)
     assert_int_equal(info.lost, 0);
     assert_int_equal(stat_of(ch.rx).lost, 3);
     assert_int_equal(stat_of(ch.rx).redelivered, 0);
+    peer = start_peer(send_two_and_reserve);
+    await_peer();
+    kill_peer(peer);
+    expect(0, 10);
+    expect(1, 10);
+    while (stat_of(ch.rx).deaths < 2)
+        assert_int_equal(noria_recv(ch.rx, NULL, 0, 20 * MS, NULL), -ETIMEDOUT);
+    assert_int_equal(stat_of(ch.rx).lost, 3); /* what was never sent is not lost */
 }
 
 static void hold_two_of_a_group(void)

@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 
 #include "peers.h"
+#include "segment.h"
 
 enum { CROWD = 5 };
 
@@ -247,6 +248,47 @@ static void killed_on_the_way_in_or_out(void **state)
     }
 }
 
+/* As a process that was stopped in the middle of opening or closing. */
+static void hold_the_name(void)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NORIA_LOCK_CREATE, .l_len = 1};
+    int fd = open(ch.path, O_RDWR | O_CLOEXEC);
+
+    PEER_REQUIRES(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+    say();
+    await_end();
+}
+
+static void stopped_on_the_way_in_or_out(void **state)
+{
+    /* Claim (UNLINK_LAST): while a process is stopped in the middle of opening or closing, opening is -ETIMEDOUT after its
+     * timeout and closing returns within about a second; when that one goes on, all is as before. */
+    noria_channel *mine = NULL;
+    int64_t start;
+    pid_t peer;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    ch.options.open_timeout_ns = 50 * MS;
+    ch.options.kind = NORIA_KIND_MPMC;
+    open_pair();
+    peer = start_peer(hold_the_name);
+    await_peer();
+    start = now_ns();
+    assert_fails(noria_open(&mine, ch.address, NORIA_SEND, &ch.options), ETIMEDOUT);
+    assert_true(now_ns() - start >= 50 * MS);
+    assert_int_equal(noria_send(ch.tx, "x", 1, 0), 0); /* traffic goes on */
+    assert_int_equal(noria_recv(ch.rx, (char[1]){0}, 1, 0, NULL), 1);
+    close_handle(&ch.tx);
+    assert_true(now_ns() - start < 20 * SECOND);
+    tell_peer_to_end();
+    expect_end(peer);
+    assert_int_equal(noria_open(&mine, ch.address, NORIA_SEND, &ch.options), 0);
+    close_handle(&mine);
+    close_handle(&ch.rx);
+    assert_int_equal(access(ch.path, F_OK), -1);
+}
+
 static void remove_for_ever(void)
 {
     int rc;
@@ -287,6 +329,7 @@ int main(void)
         {"one_gets_the_role", one_gets_the_role, NORIA_KIND_SPSC, "memfd"},
         {"name_stays_while_anybody_has_it_open", name_stays_while_anybody_has_it_open, NORIA_KIND_MPMC, "shm"},
         {"killed_on_the_way_in_or_out", killed_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
+        {"stopped_on_the_way_in_or_out", stopped_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
         AT("shm", names_that_are_removed_all_the_time),
     };
 
