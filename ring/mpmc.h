@@ -300,7 +300,7 @@ struct noria_mpmc_walk {
     uint64_t steps;
     int renewals;
     int restarts;
-    int looks; /* beyond, each over up to all slots */
+    uint64_t looked; /* slots looked at beyond the one in the way */
     uint32_t passed;
 };
 
@@ -326,12 +326,13 @@ static inline int noria_mpmc_spend_step(const struct noria_mpmc_handle *h, struc
     return ++walk->renewals > NORIA_MPMC_RESTARTS ? -EAGAIN : 0;
 }
 
-/* Before a look over many slots. 0, -EBADMSG an owner that cannot be, -EAGAIN too many looks in one call. */
+/* Before a look over many slots. 0, -EBADMSG an owner that cannot be, -EAGAIN too much looking in one call: k absent
+ * owners in a row cost k * k / 2, and what was stepped over stays stepped over, so that the next call goes on there. */
 static inline int noria_mpmc_spend_look(const struct noria_mpmc_handle *h, struct noria_mpmc_walk *walk, uint64_t word)
 {
     if (NORIA_MPMC_OWNER(word) > h->owners)
         return -EBADMSG;
-    return ++walk->looks > NORIA_MPMC_RESTARTS ? -EAGAIN : 0;
+    return walk->looked > 2 * NORIA_MPMC_RESTARTS * (h->mask + 1) ? -EAGAIN : 0;
 }
 
 /* The position after one that is claimed or consumed: the hint, if that is ahead. */
@@ -587,13 +588,13 @@ static inline bool noria_mpmc_is_stuck(const struct noria_mpmc_handle *h, const 
 
 /* Somebody is slow at t (READING of t's lap or WRITING of the lap before). If there is room beyond, t is stepped over.
  * `mine` is the position my own stepped slot names, or t: it counts as room, for there I can commit in place. */
-static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_handle *h, uint64_t t, uint64_t word,
-                                                          uint64_t mine)
+static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_handle *h, struct noria_mpmc_walk *walk,
+                                                          uint64_t t, uint64_t word, uint64_t mine)
 {
     uint64_t *state = noria_mpmc_state_at(h, t);
     bool room = false;
 
-    for (uint64_t j = t + 1; j - t <= h->mask; j++) {
+    for (uint64_t j = t + 1; j - t <= h->mask; j++, walk->looked++) {
         uint64_t beyond = noria_load_acquire64(noria_mpmc_state_at(h, j)); /* F */
         int64_t ahead = noria_mpmc_ahead(h, beyond, j);
         unsigned kind = NORIA_MPMC_KIND(beyond);
@@ -644,7 +645,7 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
             rc = noria_mpmc_spend_look(h, &walk, word);
             if (rc != 0)
                 return rc;
-            step = noria_mpmc_step_sender(h, t, word, moving ? mine : t);
+            step = noria_mpmc_step_sender(h, &walk, t, word, moving ? mine : t);
             if (step == NORIA_MPMC_NO_STEP ||
                 (step == NORIA_MPMC_CHANGED && ++walk.restarts > NORIA_MPMC_RESTARTS))
                 return -EAGAIN;
@@ -877,12 +878,13 @@ static inline int noria_mpmc_send_many(struct noria_mpmc_handle *h, const struct
 /* ------------------------------------------------------------------------------------------------ peek, release */
 
 /* WRITING at h. Steps over it if something later is FULL. NO_STEP: nothing committed from h on, the ring is empty. */
-static inline enum noria_mpmc_step noria_mpmc_step_receiver(struct noria_mpmc_handle *h, uint64_t at, uint64_t word)
+static inline enum noria_mpmc_step noria_mpmc_step_receiver(struct noria_mpmc_handle *h, struct noria_mpmc_walk *walk,
+                                                            uint64_t at, uint64_t word)
 {
     uint64_t *state = noria_mpmc_state_at(h, at);
     bool full = false;
 
-    for (uint64_t j = at + 1; j - at <= h->mask && !full; j++) {
+    for (uint64_t j = at + 1; j - at <= h->mask && !full; j++, walk->looked++) {
         uint64_t beyond = noria_load_acquire64(noria_mpmc_state_at(h, j)); /* F */
         int64_t ahead = noria_mpmc_ahead(h, beyond, j);
         if (ahead < 0 || (ahead == 0 && NORIA_MPMC_KIND(beyond) < NORIA_MPMC_WRITING))
@@ -934,7 +936,7 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
             rc = noria_mpmc_spend_look(h, &walk, word);
             if (rc != 0)
                 return rc;
-            step = noria_mpmc_step_receiver(h, at, word);
+            step = noria_mpmc_step_receiver(h, &walk, at, word);
             if (step == NORIA_MPMC_NO_STEP || (step == NORIA_MPMC_CHANGED && ++walk.restarts > NORIA_MPMC_RESTARTS))
                 return -EAGAIN;
         } else if (ahead == 0) {

@@ -681,6 +681,32 @@ static void senders_step_over_stopped_writers(void **state)
     expect_capacity(alice, bob);
 }
 
+static void any_number_of_stopped_owners_is_stepped_over(void **state)
+{
+    /* Claim: one call passes however many stopped writers or readers stand in a row, if there is something beyond. */
+    enum { MANY = 200 };
+    struct noria_mpmc_config config = {.capacity = 4, .slots = 512, .max_message = 8, .pack = 1, .owners = MANY + 2};
+    struct noria_mpmc_handle *many = calloc(MANY + 1, sizeof(*many));
+    struct noria_mpmc_record record = {0};
+
+    (void)state;
+    assert_non_null(many);
+    make_ring(&config);
+    for (uint32_t i = 0; i < MANY; i++) {
+        assert_int_equal(noria_mpmc_join(&many[i], ring, ring_size, i + 3), 0);
+        assert_int_equal(noria_mpmc_reserve(&many[i], &record), 0);
+    }
+    assert_int_equal(send_number(alice, 1), 0);
+    expect(bob, 1);
+    for (uint32_t i = 0; i < MANY; i++) { /* and they are readers now, all in a row */
+        assert_int_equal(bury(i + 3), 1);
+        assert_int_equal(send_number(alice, 2), 0);
+        assert_int_equal(noria_mpmc_peek(&many[i], &record), 0);
+    }
+    turn(alice, bob, 2 * config.slots);
+    free(many);
+}
+
 static void stopped_writers_all_round_are_full(void **state)
 {
     /* Claim: with a writer in each slot there is no room and no record: -EAGAIN on both sides, nobody stepped
@@ -1308,6 +1334,7 @@ int main(void)
         TEST(late_commit_stays_where_no_place_is_free),
         TEST(late_commit_walks_past_readers),
         TEST(senders_step_over_stopped_writers),
+        TEST(any_number_of_stopped_owners_is_stepped_over),
         TEST(stopped_writers_all_round_are_full),
         TEST(senders_step_over_stopped_readers),
         TEST(readers_all_round_are_full),

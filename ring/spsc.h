@@ -501,10 +501,10 @@ static inline uint64_t noria_spsc_skip_pad(const struct noria_spsc_consumer *con
 /* Writes the header back as it is, and asks for the lines ahead to write them. A line that was only read stays shared, and
  * the producer's next write to it must first invalidate our copy, one line after the other; a line we have written
  * migrates to him at his first touch. Between cores far from each other that is 2 to 5 times the messages.
- * Relaxed: the same value, and the record is ours until release. */
+ * Release, so that a successor who reads our store still sees what the producer wrote before his (A); free on x86. */
 static inline void noria_spsc_own_line(const struct noria_spsc_consumer *consumer, uint64_t offset)
 {
-    noria_store_relaxed64(noria_spsc_word_at(consumer->data, offset), consumer->last_header);
+    noria_store_release64(noria_spsc_word_at(consumer->data, offset), consumer->last_header);
     noria_prefetch_write(consumer->data + ((offset + NORIA_SPSC_AHEAD) & consumer->mask));
 }
 
