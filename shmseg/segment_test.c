@@ -29,6 +29,15 @@
 #include "liveness.h"
 #include "segment.h"
 
+/* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped thread. */
+static int is_child;
+int __lsan_is_turned_off(void);
+
+int __lsan_is_turned_off(void)
+{
+    return is_child;
+}
+
 #define MS NORIA_NS_PER_MS
 #define SIZE UINT64_C(20480)
 #define CONTENT_BYTE 0x5a
@@ -788,6 +797,7 @@ static void run_apart(void (*body)(void))
     fflush(NULL);
     pid = fork();
     if (pid == 0) {
+        is_child = 1;
         body();
         exit(0);
     }
@@ -922,12 +932,15 @@ static void files_of_other_users_need_consent(void **state)
 static void exhaust_descriptors(void)
 {
     struct noria_segment segment;
+    int last = -1, fd;
 
-    while (dup(0) >= 0)
-        continue;
+    while ((fd = dup(0)) >= 0)
+        last = fd;
     REQUIRE(open_named(&segment, true) == -EMFILE);
     REQUIRE(strstr(noria_last_detail(), "ulimit") != NULL);
     REQUIRE(access(path, F_OK) != 0);
+    for (fd = last; fd > last - 8; fd--)
+        close(fd); /* the end of the process may need some */
 }
 
 static void too_many_files_is_an_error_code(void **state)

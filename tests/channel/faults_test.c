@@ -265,6 +265,7 @@ static void run_traced(const struct operation *operation)
     int descriptors, rc;
     bool mapped;
 
+    be_child();
     operation->prepare();
     descriptors = count_descriptors();
     mapped = maps_a_segment();

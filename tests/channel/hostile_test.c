@@ -14,6 +14,7 @@
 #include <noria/spsc.h>
 
 #include "layout.h"
+#include "peers.h"
 #include "segment.h"
 
 static uint8_t *image; /* a whole segment with some history, as its creator left it */
@@ -147,6 +148,7 @@ static bool survives(void (*body)(void))
     pid_t pid = fork();
 
     if (pid == 0) {
+        be_child();
         alarm(10);
         body();
         exit(0);

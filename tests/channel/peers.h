@@ -33,7 +33,8 @@ void kill_peer(pid_t pid);    /* and reaps */
 void kill_unreaped(pid_t pid); /* leaves a zombie */
 void expect_end(pid_t pid);   /* exit status 0 */
 
-/* In a peer. */
+/* In a peer; be_child() only where it was forked by other means. */
+void be_child(void);
 void say(void);
 void await_order(void);
 void await_end(void);
