@@ -74,7 +74,7 @@ coverage_stage() {
     command -v gcovr >/dev/null || { skip "branch coverage: gcovr is not there"; return; }
     stage "Coverage" build-cov 'unit' -Doptimization=0 -Db_coverage=true -Db_ndebug=true || return
     find build-cov -name '*.gcda' | grep -q . || return
-    if gcovr --root . --filter ring/ --filter shmseg/ --filter channel/ --exclude '.*_test\.c$' \
+    if gcovr --root . --filter ring/ --filter shmseg/ --filter channel/ --exclude '.*_test\.[ch]$' \
         --branches --fail-under-branch 90 build-cov; then
         passed=$((passed + 1))
     else
