@@ -81,12 +81,12 @@ struct party {
 /* A state of the ring in which operations are tried. */
 struct situation {
     const char *name;
-    int fill; /* messages waiting; or one of the two below */
+    int fill;       /* messages waiting; or one of the two below */
     unsigned still; /* another process was stopped before: SENDS with a reservation, RECEIVES with a record */
-    unsigned dead; /* the same, but it died and nobody has repaired anything yet */
-    bool repaired; /* somebody has */
-    bool groups;   /* a receiver may hold more than it has handed out */
-    bool batch;    /* a batch of BATCH messages waits in front of them */
+    unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
+    bool repaired;  /* somebody has */
+    bool groups;    /* a receiver may hold more than it has handed out */
+    bool batch;     /* a batch of BATCH messages waits in front of them */
     uint64_t first_position;
     int layout;             /* passed to format, for its own use */
     bool contended;         /* short run: foreign rounds too */
@@ -103,6 +103,8 @@ struct operation {
     bool leaves;  /* it gives its role up */
     bool repairs; /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
     unsigned dead;
+    bool is_long; /* only at accesses of the segment and at system calls, also where every instruction is
+                     tried */
     void (*run)(struct party *me);
 };
 
@@ -122,6 +124,8 @@ struct contestant {
 
     /* Makes an empty ring at `memory` (RING_BYTES_MAX bytes) and returns how many bytes it uses. */
     int (*format)(void *memory, const struct situation *situation);
+    /* At the very end. May be NULL. */
+    void (*remove)(void *memory);
     int (*join)(struct party *me, unsigned roles);
     int (*leave)(struct party *me);
     int (*send)(struct party *me, const void *data, size_t len);

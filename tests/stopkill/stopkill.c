@@ -41,8 +41,7 @@ struct tally {
 
 /* The sweeps through one operation in one situation. */
 enum sweep { EACH, TWELVE, TWELVE_AT_ONCE, CONTENDED, SWEEPS };
-static const char *const sweep_names[SWEEPS] = {"once: ", "12 in turn: ", "12 at once: ",
-                                                   "foreign round: "};
+static const char *const sweep_names[SWEEPS] = {"once: ", "12 in turn: ", "12 at once: ", "foreign round: "};
 
 static const struct operation *operation;
 static const struct situation *situation;
@@ -152,6 +151,9 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
         return false; /* each wedge costs its patience, and these two show enough */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
+    if (contestant.joins_each_time && situation->every_instruction && !wanted.long_run &&
+        wanted.mode == NULL && (mode == STOPPED || mode == RESUMED_FULL))
+        return false; /* dear here; the other situations have them */
     if (sweep == TWELVE)
         return mode == KILLED;
     if (sweep == TWELVE_AT_ONCE)
@@ -261,6 +263,13 @@ static void print_tallies(void)
     printf("\n");
 }
 
+static bool contended_wanted(void)
+{
+    if (wanted.at >= 0)
+        return wanted.round != NULL;
+    return wanted.long_run || (situation->contended && !operation->is_long);
+}
+
 static void try_operation(void)
 {
     static const struct position start = {KILLED, NO_ROUND, 0, 0, 1, false};
@@ -276,12 +285,12 @@ static void try_operation(void)
         return;
     }
     if (!single || (wanted.round == NULL && wanted.repeats == 0))
-        sweep_plain(EACH, 1, situation->every_instruction || wanted.long_run);
+        sweep_plain(EACH, 1, !operation->is_long && (situation->every_instruction || wanted.long_run));
     if (!contestant.expected_bad && (!single || wanted.repeats != 0)) {
         sweep_plain(TWELVE, VICTIMS, wanted.long_run);
         sweep_plain(TWELVE_AT_ONCE, VICTIMS, wanted.long_run);
     }
-    if (!contestant.expected_bad && (single ? wanted.round != NULL : situation->contended || wanted.long_run))
+    if (!contestant.expected_bad && contended_wanted())
         sweep_contended();
     print_tallies();
 }
@@ -363,6 +372,8 @@ int main(int argc, char **argv)
     printf("%s: bad / tried positions\n", contestant.name);
     sweep_all();
     survivors_stop();
+    if (contestant.remove != NULL)
+        contestant.remove(arena->ring);
     if (bad_enough())
         printf("%s: given up after %d bad positions\n", contestant.name, all.bad);
     took = seconds() - start;
