@@ -19,7 +19,7 @@ struct victim {
     uint64_t pc;
 };
 
-enum { TRACE_MAX = 60000 };
+enum { TRACE_MAX = 120000 };
 
 /* Position i lies before instruction i; position `length` is the end of the operation. */
 struct trace {
