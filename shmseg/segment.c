@@ -27,6 +27,13 @@ static void nap(void)
     nanosleep(&moment, NULL);
 }
 
+static int look_at(int fd, const char *name, struct stat *status)
+{
+    if (fstat(fd, status) == 0)
+        return 0;
+    return noria_fail(-errno, "cannot look at '%s': %s", name, noria_error_words(errno));
+}
+
 /* A file that a stranger could have planted at the name is refused before anything is read from it. */
 static int check_file(const struct noria_segment_request *request, const struct stat *status)
 {
@@ -205,7 +212,7 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
 
     if (noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0)
         return UNFINISHED;
-    rc = fstat(segment->fd, &status) == 0 ? 0 : -errno;
+    rc = look_at(segment->fd, request->name, &status);
     if (rc == 0)
         rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
     if (rc == UNFINISHED && request->backend->named && status.st_nlink == 0)
@@ -217,6 +224,8 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
         rc = initialise(segment, request);
         if (rc < 0 && made && request->backend->named && !noria_segment_is_orphaned(segment))
             request->backend->unlink(request->name); /* ours, unfinished: leave nothing behind */
+    } else if (rc < 0 && made && request->backend->named && !noria_segment_is_orphaned(segment)) {
+        request->backend->unlink(request->name);
     } else if (rc == DONE) {
         rc = VANISHED; /* somebody finished it between our look and our lock: look again from the start */
     }
@@ -229,11 +238,25 @@ static int check_extent(const struct noria_segment *segment, const char *name)
 {
     struct stat status;
 
-    if (fstat(segment->fd, &status) != 0)
-        return noria_fail(-errno, "cannot look at '%s': %s", name, noria_error_words(errno));
+    int rc = look_at(segment->fd, name, &status);
+
+    if (rc != 0)
+        return rc;
     if ((uint64_t)status.st_size < segment->super.size || (uint64_t)status.st_blocks * 512 < segment->super.size)
         return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
     return 0;
+}
+
+/* We made the name and cannot go on: takes it away, unless somebody else has begun to finish it. */
+static void discard(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    uint64_t magic = 0;
+
+    if (!request->backend->named || noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0)
+        return;
+    if (pread(segment->fd, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
+        request->backend->unlink(request->name);
+    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
 }
 
 /* One look at the name. DONE: attached or created. UNFINISHED: another is creating it. VANISHED: look again. */
@@ -245,16 +268,18 @@ static int try_open(struct noria_segment *segment, const struct noria_segment_re
 
     if (rc != 0)
         return rc;
-    if (fstat(segment->fd, &status) != 0)
-        return noria_fail(-errno, "cannot look at '%s:%s': %s", request->backend->scheme, request->name,
-                          noria_error_words(errno));
-    segment->device = status.st_dev;
-    segment->inode = status.st_ino;
-    rc = check_file(request, &status);
+    rc = look_at(segment->fd, request->name, &status);
+    if (rc == 0) {
+        segment->device = status.st_dev;
+        segment->inode = status.st_ino;
+        rc = check_file(request, &status);
+    }
     if (rc == 0)
         rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
     if (rc == UNFINISHED)
         return finish(segment, request, made);
+    if (rc < 0 && made)
+        discard(segment, request);
     if (rc != DONE)
         return rc;
     if (request->create && request->exclusive)
@@ -310,7 +335,7 @@ int noria_segment_attach(struct noria_segment *segment, int fd)
     if (segment->fd < 0)
         return noria_fail(segment->fd, "cannot reopen the segment through /proc/self/fd/%d: %s", fd,
                           noria_error_words(segment->fd));
-    rc = fstat(segment->fd, &status) == 0 ? 0 : -errno;
+    rc = look_at(segment->fd, "the inherited segment", &status);
     if (rc == 0)
         rc = read_super(segment->fd, (uint64_t)status.st_size, "the inherited segment", &segment->super);
     if (rc == DONE) {
