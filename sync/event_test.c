@@ -25,11 +25,17 @@
 #define MS NORIA_NS_PER_MS
 #define RECHECK_NEVER (INT64_C(3600) * NORIA_NS_PER_S)
 
+enum { BALLAST = 40 };
+
 /* What the processes of a test share. */
 struct page {
     uint32_t events[4];
     uint32_t values[4]; /* the "ring": what sleepers wait for */
     uint32_t looks;
+    struct {
+        uint32_t word;
+        uint8_t rest_of_line[60];
+    } ballast[BALLAST];
 };
 static struct page *page;
 static bool fenced;
@@ -316,6 +322,45 @@ static void no_wake_up_is_lost_in_a_window(void **state)
     expect_end(other);
 }
 
+/* Stores to lines that the other processor has just written: until it has got them all, what is stored next waits. */
+static void load_ballast(uint32_t value)
+{
+    for (int i = 0; i < BALLAST; i++)
+        noria_store_relaxed32(&page->ballast[i].word, value);
+}
+
+/* Answers without sleeping, after a pause that sweeps over the moment in which the other side goes to sleep. */
+static void answer_at_once(void)
+{
+    for (uint32_t i = 1; i <= 5 * rounds(); i++) {
+        while (noria_load_acquire32(&page->values[0]) < i)
+            noria_pause();
+        for (uint32_t pause = i * 7 % 61; pause > 0; pause--)
+            noria_fence_compiler();
+        load_ballast(i);
+        say(1, i);
+    }
+}
+
+static void no_wake_up_is_lost_between_two_stores(void **state)
+{
+    /* Claim: a notification at the very moment in which the sleeper raises its flag and looks is not lost: the flag and the
+     * message are stored by two processors that then look at each other's (without the barrier this fails on x86, too). */
+    pid_t other = start_process(answer_at_once);
+
+    (void)state;
+    alarm(getenv("NORIA_LONG") != NULL ? 600 : 60);
+    for (uint32_t i = 1; i <= 5 * rounds(); i++) {
+        struct question question = {1, i, 0};
+        load_ballast(i);
+        noria_store_release32(&page->values[0], i);
+        while (noria_load_acquire32(&page->values[1]) < i)
+            noria_event_sleep(&page->events[1], NORIA_FOREVER, RECHECK_NEVER, has_come, &question);
+    }
+    alarm(0);
+    expect_end(other);
+}
+
 static void *sleep_as_thread(void *unused)
 {
     (void)unused;
@@ -350,6 +395,7 @@ int main(void)
         TEST(one_notification_wakes_all),
         TEST(no_wake_up_is_lost),
         TEST(no_wake_up_is_lost_in_a_window),
+        TEST(no_wake_up_is_lost_between_two_stores),
         TEST(threads_are_woken_too),
     };
 #undef TEST
