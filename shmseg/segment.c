@@ -50,9 +50,11 @@ static int check_file(const struct noria_segment_request *request, const struct 
 }
 
 /* Copies the superblock out and checks it against the file. */
-static int read_super(int fd, uint64_t file_size, const char *name, struct noria_superblock *super)
+static int read_super(int fd, const char *name, struct noria_superblock *super)
 {
     ssize_t got = pread(fd, super, sizeof(*super), 0);
+    struct stat status;
+    int rc;
 
     if (got < 0)
         return noria_fail(-errno, "cannot read '%s': %s", name, noria_error_words(errno));
@@ -64,10 +66,14 @@ static int read_super(int fd, uint64_t file_size, const char *name, struct noria
         super->features != 0)
         return noria_fail(-EPROTO, "'%s' has layout version %u, this library speaks %u: rebuild one side, or remove "
                           "the channel", name, super->version, NORIA_SEGMENT_VERSION);
+    /* After the magic: a size from before it could be that of a file its creator was just growing. */
+    rc = look_at(fd, name, &status);
+    if (rc != 0)
+        return rc;
     if ((size_t)got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
-        super->size > file_size)
+        super->size > (uint64_t)status.st_size)
         return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
-                          (unsigned long long)file_size, (unsigned long long)super->size);
+                          (unsigned long long)status.st_size, (unsigned long long)super->size);
     return DONE;
 }
 
@@ -214,7 +220,7 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
         return UNFINISHED;
     rc = look_at(segment->fd, request->name, &status);
     if (rc == 0)
-        rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
+        rc = read_super(segment->fd, request->name, &segment->super);
     if (rc == UNFINISHED && request->backend->named && status.st_nlink == 0)
         rc = VANISHED;
     else if (rc == UNFINISHED && !request->create)
@@ -275,7 +281,7 @@ static int try_open(struct noria_segment *segment, const struct noria_segment_re
         rc = check_file(request, &status);
     }
     if (rc == 0)
-        rc = read_super(segment->fd, (uint64_t)status.st_size, request->name, &segment->super);
+        rc = read_super(segment->fd, request->name, &segment->super);
     if (rc == UNFINISHED)
         return finish(segment, request, made);
     if (rc < 0 && made)
@@ -337,7 +343,7 @@ int noria_segment_attach(struct noria_segment *segment, int fd)
                           noria_error_words(segment->fd));
     rc = look_at(segment->fd, "the inherited segment", &status);
     if (rc == 0)
-        rc = read_super(segment->fd, (uint64_t)status.st_size, "the inherited segment", &segment->super);
+        rc = read_super(segment->fd, "the inherited segment", &segment->super);
     if (rc == DONE) {
         segment->device = status.st_dev;
         segment->inode = status.st_ino;
@@ -386,7 +392,7 @@ int noria_segment_inspect(struct noria_segment *segment, const struct noria_segm
     if (fstat(segment->fd, &status) != 0 || !S_ISREG(status.st_mode))
         rc = noria_fail(-EINVAL, "'%s:%s' is not a segment", backend->scheme, name);
     else
-        rc = read_super(segment->fd, (uint64_t)status.st_size, name, &segment->super);
+        rc = read_super(segment->fd, name, &segment->super);
     segment->device = status.st_dev;
     segment->inode = status.st_ino;
     if (rc == UNFINISHED) {

@@ -119,9 +119,11 @@ done
 until_true attached 3
 writers=()
 for i in 1 2 3 4; do
-    seq -f "writer $i line %g" 3000 | timeout 60 "$noria" send "$x" &
+    { until_true test -e go; seq -f "writer $i line %g" 3000; } | timeout 60 "$noria" send "$x" &
     writers+=($!)
 done
+until_true attached 7 # all there before one is done: readers leave when no writer is left
+touch go
 for pid in "${writers[@]}" "${readers[@]}"; do wait "$pid" || bad "one of many ended with $?"; done
 for i in 1 2 3 4; do seq -f "writer $i line %g" 3000; done | sort >sent
 sort got1 got2 got3 | cmp - sent || bad "many writers and readers: lines are lost, torn or doubled"
