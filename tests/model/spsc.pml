@@ -14,10 +14,11 @@
  * "empty" is true when it is said; one live process per role; a record that was handed out before comes
  * again only with the flag; nobody waits beside work that could be done.
  *
- * pass: -DMESSAGES=5 -DDEATHS=2 -DLEAVES=1
+ * pass: -DMESSAGES=4 -DDEATHS=2 -DLEAVES=1
  * pass: -DPRODUCERS=2 -DMESSAGES=3 -DDEATHS=2
- * pass: -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=1 -DLEAVES=1
+ * pass: -DCONSUMERS=2 -DMESSAGES=2 -DDEATHS=2 -DLEAVES=1
  * pass: -DPRODUCERS=3 -DMESSAGES=2 -DBATCH=1 -DDEATHS=1
+ * long: -DMESSAGES=6 -DDEATHS=2 -DLEAVES=1
  * long: -DCONSUMERS=2 -DMESSAGES=3 -DDEATHS=2 -DLEAVES=1
  * long: -DPRODUCERS=2 -DCONSUMERS=2 -DMESSAGES=3 -DBATCH=1 -DDEATHS=2
  * long: -DPRODUCERS=3 -DMESSAGES=2 -DBATCH=1 -DDEATHS=3
@@ -32,6 +33,7 @@
  * reject: -DBROKEN=8 -DLEAVES=1 a consumer that took over and leaves at once drops the warning
  * reject: -DBROKEN=9 the zero behind a pad and its record is stored behind the pad only
  * reject: -DBROKEN=10 room is counted without the pad
+ * reject: -DBROKEN=11 the consumer writes the header back after it has released the record
  */
 #ifndef CAPACITY
 #define CAPACITY 4
@@ -277,6 +279,10 @@ inline assert_held_intact() {
 inline release(count, position) {
     assert(role_owner[CONSUMER] == me);
     if
+    :: BROKEN == 11 -> old_at = read_pos; old_word = cell[unit(read_pos)]
+    :: else
+    fi;
+    if
     :: BROKEN != 7 -> assert_held_intact(); read_pos = position
     :: else
     fi;
@@ -286,7 +292,17 @@ inline release(count, position) {
     first_end = (held > 0 -> peek_pos : 0)
 }
 
+/* The consumer stores the header it holds once more, unchanged, so that the line migrates. */
+inline own_line() {
+    assert(role_owner[CONSUMER] == me);
+    cell[unit(peek_pos)] = word
+}
+
 inline hand_out() {
+    if
+    :: BROKEN != 11 -> shared(own_line())
+    :: else
+    fi;
     atomic {
         assert(id_of(word) == released + held + 1 && id_of(word) <= committed);
         assert(!handed_out[id_of(word)] || (taken_over && released_here + held < MAX_HELD));
@@ -306,6 +322,7 @@ proctype consumer(byte me) {
     byte peek_pos, first_end, word, held, released_here, at, i;
     byte epoch, owner;
     bool won, was_unclean, taken_over;
+    byte old_at, old_word;    /* BROKEN == 11 only */
 born:
     join(CONSUMER);
     atomic { taken_over = was_unclean; was_unclean = false; peek_pos = read_pos };
@@ -314,6 +331,10 @@ born:
             word = cell[unit(peek_pos)];
             assert(word != 0 || committed == released + held)
         };
+        if
+        :: BROKEN == 11 && old_word != 0 -> shared(cell[unit(old_at)] = old_word; old_word = 0; old_at = 0)
+        :: else
+        fi;
         if
         :: word == 0 && held == 0 ->
             (cell[unit(peek_pos)] != 0 || released == MESSAGES);

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Question: two threads share one handle. May the second go on where the first one's guess sends it, with
+ * nothing else between them?
+ *
+ * check: -DNUMBERS=3 -DSEND
+ * check: -DNUMBERS=3 -DRECEIVE
+ */
+#ifndef NORIA_MPMC_HINT_LAG
+#define NORIA_MPMC_HINT_LAG 16
+#endif
+#include "mpmc_small.h"
+
+#ifndef NUMBERS
+#define NUMBERS 40
+#endif
+#ifdef SEND
+#define SENDS true
+#else
+#define SENDS false
+#endif
+
+static struct noria_mpmc_handle shared;
+
+static void *pass_numbers(void *unused)
+{
+    uint64_t number;
+
+    (void)unused;
+    start_together(2);
+    for (uint64_t i = 1; i <= NUMBERS && send_number(&shared, i); i++)
+        recv_number(&shared, &number);
+    return NULL;
+}
+
+/* Relaxed: knowing it orders nothing. */
+static bool guess_moved(void)
+{
+    return noria_load_relaxed64(SENDS ? &shared.write_guess : &shared.read_guess) == NUMBERS;
+}
+
+static void *join_in(void *unused)
+{
+    uint64_t number;
+
+    (void)unused;
+    start_together(2);
+    if (!guess_moved() && !THREADS_OR_CHECKER(true, false))
+        return NULL; /* the checker looks at the others only */
+    if (THREADS_OR_CHECKER(true, SENDS))
+        send_number(&shared, 99);
+    if (THREADS_OR_CHECKER(true, !SENDS))
+        recv_number(&shared, &number);
+    return NULL;
+}
+
+int main(void)
+{
+    void *(*const threads[])(void *) = {pass_numbers, join_in};
+
+    for (int round = 0; round < ROUNDS; round++) {
+        format_small();
+        join_small(&shared, 1);
+        run_threads(threads, 2);
+        assert(noria_mpmc_invariant(memory, sizeof(memory)));
+    }
+    return 0;
+}
