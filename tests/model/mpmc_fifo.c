@@ -18,7 +18,7 @@
 #define C 2
 #endif
 #ifndef K
-#define K 1000
+#define K 2000
 #endif
 
 #define LIMIT THREADS_OR_CHECKER(P * K, K) /* of one consumer */
@@ -89,7 +89,7 @@ int main(void)
 
     for (unsigned i = 0; i < P + C; i++)
         bodies[i] = i < P ? produce : consume;
-    for (int round = 0; round < ROUNDS / 50 + 1; round++) {
+    for (int round = 0; round < ROUNDS / 10 + 1; round++) {
         for (unsigned c = 0; c < C; c++)
             count[c] = 0;
         for (unsigned p = 0; p < P; p++)
