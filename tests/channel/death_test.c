@@ -4,6 +4,7 @@
 #include "variants_test.h"
 
 #include <sched.h>
+#include <sys/wait.h>
 
 #include "peers.h"
 
@@ -722,9 +723,76 @@ static void stream_waits_for_another_hand(void **state)
     assert_fails(noria_recv(ch.rx, bytes, sizeof(bytes), -1, NULL), EPIPE);
 }
 
+/* Where its number means nothing to others, and with the descriptor closed that holds its lock: as a program does that
+ * closes all it does not know, in a container. */
+static void lose_ones_lock_and_go_on(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND | NORIA_RECV);
+    struct noria_span held, reserved;
+
+    PEER_REQUIRES(noria_peek(mine, &held, -1, NULL) == 0);
+    PEER_REQUIRES(noria_reserve(mine, 10, &reserved, -1) == 0);
+    PEER_REQUIRES(close_range(3, ~0U, 0) == 0);
+    say();
+    await_order();
+    PEER_REQUIRES(noria_commit(mine, &reserved, 10, -1) == -EOWNERDEAD && strlen(noria_detail()) > 10);
+    PEER_REQUIRES(noria_release(mine, &held) == -EOWNERDEAD && strlen(noria_detail()) > 10);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void be_taken_for_dead(void)
+{
+    int status;
+    pid_t pid;
+
+    if (unshare(CLONE_NEWPID) != 0)
+        exit(77);
+    pid = fork();
+    if (pid == 0) {
+        lose_ones_lock_and_go_on();
+        exit(0);
+    }
+    PEER_REQUIRES(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    exit(WEXITSTATUS(status));
+}
+
+static void who_was_taken_for_dead_is_told(void **state)
+{
+    /* Claim (MPMC): a live handle that the others had to take for dead gets -EOWNERDEAD for what it held, and does no harm
+     * with it: the message went to another receiver, once, and its reservation is nobody's. */
+    uint8_t bytes[64];
+    struct noria_info info;
+    unsigned sent = 0;
+    pid_t peer;
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can make a pid namespace\n");
+        skip();
+    }
+    open_pair();
+    send_numbered(4, 10);
+    peer = start_peer(be_taken_for_dead);
+    await_peer();
+    assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 30 * SECOND, &info), 10);
+    assert_int_equal(info.flags, NORIA_REDELIVERED);
+    verify_message(bytes, 4, 10);
+    while (try_send(sent, 64) == 0)
+        sent++;
+    tell_peer();
+    expect_end(peer);
+    assert_int_equal(sent, 8);
+    for (unsigned n = 0; n < sent; n++)
+        expect(n, 64);
+    expect_nothing(EAGAIN);
+    assert_int_equal(stat_of(ch.rx).deaths, 1);
+    assert_int_equal(stat_of(ch.rx).held, 0);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
+        {"who_was_taken_for_dead_is_told", who_was_taken_for_dead_is_told, NORIA_KIND_MPMC, "shm"},
         EVERYWHERE(held_messages_come_back),
         EVERYWHERE(held_messages_come_back_again),
         EVERYWHERE(released_messages_stay_away),

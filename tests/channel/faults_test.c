@@ -29,8 +29,17 @@ static int without_peers(void **state)
     return teardown(state);
 }
 
-/* The library takes memory for handles with this; here it can be refused. */
-static bool out_of_memory;
+/* The library takes memory for handles with these two; here it can be refused. */
+static bool out_of_memory, out_of_cleared_memory;
+
+void *calloc(size_t n, size_t size)
+{
+    void *memory = NULL;
+
+    if (out_of_cleared_memory || (size != 0 && n > SIZE_MAX / size) || posix_memalign(&memory, 16, n * size) != 0)
+        return NULL;
+    return memset(memory, 0, n * size);
+}
 
 void *aligned_alloc(size_t alignment, size_t size)
 {
@@ -406,6 +415,11 @@ static void memory_may_be_refused(void **state)
     out_of_memory = true;
     assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), ENOMEM);
     out_of_memory = false;
+    if (!is_spsc()) {
+        out_of_cleared_memory = true;
+        assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), ENOMEM);
+        out_of_cleared_memory = false;
+    }
     open_pair();
     out_of_memory = true;
     assert_fails(noria_reopen(&channel, ch.tx, 0), ENOMEM);
