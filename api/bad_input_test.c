@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: no argument of a public function, however wrong, does more than return an error code with a sentence. */
+/* Claim: no argument of a public function, however wrong, does more than return an error code with a
+ * sentence. */
 #include "variants_test.h"
 
 #include <limits.h>
@@ -40,7 +41,8 @@ static void missing_handles_are_refused(void **state)
 
 static void missing_pointers_are_refused(void **state)
 {
-    /* Claim: NULL for data with a length, for vectors, spans, places and functions is -EINVAL and moves nothing. */
+    /* Claim: NULL for data with a length, for vectors, spans, places and functions is -EINVAL and moves
+     * nothing. */
     struct iovec hollow = {NULL, 8}, half[2] = {{(char[]){"x"}, 1}, {NULL, 8}};
     struct noria_listing listing;
     noria_channel *channel;
@@ -132,8 +134,10 @@ static void try_span(struct noria_span span)
 
 static void strange_spans_do_no_harm(void **state)
 {
-    /* Claim: spans that no call has given out end in an error code, and what is committed or held stays as it is. */
-    static const uint64_t words[] = {0, 1, 4, 8, 64, 4096, UINT64_C(1) << 32, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
+    /* Claim: spans that no call has given out end in an error code, and what is committed or held stays as it
+     * is. */
+    static const uint64_t words[] = {
+        0, 1, 4, 8, 64, 4096, UINT64_C(1) << 32, UINT64_MAX, UINT64_MAX - 7, UINT64_C(1) << 63};
     struct noria_span held, mine;
     uint8_t bytes[64];
 

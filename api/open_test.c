@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: opening, attaching, naming and removing channels does what was asked or says why not; nothing is left behind. */
+/* Claim: opening, attaching, naming and removing channels does what was asked or says why not; nothing is
+ * left behind. */
 #include "variants_test.h"
 
 #include <sys/resource.h>
@@ -12,14 +13,15 @@ static bool has_name(void)
     return ch.path[0] != '\0';
 }
 
-/* ---------------------------------------------------------------------------------------------------------- addresses */
+/* ---------------------------------------------------------------------------------------------- addresses */
 
 static void wrong_addresses_are_refused(void **state)
 {
     /* Claim: what is no address is -EINVAL with a sentence, for every function that takes one. */
-    static const char *const wrong[] = {"", ":", "x", "/name", "shm", "shm:", "shm:name", "shm:/", "shm:/a/b", "shm:/..", "memfd:",
-                                        "memfd:x", "memfd:-1", "memfd:3 ", "anon:x", "pipeline:3", "SHM:/x", "shm :/x",
-                                        "shmshm:/x", "sh:/x"};
+    static const char *const wrong[] = {"",           ":",        "x",        "/name",     "shm",
+                                        "shm:",       "shm:name", "shm:/",    "shm:/a/b",  "shm:/..",
+                                        "memfd:",     "memfd:x",  "memfd:-1", "memfd:3 ",  "anon:x",
+                                        "pipeline:3", "SHM:/x",   "shm :/x",  "shmshm:/x", "sh:/x"};
     noria_channel *untouched = (noria_channel *)(uintptr_t)64, *channel = untouched;
     struct noria_participant participant;
     struct noria_listing listing;
@@ -61,7 +63,8 @@ static void names_may_be_long(void **state)
 
 static void addresses_and_options_are_copied(void **state)
 {
-    /* Claim: once open, a handle needs neither the address, nor the options, nor the descriptor of a memfd. */
+    /* Claim: once open, a handle needs neither the address, nor the options, nor the descriptor of
+     * a memfd. */
     char address[64];
     struct noria_options options = ch.options;
 
@@ -82,7 +85,7 @@ static void addresses_and_options_are_copied(void **state)
         assert_int_equal(access(ch.path, F_OK), -1); /* the name was known to the end */
 }
 
-/* --------------------------------------------------------------------------------------------------- flags and options */
+/* -------------------------------------------------------------------------------------- flags and options */
 
 static void wrong_flags_are_refused(void **state)
 {
@@ -111,12 +114,13 @@ static void try_option(size_t offset, uint64_t value, size_t size, int error)
     if (has_name())
         assert_int_equal(access(ch.path, F_OK), -1);
 }
-#define WITH(field, value, error) try_option(offsetof(struct noria_options, field), value, sizeof(ch.options.field), error)
+#define WITH(field, value, error)                                                                            \
+    try_option(offsetof(struct noria_options, field), value, sizeof(ch.options.field), error)
 
 static void wrong_options_are_refused(void **state)
 {
-    /* Claim: every option value that is unknown, zero where that makes no sense, or too large for any ring is an error
-     * with a sentence, and no channel is made. */
+    /* Claim: every option value that is unknown, zero where that makes no sense, or too large for any ring is
+     * an error with a sentence, and no channel is made. */
     (void)state;
     WITH(size, 0, EINVAL);
     WITH(size, 3, EINVAL);
@@ -188,8 +192,8 @@ static void extremes_that_are_possible_work(void **state)
 
 static void options_may_be_of_another_version(void **state)
 {
-    /* Claim: a shorter struct of an older program keeps the other defaults; a longer one of a newer one is read as far as
-     * it is known. */
+    /* Claim: a shorter struct of an older program keeps the other defaults; a longer one of a newer one is
+     * read as far as it is known. */
     struct {
         struct noria_options options;
         uint8_t newer[64];
@@ -242,8 +246,8 @@ static int open_twice_the_memory(void)
 
 static void too_large_a_channel_is_refused(void **state)
 {
-    /* Claim: a channel of twice the machine's memory is -ENOSPC or -ENOMEM with the figures in the sentence; it leaves no
-     * name, and nobody is killed for it. */
+    /* Claim: a channel of twice the machine's memory is -ENOSPC or -ENOMEM with the figures in the sentence;
+     * it leaves no name, and nobody is killed for it. */
     int status;
     pid_t pid;
 
@@ -272,7 +276,8 @@ static int open_with_short_files(void)
 
 static void limits_of_files_are_told(void **state)
 {
-    /* Claim: a process that may not write files of that size gets -EFBIG with a sentence, not SIGXFSZ; no name is left. */
+    /* Claim: a process that may not write files of that size gets -EFBIG with a sentence, not SIGXFSZ; no
+     * name is left. */
     int status;
     pid_t pid;
 
@@ -287,7 +292,7 @@ static void limits_of_files_are_told(void **state)
         assert_int_equal(access(ch.path, F_OK), -1);
 }
 
-/* ------------------------------------------------------------------------------------------------ create and attach */
+/* -------------------------------------------------------------------------------------- create and attach */
 
 static void geometry_of_the_first_wins(void **state)
 {
@@ -333,7 +338,8 @@ static void expect_contradiction(const struct noria_options *options, const char
 
 static void contradictions_are_refused(void **state)
 {
-    /* Claim: attaching with another kind, or a larger max_message, is -EINVAL with both values in the sentence. */
+    /* Claim: attaching with another kind, or a larger max_message, is -EINVAL with both values in the
+     * sentence. */
     struct noria_options other;
 
     (void)state;
@@ -354,7 +360,8 @@ static void exclusive_creation_wants_a_free_name(void **state)
 
     (void)state;
     assert_int_equal(noria_open(&ch.tx, ch.address, NORIA_SEND | NORIA_CREATE | NORIA_EXCL, &ch.options), 0);
-    assert_fails(noria_open(&second, ch.address, NORIA_RECV | NORIA_CREATE | NORIA_EXCL, &ch.options), EEXIST);
+    assert_fails(noria_open(&second, ch.address, NORIA_RECV | NORIA_CREATE | NORIA_EXCL, &ch.options),
+                 EEXIST);
     ch.rx = open_handle(NORIA_RECV);
     send_numbered(1, 1);
     expect(1, 1);
@@ -415,11 +422,12 @@ static void another_segment_is_not_a_channel(void **state)
     close(fd);
 }
 
-/* -------------------------------------------------------------------------------------------------- roles and the table */
+/* ------------------------------------------------------------------------------------ roles and the table */
 
 static void spsc_roles_are_taken_once(void **state)
 {
-    /* Claim (SPSC): a second sender or receiver is -EBUSY while the first lives, also of one handle with both roles. */
+    /* Claim (SPSC): a second sender or receiver is -EBUSY while the first lives, also of one handle with both
+     * roles. */
     noria_channel *second;
 
     (void)state;
@@ -439,7 +447,8 @@ static void spsc_roles_are_taken_once(void **state)
 
 static void table_of_participants_has_an_end(void **state)
 {
-    /* Claim: max_participants handles, observers included, are open at a time; one more is -EBUSY until one closes. */
+    /* Claim: max_participants handles, observers included, are open at a time; one more is -EBUSY until one
+     * closes. */
     noria_channel *handles[8] = {NULL}, *one_more;
 
     (void)state;
@@ -456,7 +465,7 @@ static void table_of_participants_has_an_end(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------- names and lifetimes */
+/* ------------------------------------------------------------------------------------ names and lifetimes */
 
 static void removed_channels_live_on_without_a_name(void **state)
 {
@@ -481,7 +490,8 @@ static void removed_channels_live_on_without_a_name(void **state)
 
 static void last_handle_may_take_the_name_along(void **state)
 {
-    /* Claim: with lifetime UNLINK_LAST the name goes with the last handle, whatever its role, and not before. */
+    /* Claim: with lifetime UNLINK_LAST the name goes with the last handle, whatever its role, and
+     * not before. */
     noria_channel *observer;
 
     (void)state;
@@ -502,7 +512,8 @@ static void last_handle_may_take_the_name_along(void **state)
 
 static void last_handle_leaves_anothers_name_alone(void **state)
 {
-    /* Claim: with UNLINK_LAST a channel whose name was removed and taken by a new one does not remove that. */
+    /* Claim: with UNLINK_LAST a channel whose name was removed and taken by a new one does not
+     * remove that. */
     noria_channel *fresh;
 
     (void)state;
@@ -536,7 +547,7 @@ static void permissions_are_the_options(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------- inspection */
+/* --------------------------------------------------------------------------------------------- inspection */
 
 struct found {
     const char *address;
@@ -592,7 +603,8 @@ static void channels_are_listed(void **state)
 
 static void participants_are_told(void **state)
 {
-    /* Claim: who names each handle with its role, process, holdings and traffic, and counts those that did not fit. */
+    /* Claim: who names each handle with its role, process, holdings and traffic, and counts those that did
+     * not fit. */
     struct noria_participant who[8];
     struct noria_span span;
     int sender, receiver;
@@ -630,7 +642,8 @@ static void participants_are_told(void **state)
 
 static void counts_begin_with_the_handle(void **state)
 {
-    /* Claim: a handle that takes a place others had before has its own traffic only; the channel's goes on. */
+    /* Claim: a handle that takes a place others had before has its own traffic only; the channel's
+     * goes on. */
     struct noria_participant who[8];
 
     (void)state;
@@ -693,7 +706,8 @@ static int look_as_nobody(void)
 
 static void private_channels_are_told_as_such(void **state)
 {
-    /* Claim: a channel of mode 0600 is listed for another user as one without access, with its owner, and nothing more. */
+    /* Claim: a channel of mode 0600 is listed for another user as one without access, with its owner, and
+     * nothing more. */
     int status;
     pid_t pid;
 
@@ -714,8 +728,8 @@ static void private_channels_are_told_as_such(void **state)
 
 static void broken_channels_are_listed_as_such(void **state)
 {
-    /* Claim: an unfinished segment, one of another version and a truncated one are listed with their condition, can be
-     * looked at without harm, and be removed; a stranger's file is not listed. */
+    /* Claim: an unfinished segment, one of another version and a truncated one are listed with their
+     * condition, can be looked at without harm, and be removed; a stranger's file is not listed. */
     static const uint32_t version = 77;
     struct found found = {.address = ch.address};
     int fd;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: a receiver is told of the end of the stream when, and only when, nothing can come any more; a sender with
- * need_receiver when nobody is left to receive. */
+/* Claim: a receiver is told of the end of the stream when, and only when, nothing can come any more; a sender
+ * with need_receiver when nobody is left to receive. */
 #include "variants_test.h"
 
 #include <sys/wait.h>
@@ -22,7 +22,8 @@ static void empty_channel_waits_for_its_first_sender(void **state)
 
 static void last_sender_takes_the_stream_along(void **state)
 {
-    /* Claim: after the last sender left, what it sent is drained; then every form of receiving is -EPIPE, at once. */
+    /* Claim: after the last sender left, what it sent is drained; then every form of receiving is -EPIPE, at
+     * once. */
     uint8_t bytes[64];
     struct iovec buffer = {bytes, 64};
     struct noria_span span;
@@ -68,7 +69,8 @@ static void end_is_not_for_ever(void **state)
 
 static void late_receiver_drains_and_ends(void **state)
 {
-    /* Claim: a receiver that opens after the sender left gets its messages and then the end: it has seen a message. */
+    /* Claim: a receiver that opens after the sender left gets its messages and then the end: it has seen a
+     * message. */
     (void)state;
     ch.keeper = open_handle(0);
     ch.tx = open_handle(NORIA_SEND);
@@ -108,8 +110,8 @@ static void every_sender_has_to_leave(void **state)
 
 static void message_in_another_hand_may_come_back(void **state)
 {
-    /* Claim (MPMC): while another receiver holds a message the stream has not ended: it may come back. It ends with the
-     * release; if the other one leaves without, the message comes, flagged. */
+    /* Claim (MPMC): while another receiver holds a message the stream has not ended: it may come back. It
+     * ends with the release; if the other one leaves without, the message comes, flagged. */
     noria_channel *other;
     struct noria_span span;
 
@@ -204,12 +206,14 @@ static void send_and_leave_when_told(void)
     _exit(0);
 }
 
-/* A table of verbs in which the last sender sends once more and leaves, right after a receiver found nothing. */
+/* A table of verbs in which the last sender sends once more and leaves, right after a receiver
+ * found nothing. */
 static struct noria_verbs meddled;
 static const struct noria_verbs *true_verbs;
 static int meddle_after;
 
-static ssize_t receive_then_meddle(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
+static ssize_t receive_then_meddle(noria_channel *channel, void *buffer, size_t capacity,
+                                   struct noria_info *info)
 {
     ssize_t rc = true_verbs->recv(channel, buffer, capacity, info);
 
@@ -222,8 +226,8 @@ static ssize_t receive_then_meddle(noria_channel *channel, void *buffer, size_t 
 
 static void last_message_comes_before_the_end(void **state)
 {
-    /* Claim: if the last sender sends and leaves just after a receiver's try found nothing, the receiver gets the message
-     * and not the end, be it in the first try or in a later one. */
+    /* Claim: if the last sender sends and leaves just after a receiver's try found nothing, the receiver gets
+     * the message and not the end, be it in the first try or in a later one. */
     (void)state;
     ch.rx = open_handle(NORIA_RECV);
     assert_int_equal(pipe2(orders, O_CLOEXEC) + pipe2(reports, O_CLOEXEC), 0);
@@ -251,12 +255,12 @@ static void last_message_comes_before_the_end(void **state)
     }
 }
 
-/* --------------------------------------------------------------------------------------------------- need_receiver */
+/* ------------------------------------------------------------------------------------------ need_receiver */
 
 static void sender_may_need_a_receiver(void **state)
 {
-    /* Claim: with need_receiver every form of sending is -EPIPE once receivers were there and all are gone, room or not;
-     * before the first, and after a new one came, it is not. */
+    /* Claim: with need_receiver every form of sending is -EPIPE once receivers were there and all are gone,
+     * room or not; before the first, and after a new one came, it is not. */
     struct iovec message = {(char[]){"x"}, 1};
     struct noria_span span;
 
@@ -293,7 +297,8 @@ static void full_channel_without_receivers_is_an_end_too(void **state)
 
 static void channel_outlives_its_receivers(void **state)
 {
-    /* Claim: without need_receiver a channel fills up with nobody there, and the next receiver finds it all. */
+    /* Claim: without need_receiver a channel fills up with nobody there, and the next receiver finds
+     * it all. */
     unsigned sent = 0;
 
     (void)state;

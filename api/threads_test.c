@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: threads may share handles; blocked calls are woken, timed ones end in time, shutdown and close end all. */
+/* Claim: threads may share handles; blocked calls are woken, timed ones end in time, shutdown and close end
+ * all. */
 #include "variants_test.h"
 
 #include <pthread.h>
@@ -113,12 +114,12 @@ static void drain(void)
         continue;
 }
 
-/* ------------------------------------------------------------------------------------------------- shutdown and close */
+/* ------------------------------------------------------------------------------------- shutdown and close */
 
 static void shutdown_ends_every_call(void **state)
 {
-    /* Claim: shutdown makes a blocked call of any form return -ECANCELED, and every later call too; a second shutdown is
-     * as good as one; the other handles go on. */
+    /* Claim: shutdown makes a blocked call of any form return -ECANCELED, and every later call too; a second
+     * shutdown is as good as one; the other handles go on. */
     (void)state;
     ch.options.recheck_ns = HOUR;
     for (int form = 0; form < FORMS; form++) {
@@ -170,7 +171,8 @@ static void close_ends_every_call(void **state)
 
 static void close_ends_many_calls(void **state)
 {
-    /* Claim (MPMC): several threads blocked on one handle, some to send and some to receive, all end with its close. */
+    /* Claim (MPMC): several threads blocked on one handle, some to send and some to receive, all end with its
+     * close. */
     struct call senders[4], receivers[4];
     noria_channel *empty = NULL;
     struct noria_options options = ch.options;
@@ -222,7 +224,8 @@ static void *receive_until_shut(void *channel)
 
 static void shutdown_meets_calls_anywhere(void **state)
 {
-    /* Claim: a shutdown at any moment of busy threads ends each of them with -ECANCELED; then close is safe. */
+    /* Claim: a shutdown at any moment of busy threads ends each of them with -ECANCELED; then close
+     * is safe. */
     (void)state;
     for (int round = 0; round < 30; round++) {
         pthread_t threads[2];
@@ -245,7 +248,7 @@ static void shutdown_meets_calls_anywhere(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------- waking */
+/* ------------------------------------------------------------------------------------------------- waking */
 
 static void blocked_receiver_is_woken(void **state)
 {
@@ -297,8 +300,8 @@ static void blocked_sender_is_woken(void **state)
 
 static void end_of_stream_wakes(void **state)
 {
-    /* Claim: when the last sender closes, a blocked receiver gets -EPIPE; when the last receiver closes, so does a blocked
-     * sender with need_receiver. No re-check helps. */
+    /* Claim: when the last sender closes, a blocked receiver gets -EPIPE; when the last receiver closes, so
+     * does a blocked sender with need_receiver. No re-check helps. */
     struct call call;
 
     (void)state;
@@ -381,7 +384,7 @@ static void signals_do_not_shorten_a_wait(void **state)
     sigaction(SIGALRM, &old, NULL);
 }
 
-/* ---------------------------------------------------------------------------------------------------- shared handles */
+/* ----------------------------------------------------------------------------------------- shared handles */
 
 enum { CREW = 3, EACH = 4000 };
 
@@ -429,7 +432,8 @@ static void *receive_share(void *context)
 
     me->in_order = true;
     while ((rc = noria_recv(ch.rx, &note, sizeof(note), -1, NULL)) == sizeof(note)) {
-        me->in_order = me->in_order && note.sender < CREW && note.number < EACH && last[note.sender] < note.number;
+        me->in_order =
+            me->in_order && note.sender < CREW && note.number < EACH && last[note.sender] < note.number;
         if (!me->in_order)
             break;
         last[note.sender] = note.number;
@@ -441,8 +445,8 @@ static void *receive_share(void *context)
 
 static void threads_share_a_handle(void **state)
 {
-    /* Claim (MPMC): threads that send through one handle and threads that receive through another pass every message
-     * once, each sender's in order, down to the end of the stream. */
+    /* Claim (MPMC): threads that send through one handle and threads that receive through another pass every
+     * message once, each sender's in order, down to the end of the stream. */
     struct crew_member senders[CREW], receivers[CREW];
     uint8_t *seen = calloc(CREW, EACH);
     uint32_t taken = 0;
@@ -533,8 +537,8 @@ static void *send_all(void *unused)
 
 static void one_thread_per_role(void **state)
 {
-    /* Claim: one thread that sends and one that receives, with a handle each, need nothing else; a third that asks for
-     * statistics does not disturb them. */
+    /* Claim: one thread that sends and one that receives, with a handle each, need nothing else; a third that
+     * asks for statistics does not disturb them. */
     struct crew_member receiver = {.seen = calloc(CREW, EACH)};
     pthread_t sender;
     uint64_t last = 0;
@@ -571,7 +575,8 @@ static ssize_t reserve_and_commit(noria_channel *channel, int64_t timeout_ns)
 
 static void each_thread_has_its_reservation(void **state)
 {
-    /* Claim (MPMC): a reservation of one thread does not stand in the way of the others'; nobody can finish another's. */
+    /* Claim (MPMC): a reservation of one thread does not stand in the way of the others'; nobody can finish
+     * another's. */
     enum { THREADS = 48 };
     struct call calls[THREADS];
     struct noria_span span, copy;
@@ -605,8 +610,8 @@ static ssize_t reserve_together(noria_channel *channel, int64_t timeout_ns)
 
 static void many_threads_reserve_at_once(void **state)
 {
-    /* Claim (MPMC): 64 threads may have their reservation at the same time on one handle; the next one gets -EBUSY until
-     * one has committed. */
+    /* Claim (MPMC): 64 threads may have their reservation at the same time on one handle; the next one gets
+     * -EBUSY until one has committed. */
     enum { THREADS = 64 };
     struct call calls[THREADS];
     struct noria_span span;
@@ -635,12 +640,12 @@ static void many_threads_reserve_at_once(void **state)
     assert_int_equal(noria_abort(ch.tx, &span), 0);
 }
 
-/* ----------------------------------------------------------------------------------------- one caller per SPSC role */
+/* ------------------------------------------------------------------------------- one caller per SPSC role */
 
 static void second_caller_of_a_role_is_refused(void **state)
 {
-    /* Claim (SPSC): while a thread is in a call of a role, waiting included, another thread's call in that role is
-     * -EDEADLK, at once; the first one is not disturbed; the other role is free. */
+    /* Claim (SPSC): while a thread is in a call of a role, waiting included, another thread's call in that
+     * role is -EDEADLK, at once; the first one is not disturbed; the other role is free. */
     struct call call;
 
     (void)state;
@@ -676,7 +681,8 @@ static void call_again(int signal)
 
 static void reentrant_caller_is_refused(void **state)
 {
-    /* Claim (SPSC): a signal handler that interrupts a receive and receives gets -EDEADLK, and the receive goes on. */
+    /* Claim (SPSC): a signal handler that interrupts a receive and receives gets -EDEADLK, and the receive
+     * goes on. */
     struct sigaction action = {.sa_handler = call_again}, old;
     struct call call;
 
@@ -707,7 +713,8 @@ static void send_from_handler(int signal)
 
 static void handlers_may_send(void **state)
 {
-    /* Claim (MPMC): a signal handler may send with timeout 0, whatever call it interrupts, and nothing is lost. */
+    /* Claim (MPMC): a signal handler may send with timeout 0, whatever call it interrupts, and nothing is
+     * lost. */
     struct sigaction action = {.sa_handler = send_from_handler}, old;
     const struct itimerval often = {{0, 100}, {0, 100}}, off = {{0, 0}, {0, 0}};
     unsigned of_main = 0, of_handler = 0, sent = 0;
@@ -740,7 +747,7 @@ static void handlers_may_send(void **state)
     assert_int_equal(of_handler, sent_by_handler);
 }
 
-/* ---------------------------------------------------------------------------------------------- handles come and go */
+/* ------------------------------------------------------------------------------------ handles come and go */
 
 static void *open_send_close(void *context)
 {

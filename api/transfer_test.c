@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: what is sent is received, once, in order and unchanged, by every form of the calls; what cannot be is refused
- * and changes nothing. */
+/* Claim: what is sent is received, once, in order and unchanged, by every form of the calls; what cannot be
+ * is refused and changes nothing. */
 #include "variants_test.h"
 
-/* --------------------------------------------------------------------------------------------------- send and receive */
+/* --------------------------------------------------------------------------------------- send and receive */
 
 static void messages_come_out_as_they_went_in(void **state)
 {
-    /* Claim: length, bytes, order, sender and a growing sequence arrive, for every length a message can have. */
+    /* Claim: length, bytes, order, sender and a growing sequence arrive, for every length a message
+     * can have. */
     uint64_t last_sequence = 0;
 
     (void)state;
@@ -43,7 +44,8 @@ static void order_is_kept_over_many_laps(void **state)
 
 static void length_zero_is_a_message(void **state)
 {
-    /* Claim: empty messages are sent, counted and received as such, with and without pointers, by every form. */
+    /* Claim: empty messages are sent, counted and received as such, with and without pointers, by
+     * every form. */
     struct iovec nothing[2] = {{NULL, 0}, {NULL, 0}};
     struct noria_span span;
     struct noria_info info;
@@ -145,7 +147,7 @@ static void positions_wrap(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ capacity */
+/* ----------------------------------------------------------------------------------------------- capacity */
 
 static unsigned send_until_full(void)
 {
@@ -160,7 +162,8 @@ static unsigned send_until_full(void)
 
 static void capacity_is_what_was_asked_for(void **state)
 {
-    /* Claim: `capacity` messages of max_message bytes fit at every phase of the ring; in MPMC not one more. */
+    /* Claim: `capacity` messages of max_message bytes fit at every phase of the ring; in MPMC not
+     * one more. */
     static const unsigned capacities[] = {1, 2, 3, 8, 33};
 
     (void)state;
@@ -189,7 +192,8 @@ static void capacity_is_what_was_asked_for(void **state)
 
 static void room_comes_back_message_by_message(void **state)
 {
-    /* Claim: a channel with `capacity` messages in it takes one more as soon as it has given up one, at every phase. */
+    /* Claim: a channel with `capacity` messages in it takes one more as soon as it has given up one, at every
+     * phase. */
     unsigned n = 0;
 
     (void)state;
@@ -226,8 +230,8 @@ static void held_messages_leave_the_capacity_alone(void **state)
 
 static void reservations_leave_the_capacity_alone(void **state)
 {
-    /* Claim (MPMC): a reservation that is not committed for long does not count: `capacity` more fit, and it is still
-     * committed in the end, in the order of commits. */
+    /* Claim (MPMC): a reservation that is not committed for long does not count: `capacity` more fit, and it
+     * is still committed in the end, in the order of commits. */
     noria_channel *second;
     struct noria_span span;
 
@@ -250,7 +254,8 @@ static void reservations_leave_the_capacity_alone(void **state)
 
 static void full_may_mean_fail(void **state)
 {
-    /* Claim: with full = FAIL a send on a full channel is -EAGAIN at once, whatever its timeout; a receive still waits. */
+    /* Claim: with full = FAIL a send on a full channel is -EAGAIN at once, whatever its timeout; a receive
+     * still waits. */
     struct noria_span span;
     int64_t start;
     uint8_t bytes[64] = {0};
@@ -285,11 +290,12 @@ static void aborts_do_not_eat_the_capacity(void **state)
     assert_true(send_until_full() >= 8);
 }
 
-/* -------------------------------------------------------------------------------------------------------- wrong sizes */
+/* -------------------------------------------------------------------------------------------- wrong sizes */
 
 static void too_long_a_message_is_refused(void **state)
 {
-    /* Claim: a message of max_message + 1 bytes is -EMSGSIZE in every form, with both lengths in the sentence. */
+    /* Claim: a message of max_message + 1 bytes is -EMSGSIZE in every form, with both lengths in the
+     * sentence. */
     uint8_t bytes[65] = {0};
     struct iovec message = {bytes, sizeof(bytes)};
     struct noria_span span;
@@ -311,8 +317,8 @@ static void too_long_a_message_is_refused(void **state)
 
 static void short_buffer_leaves_the_message_first(void **state)
 {
-    /* Claim: a buffer shorter than the message is -EMSGSIZE with the length in the sentence; the message stays first, for
-     * this receiver and with the same sequence. */
+    /* Claim: a buffer shorter than the message is -EMSGSIZE with the length in the sentence; the message
+     * stays first, for this receiver and with the same sequence. */
     uint8_t bytes[64];
     struct iovec buffer = {bytes, 40};
     struct noria_info info;
@@ -334,11 +340,12 @@ static void short_buffer_leaves_the_message_first(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------- many at once */
+/* ------------------------------------------------------------------------------------------- many at once */
 
 static void many_go_in_and_come_out_in_order(void **state)
 {
-    /* Claim: send_many sends what fits, recv_many takes what is there, lengths and infos are each message's own. */
+    /* Claim: send_many sends what fits, recv_many takes what is there, lengths and infos are each message's
+     * own. */
     uint8_t out[20][64], in[20][64];
     struct iovec messages[20], buffers[20];
     struct noria_info infos[20];
@@ -408,7 +415,7 @@ static void many_wait_for_the_first_only(void **state)
     assert_fails(noria_recv_many(ch.rx, buffers, 4, 10 * MS, NULL), ETIMEDOUT);
 }
 
-/* -------------------------------------------------------------------------------------------------- reserve and commit */
+/* ------------------------------------------------------------------------------------- reserve and commit */
 
 static void reservations_are_written_in_place(void **state)
 {
@@ -472,7 +479,8 @@ static void one_reservation_at_a_time(void **state)
 
 static void spans_are_used_once(void **state)
 {
-    /* Claim: committing or aborting what is not reserved any more is -EINVAL, and the committed message is as it was. */
+    /* Claim: committing or aborting what is not reserved any more is -EINVAL, and the committed message is as
+     * it was. */
     struct noria_span span;
 
     (void)state;
@@ -536,7 +544,7 @@ static void sending_waits_for_the_reservation(void **state)
     assert_int_equal(noria_send(ch.tx, "x", 1, 0), 0);
 }
 
-/* ---------------------------------------------------------------------------------------------------- peek and release */
+/* --------------------------------------------------------------------------------------- peek and release */
 
 static void messages_are_read_in_place(void **state)
 {
@@ -561,7 +569,8 @@ static void messages_are_read_in_place(void **state)
 
 static void at_most_max_held_are_held(void **state)
 {
-    /* Claim: max_held messages can be peeked at a time, in order; one more is -EBUSY until one is released. */
+    /* Claim: max_held messages can be peeked at a time, in order; one more is -EBUSY until one
+     * is released. */
     struct noria_span spans[4];
 
     (void)state;
@@ -637,7 +646,8 @@ static void messages_are_released_once(void **state)
 
 static void copies_do_not_overtake_what_is_held(void **state)
 {
-    /* Claim: recv with a message in hand is -EBUSY in SPSC, where releases have an order, and the next message in MPMC. */
+    /* Claim: recv with a message in hand is -EBUSY in SPSC, where releases have an order, and the next
+     * message in MPMC. */
     uint8_t bytes[64];
     struct iovec buffer = {bytes, 64};
     struct noria_span span;
@@ -664,8 +674,8 @@ static void copies_do_not_overtake_what_is_held(void **state)
 
 static void closing_gives_back_what_was_held(void **state)
 {
-    /* Claim: what a handle had peeked when it closed goes to the next receiver, in order, flagged as redelivered, with
-     * the same sequence; then come the others, unflagged once max_held were flagged. */
+    /* Claim: what a handle had peeked when it closed goes to the next receiver, in order, flagged as
+     * redelivered, with the same sequence; then come the others, unflagged once max_held were flagged. */
     struct noria_span span;
     struct noria_info infos[2], again;
 
@@ -683,7 +693,8 @@ static void closing_gives_back_what_was_held(void **state)
         assert_true(again.sequence == infos[n].sequence);
     }
     again = expect(2, 8);
-    assert_int_equal(again.flags, is_spsc() ? NORIA_REDELIVERED : 0); /* SPSC flags max_held of them: may have been seen */
+    /* SPSC flags max_held of them: they may have been seen. */
+    assert_int_equal(again.flags, is_spsc() ? NORIA_REDELIVERED : 0);
     for (unsigned n = 3; n < 6; n++)
         assert_int_equal(expect(n, 8).flags, 0);
     assert_int_equal(stat_of(ch.rx).redelivered, is_spsc() ? 3 : 2);
@@ -705,7 +716,7 @@ static void closing_gives_up_what_was_reserved(void **state)
     assert_true(send_until_full() >= 8);
 }
 
-/* ------------------------------------------------------------------------------------------------- groups (pack > 1) */
+/* -------------------------------------------------------------------------------------- groups (pack > 1) */
 
 static void send_group(unsigned first, int n)
 {
@@ -721,7 +732,8 @@ static void send_group(unsigned first, int n)
 
 static void packed_messages_are_messages(void **state)
 {
-    /* Claim (MPMC, pack 4): messages that share a slot come out one by one, in order, by every form of receiving. */
+    /* Claim (MPMC, pack 4): messages that share a slot come out one by one, in order, by every form of
+     * receiving. */
     uint8_t in[16][64];
     struct iovec buffers[16];
     struct noria_span span;
@@ -769,7 +781,8 @@ static void packed_messages_wait_for_a_buffer(void **state)
 
 static void packed_messages_release_in_order(void **state)
 {
-    /* Claim (MPMC, pack 4): within a group releases come in order, and a copy does not overtake what is held. */
+    /* Claim (MPMC, pack 4): within a group releases come in order, and a copy does not overtake what
+     * is held. */
     uint8_t bytes[64];
     struct noria_span first, second;
 
@@ -789,7 +802,8 @@ static void packed_messages_release_in_order(void **state)
 
 static void rest_of_a_group_is_redelivered(void **state)
 {
-    /* Claim (MPMC, pack 4): of a group whose holder closed, the next receiver gets the unreleased rest, flagged. */
+    /* Claim (MPMC, pack 4): of a group whose holder closed, the next receiver gets the unreleased rest,
+     * flagged. */
     struct noria_span span;
 
     (void)state;
@@ -820,7 +834,7 @@ static void packed_reservations_work(void **state)
     assert_int_equal(send_until_full(), 8);
 }
 
-/* ------------------------------------------------------------------------------------------------- statistics, the rest */
+/* ----------------------------------------------------------------------------------- statistics, the rest */
 
 static void statistics_tell_what_happened(void **state)
 {
@@ -880,7 +894,8 @@ static void statistics_fit_older_programs(void **state)
 
 static void observers_take_no_part(void **state)
 {
-    /* Claim: an observer sees statistics, is none of the senders or receivers, and can neither send nor receive. */
+    /* Claim: an observer sees statistics, is none of the senders or receivers, and can neither send nor
+     * receive. */
     noria_channel *observer;
     uint8_t bytes[64];
     struct noria_span span;
@@ -905,7 +920,8 @@ static void observers_take_no_part(void **state)
 
 static void each_handle_has_its_direction(void **state)
 {
-    /* Claim: a sender's handle does not receive and a receiver's does not send: -EINVAL with the flag's name. */
+    /* Claim: a sender's handle does not receive and a receiver's does not send: -EINVAL with the
+     * flag's name. */
     uint8_t bytes[64];
     struct noria_span span = {bytes, 8, {0, 0}};
 

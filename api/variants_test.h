@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs each test on every kind of channel at every kind of address. A test finds `ch`: the options it may change before
- * open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by one file per program.
+ * Runs each test on every kind of channel at every kind of address. A test finds `ch`: the options it may
+ * change before open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by
+ * one file per program.
  */
 #ifndef NORIA_VARIANTS_TEST_H
 #define NORIA_VARIANTS_TEST_H
@@ -120,7 +121,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Opens the channel, or one more handle on it. anon: has no name, so a further handle comes from one that is there. */
+/* Opens the channel, or one more handle on it. anon: has no name, so a further handle comes from one that is
+ * there. */
 static inline int try_open(noria_channel **channel, int flags)
 {
     const noria_channel *other = ch.tx != NULL ? ch.tx : ch.rx != NULL ? ch.rx : ch.keeper;
@@ -152,7 +154,7 @@ static inline void open_pair(void)
         assert_true(strlen(noria_detail()) > 3);         \
     } while (0)
 
-/* ------------------------------------------------------------------------------------------------ numbered messages */
+/* -------------------------------------------------------------------------------------- numbered messages */
 
 static inline void fill_message(uint8_t *bytes, unsigned number, size_t len)
 {
@@ -213,7 +215,7 @@ static inline struct noria_stat stat_of(noria_channel *channel)
     return stat;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the program */
+/* -------------------------------------------------------------------------------------------- the program */
 
 struct named_test {
     const char *name;
@@ -243,7 +245,8 @@ static inline int run_variants_with(const char *group, const struct named_test *
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s %s:", named[i].name,
                      variant->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc", variant->scheme);
-            tests[used] = (struct CMUnitTest){names[used], named[i].run, before, after, (void *)(uintptr_t)variant};
+            tests[used] =
+                (struct CMUnitTest){names[used], named[i].run, before, after, (void *)(uintptr_t)variant};
             used++;
         }
     failed = _cmocka_run_group_tests(group, tests, used, NULL, NULL);

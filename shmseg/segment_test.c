@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: a segment is made once, by one creator who may die or stop anywhere, and found whole or not at all by everybody
- * else; whatever another program put at the name is refused and left alone. */
+/* Claim: a segment is made once, by one creator who may die or stop anywhere, and found whole or not at all
+ * by everybody else; whatever another program put at the name is refused and left alone. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -29,7 +29,8 @@
 #include "liveness.h"
 #include "segment.h"
 
-/* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped thread. */
+/* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped
+ * thread. */
 static int is_child;
 int __lsan_is_turned_off(void);
 
@@ -42,7 +43,7 @@ int __lsan_is_turned_off(void)
 #define SIZE UINT64_C(20480)
 #define CONTENT_BYTE 0x5a
 
-static char name[64], path[80], second_path[96];
+static char name[64], path[80], second_path[96], name_of_daemon[80], path_of_daemon[96];
 static int descriptors_before;
 
 static int count_descriptors(void)
@@ -62,6 +63,8 @@ static int setup(void **state)
     snprintf(name, sizeof(name), "/noria-segment-test-%d", (int)getpid());
     snprintf(path, sizeof(path), "/dev/shm%s", name);
     snprintf(second_path, sizeof(second_path), "%s-second", path);
+    snprintf(name_of_daemon, sizeof(name_of_daemon), "%s-of-daemon", name);
+    snprintf(path_of_daemon, sizeof(path_of_daemon), "%s-of-daemon", path);
     unlink(path);
     descriptors_before = count_descriptors();
     noria_fail(0, "%s", "");
@@ -90,8 +93,13 @@ static int fill(void *content, size_t size, void *context)
 
 static struct noria_segment_request request_for(bool create)
 {
-    return (struct noria_segment_request){.backend = &noria_segment_posix, .name = name, .create = create,
-                                          .mode = 0600, .size = SIZE, .open_timeout_ns = 50 * MS, .format = fill};
+    return (struct noria_segment_request){.backend = &noria_segment_posix,
+                                          .name = name,
+                                          .create = create,
+                                          .mode = 0600,
+                                          .size = SIZE,
+                                          .open_timeout_ns = 50 * MS,
+                                          .format = fill};
 }
 
 static int open_named(struct noria_segment *segment, bool create)
@@ -148,7 +156,7 @@ static uint64_t hash_of_file(void)
     return hash;
 }
 
-/* ------------------------------------------------------------------------------------------------ create and attach */
+/* -------------------------------------------------------------------------------------- create and attach */
 
 static void first_creates_second_attaches(void **state)
 {
@@ -240,7 +248,8 @@ static void waiting_for_a_name_finds_it(void **state)
 
 static void removed_segments_live_on(void **state)
 {
-    /* Claim: unlink takes the name; who has the segment goes on and can tell; the next creator makes another one. */
+    /* Claim: unlink takes the name; who has the segment goes on and can tell; the next creator makes another
+     * one. */
     struct noria_segment old, fresh;
 
     (void)state;
@@ -260,7 +269,8 @@ static void removed_segments_live_on(void **state)
 
 static void names_are_checked(void **state)
 {
-    /* Claim: a name has one slash, at its start, and something behind it; anything else is refused with a sentence. */
+    /* Claim: a name has one slash, at its start, and something behind it; anything else is refused with a
+     * sentence. */
     static const char *const wrong[] = {"", "/", "name", "//", "/a/b", "/../x", "/.", "/..", "x/y"};
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
@@ -304,7 +314,7 @@ static void mode_is_what_was_asked_for(void **state)
         }
 }
 
-/* ----------------------------------------------------------------------------------------- what others put at the name */
+/* ---------------------------------------------------------------------------- what others put at the name */
 
 static void planted_links_are_refused(void **state)
 {
@@ -326,7 +336,8 @@ static void planted_links_are_refused(void **state)
 
 static void planted_hard_links_are_refused(void **state)
 {
-    /* Claim: a file with a second name is refused, a segment as well as an empty file that could be taken over. */
+    /* Claim: a file with a second name is refused, a segment as well as an empty file that could be taken
+     * over. */
     struct noria_segment segment;
 
     (void)state;
@@ -402,8 +413,8 @@ static void foreign_files_are_left_alone(void **state)
 
 static void empty_file_is_taken_over(void **state)
 {
-    /* Claim: an empty file of our own is what a creator leaves that died at once: the next creator finishes it, with
-     * the permissions asked for; who may not create does not wait for long. */
+    /* Claim: an empty file of our own is what a creator leaves that died at once: the next creator finishes
+     * it, with the permissions asked for; who may not create does not wait for long. */
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
     struct stat status;
@@ -423,7 +434,7 @@ static void empty_file_is_taken_over(void **state)
     noria_segment_close(&segment);
 }
 
-/* ------------------------------------------------------------------------------------------ versions and truncation */
+/* -------------------------------------------------------------------------------- versions and truncation */
 
 static void patch(size_t offset, const void *bytes, size_t size)
 {
@@ -445,7 +456,8 @@ static void make_segment(void)
 
 static void other_versions_are_refused(void **state)
 {
-    /* Claim: another layout version, or a feature bit this library does not know, is -EPROTO, whatever stands behind. */
+    /* Claim: another layout version, or a feature bit this library does not know, is -EPROTO, whatever stands
+     * behind. */
     static const uint32_t versions[] = {0, 2, 0x01000000, UINT32_MAX};
     static const uint32_t features[] = {1, UINT32_C(1) << 31};
     const uint64_t magic = NORIA_SEGMENT_MAGIC;
@@ -488,8 +500,17 @@ static void truncated_files_are_refused(void **state)
 static void impossible_sizes_are_refused(void **state)
 {
     /* Claim: whatever size the superblock claims, the mapping stays within the file. */
-    static const uint64_t sizes[] = {0, 1, 255, SIZE + 1, SIZE * 2, UINT64_C(1) << 31, UINT64_C(1) << 32,
-                                     NORIA_SEGMENT_MAX_SIZE, NORIA_SEGMENT_MAX_SIZE + 1, UINT64_C(1) << 63, UINT64_MAX};
+    static const uint64_t sizes[] = {0,
+                                     1,
+                                     255,
+                                     SIZE + 1,
+                                     SIZE * 2,
+                                     UINT64_C(1) << 31,
+                                     UINT64_C(1) << 32,
+                                     NORIA_SEGMENT_MAX_SIZE,
+                                     NORIA_SEGMENT_MAX_SIZE + 1,
+                                     UINT64_C(1) << 63,
+                                     UINT64_MAX};
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
@@ -501,7 +522,8 @@ static void impossible_sizes_are_refused(void **state)
 
 static void unmappable_sizes_are_refused(void **state)
 {
-    /* Claim: a sparse file as large as its superblock says, whose holes could not be filled, is an error code. */
+    /* Claim: a sparse file as large as its superblock says, whose holes could not be filled, is an error
+     * code. */
     const uint64_t huge = NORIA_SEGMENT_MAX_SIZE;
 
     (void)state;
@@ -522,7 +544,7 @@ static void unmappable_sizes_are_refused(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------------- creators that die or stop */
+/* ------------------------------------------------------------------------------ creators that die or stop */
 
 enum { POINTS = 3 }; /* before the segment is whole; at point POINTS it only lacks its seal */
 static int death_point;
@@ -533,7 +555,8 @@ static void fall(void)
     kill(getpid(), death_signal);
 }
 
-/* A backend that dies at a point of a creation: 0 before the name is there, 1 right after, 2 when the space is. */
+/* A backend that dies at a point of a creation: 0 before the name is there, 1 right after, 2 when the space
+ * is. */
 static int obtain_and_fall(const char *wanted, bool create, mode_t mode, int *fd, bool *made)
 {
     int rc;
@@ -563,8 +586,11 @@ static int format_and_fall(void *content, size_t size, void *context)
 
 static void create_and_fall(void)
 {
-    const struct noria_segment_backend falling = {.scheme = "shm", .obtain = obtain_and_fall, .seal = seal_and_fall,
-                                                  .unlink = noria_segment_posix.unlink, .named = true};
+    const struct noria_segment_backend falling = {.scheme = "shm",
+                                                  .obtain = obtain_and_fall,
+                                                  .seal = seal_and_fall,
+                                                  .unlink = noria_segment_posix.unlink,
+                                                  .named = true};
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
 
@@ -592,7 +618,8 @@ static pid_t start_creator(int point, int with_signal)
 
 static void creator_killed_before_sealing_is_not_missed(void **state)
 {
-    /* Claim: a creator that is killed between the magic and the seal leaves a whole segment, to which others attach. */
+    /* Claim: a creator that is killed between the magic and the seal leaves a whole segment, to which others
+     * attach. */
     struct noria_segment segment;
 
     (void)state;
@@ -605,7 +632,8 @@ static void creator_killed_before_sealing_is_not_missed(void **state)
 
 static void killed_creator_is_replaced(void **state)
 {
-    /* Claim: wherever a creator is killed, nobody finds half a segment, and the next creator makes a whole one. */
+    /* Claim: wherever a creator is killed, nobody finds half a segment, and the next creator makes a whole
+     * one. */
     (void)state;
     for (int point = 0; point < POINTS; point++) {
         struct noria_segment segment;
@@ -624,7 +652,8 @@ static void killed_creator_is_replaced(void **state)
 
 static void killed_creators_leftover_may_grow(void **state)
 {
-    /* Claim: the successor of a dead creator may want another size, and gets a segment of exactly that one. */
+    /* Claim: the successor of a dead creator may want another size, and gets a segment of exactly
+     * that one. */
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
     struct stat status;
@@ -644,8 +673,8 @@ static void killed_creators_leftover_may_grow(void **state)
 
 static void stopped_creator_bounds_the_wait(void **state)
 {
-    /* Claim: while a creator is stopped with its work half done, others get -ETIMEDOUT after open_timeout_ns; when it
-     * goes on, the segment is there; the name can be removed under it. */
+    /* Claim: while a creator is stopped with its work half done, others get -ETIMEDOUT after open_timeout_ns;
+     * when it goes on, the segment is there; the name can be removed under it. */
     (void)state;
     for (int point = 2; point < POINTS; point++) {
         pid_t creator = start_creator(point, SIGSTOP);
@@ -667,7 +696,8 @@ static void stopped_creator_bounds_the_wait(void **state)
 
 static void name_of_a_stopped_creator_can_be_removed(void **state)
 {
-    /* Claim: removing the name of an unfinished segment frees it for a new one; the old creator ends up on its own. */
+    /* Claim: removing the name of an unfinished segment frees it for a new one; the old creator ends up on
+     * its own. */
     pid_t creator = start_creator(3, SIGSTOP);
     struct noria_segment segment;
     int status;
@@ -683,8 +713,8 @@ static void name_of_a_stopped_creator_can_be_removed(void **state)
 
 static void creator_that_stops_before_the_lock_is_overtaken(void **state)
 {
-    /* Claim: a creator stopped between making the name and taking the lock does not hold anybody up, and attaches to
-     * what the other one made. */
+    /* Claim: a creator stopped between making the name and taking the lock does not hold anybody up, and
+     * attaches to what the other one made. */
     pid_t creator = start_creator(1, SIGSTOP);
     struct noria_segment segment;
     int status;
@@ -708,7 +738,8 @@ static int refuse(void *content, size_t size, void *context)
 
 static void failed_creation_leaves_nothing(void **state)
 {
-    /* Claim: a creation that fails leaves no name behind, and the failure's sentence is the one that is told. */
+    /* Claim: a creation that fails leaves no name behind, and the failure's sentence is the one that
+     * is told. */
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
 
@@ -719,7 +750,7 @@ static void failed_creation_leaves_nothing(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-/* ------------------------------------------------------------------------------------------------------- many creators */
+/* ------------------------------------------------------------------------------------------ many creators */
 
 enum { CREATORS = 6, ROUNDS = 30 };
 
@@ -786,7 +817,7 @@ static void name_that_vanishes_is_looked_up_again(void **state)
     noria_segment_close(&segment);
 }
 
-/* --------------------------------------------------------------------------------------------- full, and not permitted */
+/* -------------------------------------------------------------------------------- full, and not permitted */
 
 /* Runs `body` in a child of its own; it ends with 0, or 77 if the test cannot be made here. */
 static void run_apart(void (*body)(void))
@@ -850,7 +881,8 @@ static void fill_the_shared_memory(void)
 
 static void full_shared_memory_is_an_error_code(void **state)
 {
-    /* Claim: without space a creation is -ENOSPC with the figures, leaves no name, and nothing ends in a signal. */
+    /* Claim: without space a creation is -ENOSPC with the figures, leaves no name, and nothing ends in a
+     * signal. */
     (void)state;
     run_apart(fill_the_shared_memory);
 }
@@ -895,7 +927,7 @@ static void trust_only_oneself_and_root(void)
     REQUIRE(open_named(&segment, true) == 0); /* root's, open to all: that is trusted */
     noria_segment_close(&segment);
     REQUIRE(setresuid(65534, 65534, 65534) == 0);
-    request.name = "/noria-segment-test-of-daemon";
+    request.name = name_of_daemon;
     REQUIRE(noria_segment_open(&segment, &request) == -EACCES);
     REQUIRE(strstr(noria_last_detail(), "belongs to user 1") != NULL);
     request.create = true;
@@ -919,14 +951,14 @@ static void files_of_other_users_need_consent(void **state)
     request.mode = 0666;
     assert_int_equal(noria_segment_open(&segment, &request), 0);
     noria_segment_close(&segment);
-    request.name = "/noria-segment-test-of-daemon";
-    unlink("/dev/shm/noria-segment-test-of-daemon");
+    request.name = name_of_daemon;
+    unlink(path_of_daemon);
     assert_int_equal(noria_segment_open(&daemons, &request), 0);
     assert_int_equal(fchown(daemons.fd, 1, 1), 0);
     noria_segment_close(&daemons);
     assert_int_equal(noria_segment_open(&daemons, &request), -EACCES); /* root trusts nobody else either */
     run_apart(trust_only_oneself_and_root);
-    unlink("/dev/shm/noria-segment-test-of-daemon");
+    unlink(path_of_daemon);
 }
 
 static void exhaust_descriptors(void)
@@ -950,7 +982,7 @@ static void too_many_files_is_an_error_code(void **state)
     run_apart(exhaust_descriptors);
 }
 
-/* --------------------------------------------------------------------------------------------------------- inspection */
+/* --------------------------------------------------------------------------------------------- inspection */
 
 static void inspection_changes_nothing(void **state)
 {
@@ -999,7 +1031,7 @@ static void corrupt_segments_can_be_removed(void **state)
     assert_int_equal(access(path, F_OK), -1);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- memfd */
+/* -------------------------------------------------------------------------------------------------- memfd */
 
 static struct noria_segment_request memfd_request(const char *descriptor, bool create)
 {
@@ -1012,7 +1044,8 @@ static struct noria_segment_request memfd_request(const char *descriptor, bool c
 
 static void memfd_is_shared_by_descriptor(void **state)
 {
-    /* Claim: who has the descriptor attaches, on a description of its own; the size is sealed; there is no name. */
+    /* Claim: who has the descriptor attaches, on a description of its own; the size is sealed; there is no
+     * name. */
     struct noria_segment_request request = memfd_request("", true);
     struct noria_segment first, second, third;
     char number[16];
@@ -1067,7 +1100,8 @@ static void memfd_that_is_empty_needs_a_creator(void **state)
 static void memfd_addresses_are_checked(void **state)
 {
     /* Claim: what is not the number of an open, sealable descriptor is refused with a sentence. */
-    static const char *const wrong[] = {"x", "-1", "3x", " ", "99999999999999999999", "2147483648", "19999", "+", "0x3"};
+    static const char *const wrong[] = {"x",          "-1",    "3x", " ",  "99999999999999999999",
+                                        "2147483648", "19999", "+",  "0x3"};
     struct noria_segment_request request;
     struct noria_segment segment;
     char number[16];
@@ -1095,7 +1129,8 @@ static void memfd_addresses_are_checked(void **state)
 
 static void attaching_checks_as_opening_does(void **state)
 {
-    /* Claim: a descriptor of something else, of an empty file or of a truncated segment cannot be attached. */
+    /* Claim: a descriptor of something else, of an empty file or of a truncated segment cannot
+     * be attached. */
     struct noria_segment segment;
     int fd = memfd_create("empty", MFD_CLOEXEC | MFD_ALLOW_SEALING), pipes[2];
 

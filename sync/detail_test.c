@@ -60,9 +60,11 @@ static void threads_do_not_mix_their_sentences(void **state)
 
 static void every_error_has_words(void **state)
 {
-    /* Claim: each code of the contract has words of its own, by either sign, and any other number has some. */
-    static const int codes[] = {0,      EAGAIN, ETIMEDOUT, EMSGSIZE,   EPIPE,   EBUSY,  ECANCELED, ESTALE, EBADMSG, EPROTO,
-                                ENOTSUP, EOWNERDEAD, EDEADLK, ENOENT, EEXIST, EINVAL,    EACCES, ENOSPC,  ENOMEM, EMFILE};
+    /* Claim: each code of the contract has words of its own, by either sign, and any other number
+     * has some. */
+    static const int codes[] = {0,      EAGAIN,  ETIMEDOUT, EMSGSIZE, EPIPE,      EBUSY,   ECANCELED,
+                                ESTALE, EBADMSG, EPROTO,    ENOTSUP,  EOWNERDEAD, EDEADLK, ENOENT,
+                                EEXIST, EINVAL,  EACCES,    ENOSPC,   ENOMEM,     EMFILE};
     static const int strange[] = {INT_MAX, -INT_MAX, INT_MIN, 4095, -1000000};
 
     (void)state;
@@ -78,7 +80,8 @@ static void every_error_has_words(void **state)
 
 static void deadlines_do_not_overflow(void **state)
 {
-    /* Claim: a negative timeout never ends, one beyond the end of time neither, any other ends that far from now. */
+    /* Claim: a negative timeout never ends, one beyond the end of time neither, any other ends that far from
+     * now. */
     int64_t before, deadline;
 
     (void)state;

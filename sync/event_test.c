@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: whoever sleeps on an event word is woken by the next notification, and looks for himself at least every
- * recheck_ns; who notifies without sleepers pays one load. */
+/* Claim: whoever sleeps on an event word is woken by the next notification, and looks for himself at least
+ * every recheck_ns; who notifies without sleepers pays one load. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -176,7 +176,8 @@ static int64_t best_overshoot(int64_t timeout_ns, int64_t recheck_ns)
 
 static void deadlines_are_kept(void **state)
 {
-    /* Claim: a sleep ends at its deadline, not before and at most 10 ms after, whatever the interval of looks. */
+    /* Claim: a sleep ends at its deadline, not before and at most 10 ms after, whatever the interval of
+     * looks. */
     (void)state;
     assert_true(best_overshoot(30 * MS, RECHECK_NEVER) < 10 * MS);
     assert_true(best_overshoot(30 * MS, MS) < 10 * MS);
@@ -229,7 +230,8 @@ static void sleep_for_ever(void)
 
 static void killed_sleeper_costs_one_wake(void **state)
 {
-    /* Claim: the flag of a killed sleeper is cleared by the next notification; the one after that changes nothing. */
+    /* Claim: the flag of a killed sleeper is cleared by the next notification; the one after that changes
+     * nothing. */
     pid_t sleeper = start_process(sleep_for_ever);
     uint32_t after;
 
@@ -279,7 +281,8 @@ static void answer_each(void)
 
 static void no_wake_up_is_lost(void **state)
 {
-    /* Claim: two processes that pass a number to and fro, sleeping each time with no re-check to save them, get on. */
+    /* Claim: two processes that pass a number to and fro, sleeping each time with no re-check to save them,
+     * get on. */
     pid_t other = start_process(answer_each);
 
     (void)state;
@@ -322,14 +325,16 @@ static void no_wake_up_is_lost_in_a_window(void **state)
     expect_end(other);
 }
 
-/* Stores to lines that the other processor has just written: until it has got them all, what is stored next waits. */
+/* Stores to lines that the other processor has just written: until it has got them all, what is stored next
+ * waits. */
 static void load_ballast(uint32_t value)
 {
     for (int i = 0; i < BALLAST; i++)
         noria_store_relaxed32(&page->ballast[i].word, value);
 }
 
-/* Answers without sleeping, after a pause that sweeps over the moment in which the other side goes to sleep. */
+/* Answers without sleeping, after a pause that sweeps over the moment in which the other side goes
+ * to sleep. */
 static void answer_at_once(void)
 {
     for (uint32_t i = 1; i <= 5 * rounds(); i++) {
@@ -344,8 +349,9 @@ static void answer_at_once(void)
 
 static void no_wake_up_is_lost_between_two_stores(void **state)
 {
-    /* Claim: a notification at the very moment in which the sleeper raises its flag and looks is not lost: the flag and the
-     * message are stored by two processors that then look at each other's (without the barrier this fails on x86, too). */
+    /* Claim: a notification at the very moment in which the sleeper raises its flag and looks is not lost:
+     * the flag and the message are stored by two processors that then look at each other's (without the
+     * barrier this fails on x86, too). */
     pid_t other = start_process(answer_at_once);
 
     (void)state;

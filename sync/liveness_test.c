@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: the dead are told from the living by the kernel's word: locks of descriptions, pids with their start time. */
+/* Claim: the dead are told from the living by the kernel's word: locks of descriptions, pids with their start
+ * time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -95,7 +96,7 @@ static void reap(pid_t pid)
     assert_int_equal(waitpid(pid, NULL, 0), pid);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- locks */
+/* -------------------------------------------------------------------------------------------------- locks */
 
 static void one_description_holds_a_byte(void **state)
 {
@@ -199,7 +200,8 @@ static void hold_and_bequeath(void)
 
 static void heir_of_a_description_holds_its_lock(void **state)
 {
-    /* Claim: a forked child that shares the description keeps its parent's lock: so locks alone do not tell. */
+    /* Claim: a forked child that shares the description keeps its parent's lock: so locks alone do
+     * not tell. */
     pid_t child;
 
     (void)state;
@@ -217,7 +219,7 @@ static void heir_of_a_description_holds_its_lock(void **state)
     close(released[1]);
 }
 
-/* ------------------------------------------------------------------------------------------------------- processes */
+/* ---------------------------------------------------------------------------------------------- processes */
 
 static struct noria_process self;
 
@@ -292,7 +294,8 @@ static void another_start_time_is_another_process(void **state)
 
 static void foreign_numbers_mean_nothing(void **state)
 {
-    /* Claim: nothing is concluded from a pid of another namespace, of an unknown one, or from no pid at all. */
+    /* Claim: nothing is concluded from a pid of another namespace, of an unknown one, or from no pid
+     * at all. */
     struct noria_process other = self, blind = self;
 
     (void)state;
@@ -467,7 +470,8 @@ static void reborn_number_is_another_process(void **state)
 
 static void maps_tell_who_still_looks(void **state)
 {
-    /* Claim: whether a process maps a file is told from its maps; for a process that is not there it is an error. */
+    /* Claim: whether a process maps a file is told from its maps; for a process that is not there it is an
+     * error. */
     struct stat status;
     pid_t child;
     void *view;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: a call tries, looks round, spins and sleeps as its verbs and its timeout say, and every way out of it is told
- * apart: done, in time, too late, ended, shut down, inherited, re-entered. The verbs here are fakes. */
+/* Claim: a call tries, looks round, spins and sleeps as its verbs and its timeout say, and every way out of
+ * it is told apart: done, in time, too late, ended, shut down, inherited, re-entered. The verbs here are
+ * fakes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,7 +27,8 @@
 #include "liveness.h"
 #include "transport.h"
 
-/* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped thread. */
+/* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped
+ * thread. */
 static int is_child;
 int __lsan_is_turned_off(void);
 
@@ -78,8 +80,8 @@ static void back_off(noria_channel *channel, enum noria_side side)
     fake.back_offs++;
 }
 
-static void sleep_on_event(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
-                           void *context)
+static void sleep_on_event(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
+                           bool (*ready)(void *), void *context)
 {
     (void)channel;
     (void)side;
@@ -95,8 +97,11 @@ static void wake(noria_channel *channel)
     noria_event_wake(&fake.event);
 }
 
-static const struct noria_verbs fakes = {
-    .look_round = look_round, .has_ended = has_ended, .back_off = back_off, .sleep = sleep_on_event, .wake = wake};
+static const struct noria_verbs fakes = {.look_round = look_round,
+                                         .has_ended = has_ended,
+                                         .back_off = back_off,
+                                         .sleep = sleep_on_event,
+                                         .wake = wake};
 
 static ssize_t do_nothing(noria_channel *channel, void *unused)
 {
@@ -144,7 +149,7 @@ static ssize_t receive(int64_t timeout_ns)
     return noria_call(&fake.channel, NORIA_SIDE_RECV, timeout_ns, &attempt);
 }
 
-/* ------------------------------------------------------------------------------------------------------ a single try */
+/* ------------------------------------------------------------------------------------------- a single try */
 
 static void success_costs_one_try(void **state)
 {
@@ -202,8 +207,8 @@ static void what_was_mended_is_tried_again(void **state)
 
 static void end_needs_a_last_look(void **state)
 {
-    /* Claim: when nobody is left on the other side, the call tries once more, and says -EPIPE only if that finds nothing
-     * and nothing can come back. */
+    /* Claim: when nobody is left on the other side, the call tries once more, and says -EPIPE only if that
+     * finds nothing and nothing can come back. */
     (void)state;
     fake.leave_at = 1;
     fake.ended = true;
@@ -245,7 +250,7 @@ static void senders_may_look_first(void **state)
     assert_int_equal(receive(0), 7);
 }
 
-/* ------------------------------------------------------------------------------------------------- spinning, sleeping */
+/* ------------------------------------------------------------------------------------- spinning, sleeping */
 
 /* Overshoot of the best of some calls: a loaded machine makes single ones late, never all of them. */
 static int64_t best_overshoot(int64_t timeout_ns)
@@ -303,8 +308,8 @@ static void sleeper_sees_success_later(void **state)
 
 static void spinning_adapts(void **state)
 {
-    /* Claim: a side whose spinning never pays spins less and less, down to a few tries; one that is served while it
-     * spins goes on spinning, and never beyond a bound. */
+    /* Claim: a side whose spinning never pays spins less and less, down to a few tries; one that is served
+     * while it spins goes on spinning, and never beyond a bound. */
     uint32_t *spins = &fake.channel.spins[NORIA_SIDE_RECV];
 
     (void)state;
@@ -343,12 +348,12 @@ static void signals_do_not_shorten_a_wait(void **state)
     sigaction(SIGALRM, &old, NULL);
 }
 
-/* ---------------------------------------------------------------------------------------------------- one caller only */
+/* ---------------------------------------------------------------------------------------- one caller only */
 
 static void one_caller_per_side(void **state)
 {
-    /* Claim: with one_caller a call inside a call of the same side is -EDEADLK, in the first try and in a later one; the
-     * other side is free; afterwards the side is free again, however the call ended. */
+    /* Claim: with one_caller a call inside a call of the same side is -EDEADLK, in the first try and in a
+     * later one; the other side is free; afterwards the side is free again, however the call ended. */
     static const int at[] = {1, 3, 130};
 
     (void)state;
@@ -372,7 +377,7 @@ static void one_caller_per_side(void **state)
     assert_int_equal(fake.rc_again, 3);
 }
 
-/* ------------------------------------------------------------------------------------------------- shutting, draining */
+/* ------------------------------------------------------------------------------------- shutting, draining */
 
 static void shut_handles_are_cancelled(void **state)
 {
@@ -419,7 +424,7 @@ static void draining_waits_for_every_call(void **state)
     assert_true(fake.wakes > 0);
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- fork */
+/* --------------------------------------------------------------------------------------------------- fork */
 
 /* Runs `body` in a forked child and returns its exit status. */
 static int in_child(int (*body)(void))
@@ -464,7 +469,8 @@ static int grandchild_is_refused(void)
 
 static void inherited_handles_are_stale(void **state)
 {
-    /* Claim: in a child, and in its child, calls on inherited handles are -ESTALE and reach no verb; own ones work. */
+    /* Claim: in a child, and in its child, calls on inherited handles are -ESTALE and reach no verb; own ones
+     * work. */
     (void)state;
     assert_int_equal(in_child(child_is_refused), 0);
     assert_int_equal(in_child(grandchild_is_refused), 0);
@@ -475,7 +481,8 @@ static void inherited_handles_are_stale(void **state)
 static int guarded, plain;
 static struct noria_fork_guard guard;
 
-/* In the child a guarded descriptor is a description of its own: the parent's lock on it is somebody else's. */
+/* In the child a guarded descriptor is a description of its own: the parent's lock on it is
+ * somebody else's. */
 static int child_has_its_own(void)
 {
     if (noria_lock_held(guarded, 5) != 1 || noria_lock_try(guarded, 5) != -EAGAIN)
@@ -509,8 +516,8 @@ static void guarded_descriptions_are_not_inherited(void **state)
 
 static struct stat guarded_file;
 
-/* Without a descriptor to spare the child cannot reopen: then it must not hold the parent's lock either, and the number
- * must not come to name something else. */
+/* Without a descriptor to spare the child cannot reopen: then it must not hold the parent's lock either, and
+ * the number must not come to name something else. */
 static int child_without_descriptors(void)
 {
     int next = dup(plain);
@@ -522,13 +529,15 @@ static int child_without_descriptors(void)
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = limit.rlim_max; /* the end of the process may need some */
     setrlimit(RLIMIT_NOFILE, &limit);
-    return fstat(guarded, &now) == 0 && now.st_ino == guarded_file.st_ino && noria_lock_try(guarded, 5) == 0 ? 2 : 0;
+    return fstat(guarded, &now) == 0 && now.st_ino == guarded_file.st_ino && noria_lock_try(guarded, 5) == 0
+               ? 2
+               : 0;
 }
 
 static void children_without_descriptors_hold_nothing(void **state)
 {
-    /* Claim: if a child cannot reopen a guarded descriptor, it loses the lock all the same, and no file of its own gets
-     * the number by which the inherited handle would close it. */
+    /* Claim: if a child cannot reopen a guarded descriptor, it loses the lock all the same, and no file of
+     * its own gets the number by which the inherited handle would close it. */
     struct rlimit old, none;
 
     (void)state;

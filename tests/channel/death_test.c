@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: processes that are killed or stopped cost the others nothing: no message, no room, no role, no waiting beyond
- * a tenth of a second, and no operator. */
+/* Claim: processes that are killed or stopped cost the others nothing: no message, no room, no role, no
+ * waiting beyond a tenth of a second, and no operator. */
 #include "variants_test.h"
 
 #include <sched.h>
@@ -29,7 +29,7 @@ static void live_on(void)
         pause();
 }
 
-/* ------------------------------------------------------------------------------------------------ what peers may do */
+/* -------------------------------------------------------------------------------------- what peers may do */
 
 static void hold_three(void)
 {
@@ -134,12 +134,12 @@ static void send_from_to(unsigned first, unsigned end)
         send_numbered(n, 10);
 }
 
-/* ------------------------------------------------------------------------------------------------------- redelivery */
+/* --------------------------------------------------------------------------------------------- redelivery */
 
 static void held_messages_come_back(void **state)
 {
-    /* Claim: what a killed receiver held goes to another one, in order, flagged, with the same sequences; then come the
-     * others. Nothing is lost, nothing comes twice. */
+    /* Claim: what a killed receiver held goes to another one, in order, flagged, with the same sequences;
+     * then come the others. Nothing is lost, nothing comes twice. */
     pid_t peer;
 
     (void)state;
@@ -204,14 +204,15 @@ static void released_messages_stay_away(void **state)
     kill_peer(peer);
     open_receiver();
     for (unsigned n = 3; n < 5; n++)
-        assert_int_equal(expect(n, 10).flags, is_spsc() ? NORIA_REDELIVERED : 0); /* SPSC: "may have been seen" */
+        assert_int_equal(expect(n, 10).flags,
+                         is_spsc() ? NORIA_REDELIVERED : 0); /* SPSC: "may have been seen" */
     expect_nothing(EAGAIN);
 }
 
 static void dropped_messages_are_counted(void **state)
 {
-    /* Claim (MPMC, orphans = DROP): what a killed receiver held is gone, counted in stat, and told once, with the next
-     * message. */
+    /* Claim (MPMC, orphans = DROP): what a killed receiver held is gone, counted in stat, and told once, with
+     * the next message. */
     struct noria_info info;
     pid_t peer;
 
@@ -268,8 +269,8 @@ static void send_group_of_four(void)
 
 static void rest_of_a_group_comes_back(void **state)
 {
-    /* Claim (MPMC, pack 4): of a group the unreleased rest comes back, flagged; the released part does not. With DROP the
-     * rest is counted. */
+    /* Claim (MPMC, pack 4): of a group the unreleased rest comes back, flagged; the released part does not.
+     * With DROP the rest is counted. */
     (void)state;
     ch.options.pack = 4;
     for (uint32_t policy = NORIA_ORPHANS_REDELIVER; policy <= NORIA_ORPHANS_DROP; policy++) {
@@ -303,11 +304,12 @@ static void rest_of_a_group_comes_back(void **state)
     }
 }
 
-/* ----------------------------------------------------------------------------------------------- dead and slow senders */
+/* ---------------------------------------------------------------------------------- dead and slow senders */
 
 static void unfinished_messages_are_never_seen(void **state)
 {
-    /* Claim: of a killed sender everything committed is received and its half-written message is not; its room is free. */
+    /* Claim: of a killed sender everything committed is received and its half-written message is not; its
+     * room is free. */
     unsigned sent = 0;
     pid_t peer;
 
@@ -329,8 +331,8 @@ static void unfinished_messages_are_never_seen(void **state)
 
 static void stopped_sender_holds_nobody_up(void **state)
 {
-    /* Claim (MPMC): a sender stopped with a reservation costs the others nothing; continued, it commits, and its message
-     * is received after those sent before that. */
+    /* Claim (MPMC): a sender stopped with a reservation costs the others nothing; continued, it commits, and
+     * its message is received after those sent before that. */
     pid_t peer;
 
     (void)state;
@@ -356,8 +358,9 @@ static void stopped_sender_holds_nobody_up(void **state)
 
 static void stopped_receiver_keeps_its_messages(void **state)
 {
-    /* Claim: a receiver that is stopped with messages in hand keeps them; MPMC goes on with its whole capacity without it,
-     * SPSC's sender gets -ETIMEDOUT and a second receiver -EBUSY; continued, it finds its messages as they were. */
+    /* Claim: a receiver that is stopped with messages in hand keeps them; MPMC goes on with its whole
+     * capacity without it, SPSC's sender gets -ETIMEDOUT and a second receiver -EBUSY; continued, it finds
+     * its messages as they were. */
     noria_channel *second;
     pid_t peer;
 
@@ -384,7 +387,8 @@ static void stopped_receiver_keeps_its_messages(void **state)
             for (unsigned n = 0; n < 8; n++)
                 assert_int_equal(expect(n, 10).flags, 0);
         }
-        assert_fails(noria_recv(ch.rx, NULL, 0, 30 * MS, NULL), ETIMEDOUT); /* longer than a look round takes */
+        assert_fails(noria_recv(ch.rx, NULL, 0, 30 * MS, NULL),
+                     ETIMEDOUT); /* longer than a look round takes */
         assert_int_equal(stat_of(ch.rx).deaths, 0);
     }
     continue_peer(peer);
@@ -396,10 +400,59 @@ static void stopped_receiver_keeps_its_messages(void **state)
         expect(3, 10);
 }
 
+static void hold_all_that_is_allowed(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND | NORIA_RECV);
+    struct noria_span span;
+
+    for (int i = 0; i < 3; i++)
+        PEER_REQUIRES(noria_peek(mine, &span, -1, NULL) == 0);
+    PEER_REQUIRES(noria_reserve(mine, 64, &span, -1) == 0);
+    live_on();
+}
+
+static void a_crowd_of_stopped_holders_leaves_the_capacity(void **state)
+{
+    /* Claim (MPMC): with every other participant stopped, each with max_held messages and a reservation in
+     * hand, exactly `capacity` messages fit, lap after lap; when they are killed all they held comes back,
+     * and still `capacity` fit. */
+    enum { CROWD = 6 };
+    pid_t crowd[CROWD];
+    unsigned back = 0;
+
+    (void)state;
+    open_pair();
+    for (int i = 0; i < CROWD; i++) {
+        send_from_to(0, 3);
+        crowd[i] = start_peer(hold_all_that_is_allowed);
+        await_peer();
+        stop_peer(crowd[i]);
+    }
+    for (unsigned lap = 0; lap < 100; lap++) {
+        for (unsigned n = 0; n < 8; n++)
+            send_numbered(n, 64);
+        assert_int_equal(try_send(8, 64), -EAGAIN);
+        for (unsigned n = 0; n < 8; n++)
+            expect(n, 64);
+    }
+    for (int i = 0; i < CROWD; i++)
+        kill_peer(crowd[i]);
+    while (back < 3 * CROWD) {
+        uint8_t bytes[64];
+        struct noria_info info;
+        assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 30 * SECOND, &info), 10);
+        assert_int_equal(info.flags, NORIA_REDELIVERED);
+        back++;
+    }
+    for (unsigned n = 0; n < 8; n++)
+        send_numbered(n, 64);
+    assert_int_equal(try_send(8, 64), -EAGAIN);
+}
+
 static void deaths_do_not_eat_the_capacity(void **state)
 {
-    /* Claim: after many receivers killed with messages in hand and many senders killed with reservations, `capacity`
-     * messages fit as on the first day. */
+    /* Claim: after many receivers killed with messages in hand and many senders killed with reservations,
+     * `capacity` messages fit as on the first day. */
     unsigned sent = 0;
 
     (void)state;
@@ -429,10 +482,10 @@ static void deaths_do_not_eat_the_capacity(void **state)
     assert_true(is_spsc() ? sent >= 8 : sent == 8);
 }
 
-/* --------------------------------------------------------------------------------------------- noticed, and how soon */
+/* ---------------------------------------------------------------------------------- noticed, and how soon */
 
-/* Each try kills somebody and says how long it took until that had its effect. A loaded machine makes single tries
- * late, never all of them. */
+/* Each try kills somebody and says how long it took until that had its effect. A loaded machine makes single
+ * tries late, never all of them. */
 static void expect_noticed(int64_t (*try_it)(void))
 {
     int64_t best = INT64_MAX;
@@ -546,8 +599,8 @@ static int64_t kill_the_last_receiver(void)
 
 static void killed_receiver_ends_the_stream_too(void **state)
 {
-    /* Claim: with need_receiver a sender is told within 100 ms that the last receiver was killed, while it fills the
-     * channel and when that is full. */
+    /* Claim: with need_receiver a sender is told within 100 ms that the last receiver was killed, while it
+     * fills the channel and when that is full. */
     (void)state;
     ch.options.recheck_ns = 25 * MS;
     ch.options.need_receiver = 1;
@@ -588,7 +641,8 @@ static int64_t take_over_from_zombie(void)
 
 static void roles_of_the_killed_are_taken_over(void **state)
 {
-    /* Claim (SPSC): both roles of a killed process, reaped or a zombie, can be taken within 100 ms, at the first try. */
+    /* Claim (SPSC): both roles of a killed process, reaped or a zombie, can be taken within 100 ms, at the
+     * first try. */
     (void)state;
     ch.keeper = open_handle(0);
     expect_noticed(take_over_from_reaped);
@@ -621,11 +675,12 @@ static void places_of_the_killed_are_free(void **state)
     assert_int_equal(stat_of(ch.rx).observers, 1);
 }
 
-/* -------------------------------------------------------------------------------------------- what others get to see */
+/* --------------------------------------------------------------------------------- what others get to see */
 
 static void the_dead_are_told_from_the_living(void **state)
 {
-    /* Claim: stat counts the living only, stopped ones included; who tells the dead apart until they are settled. */
+    /* Claim: stat counts the living only, stopped ones included; who tells the dead apart until they are
+     * settled. */
     struct noria_participant who[8];
     pid_t peer;
 
@@ -654,8 +709,8 @@ static void the_dead_are_told_from_the_living(void **state)
 
 static void the_dead_do_not_keep_a_name(void **state)
 {
-    /* Claim: with UNLINK_LAST the last living handle takes the name along, however many dead are in the table; remove
-     * takes a channel whose participants are all dead. */
+    /* Claim: with UNLINK_LAST the last living handle takes the name along, however many dead are in the
+     * table; remove takes a channel whose participants are all dead. */
     pid_t peer;
 
     (void)state;
@@ -701,8 +756,8 @@ static void killed_sleepers_take_nobody_along(void **state)
 
 static void stream_waits_for_another_hand(void **state)
 {
-    /* Claim (MPMC): with no sender left and a message in another receiver's hand a receiver waits; that one is killed:
-     * the message comes, flagged, and then the end. */
+    /* Claim (MPMC): with no sender left and a message in another receiver's hand a receiver waits; that one
+     * is killed: the message comes, flagged, and then the end. */
     uint8_t bytes[64];
     struct noria_info info;
     pid_t peer;
@@ -723,8 +778,8 @@ static void stream_waits_for_another_hand(void **state)
     assert_fails(noria_recv(ch.rx, bytes, sizeof(bytes), -1, NULL), EPIPE);
 }
 
-/* Where its number means nothing to others, and with the descriptor closed that holds its lock: as a program does that
- * closes all it does not know, in a container. */
+/* Where its number means nothing to others, and with the descriptor closed that holds its lock: as a program
+ * does that closes all it does not know, in a container. */
 static void lose_ones_lock_and_go_on(void)
 {
     noria_channel *mine = open_handle(NORIA_SEND | NORIA_RECV);
@@ -758,8 +813,8 @@ static void be_taken_for_dead(void)
 
 static void who_was_taken_for_dead_is_told(void **state)
 {
-    /* Claim (MPMC): a live handle that the others had to take for dead gets -EOWNERDEAD for what it held, and does no harm
-     * with it: the message went to another receiver, once, and its reservation is nobody's. */
+    /* Claim (MPMC): a live handle that the others had to take for dead gets -EOWNERDEAD for what it held, and
+     * does no harm with it: the message went to another receiver, once, and its reservation is nobody's. */
     uint8_t bytes[64];
     struct noria_info info;
     unsigned sent = 0;
@@ -801,6 +856,7 @@ int main(void)
         EVERYWHERE(unfinished_messages_are_never_seen),
         ONLY_MPMC(stopped_sender_holds_nobody_up),
         EVERYWHERE(stopped_receiver_keeps_its_messages),
+        ONLY_MPMC(a_crowd_of_stopped_holders_leaves_the_capacity),
         EVERYWHERE(deaths_do_not_eat_the_capacity),
         ONLY_MPMC(sleeping_receiver_notices_a_death),
         EVERYWHERE(killed_sender_ends_the_stream),

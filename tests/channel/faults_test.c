@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: if the kernel refuses any one system call of any call of the library, that call still succeeds or fails with a
- * code and a sentence, leaves no descriptor, mapping or name behind, and succeeds when it is tried again.
+ * Claim: if the kernel refuses any one system call of any call of the library, that call still succeeds or
+ * fails with a code and a sentence, leaves no descriptor, mapping or name behind, and succeeds when it is
+ * tried again.
  *
- * Each operation runs in a child under ptrace, once for every k: its k-th system call is not made and returns the error.
+ * Each operation runs in a child under ptrace, once for every k: its k-th system call is not made and returns
+ * the error.
  */
 #include "variants_test.h"
 
@@ -36,7 +38,8 @@ void *calloc(size_t n, size_t size)
 {
     void *memory = NULL;
 
-    if (out_of_cleared_memory || (size != 0 && n > SIZE_MAX / size) || posix_memalign(&memory, 16, n * size) != 0)
+    if (out_of_cleared_memory || (size != 0 && n > SIZE_MAX / size) ||
+        posix_memalign(&memory, 16, n * size) != 0)
         return NULL;
     return memset(memory, 0, n * size);
 }
@@ -48,9 +51,10 @@ void *aligned_alloc(size_t alignment, size_t size)
     return out_of_memory || posix_memalign(&memory, alignment, size) != 0 ? NULL : memory;
 }
 
-/* ------------------------------------------------------------------------------------------------------- operations */
+/* --------------------------------------------------------------------------------------------- operations */
 
-/* What is there before, what is tried (0 or -errno), and whether the channel is as it should be afterwards. */
+/* What is there before, what is tried (0 or -errno), and whether the channel is as it should
+ * be afterwards. */
 struct operation {
     const char *name;
     void (*prepare)(void);
@@ -188,7 +192,8 @@ static int unlink_name(void)
 static void have_an_open_channel(void)
 {
     PEER_REQUIRES(create() == 0);
-    works(mine); /* a thread's first call makes it known to liburcu, which ends the program if there is no memory */
+    works(mine); /* a thread's first call makes it known to liburcu, which ends the program if there is no
+                    memory */
 }
 
 /* Waiting: nothing comes, in time. */
@@ -243,7 +248,7 @@ static const struct operation operations[] = {
 };
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 
-/* ------------------------------------------------------------------------------------------------------- in the child */
+/* ------------------------------------------------------------------------------------------- in the child */
 
 #define END_OF_WINDOW (-4242) /* getpgid(this): says to the tracer that the operation is over */
 
@@ -259,8 +264,8 @@ static bool maps_a_segment(void)
     return found;
 }
 
-/* A creation that fails leaves no name, unless the channel was there already, whole and for all, and only joining it has
- * failed. */
+/* A creation that fails leaves no name, unless the channel was there already, whole and for all, and only
+ * joining it has failed. */
 static bool leaves_nothing_unfinished(void)
 {
     struct noria_listing listing;
@@ -298,7 +303,7 @@ static void run_traced(const struct operation *operation)
     exit(0);
 }
 
-/* ------------------------------------------------------------------------------------------------------ in the tracer */
+/* ------------------------------------------------------------------------------------------ in the tracer */
 
 /* Calls that do not fail in earnest, and those whose failure ends the program by liburcu's decision. */
 static bool is_spared(long number, unsigned long long argument)
@@ -386,7 +391,8 @@ static bool try_refusal(const struct operation *operation, int k, int error)
 
 static void any_call_may_be_refused(void **state)
 {
-    /* Claim: see above, for creating, attaching, recovering, reopening, looking, listing, waiting, closing, unlinking. */
+    /* Claim: see above, for creating, attaching, recovering, reopening, looking, listing, waiting, closing,
+     * unlinking. */
     static const int errors[] = {ENOMEM, EACCES, EINTR, EMFILE, ENOSPC, EAGAIN, EINVAL};
     size_t n = getenv("NORIA_LONG") != NULL ? 7 : 3;
 
@@ -408,7 +414,8 @@ static void any_call_may_be_refused(void **state)
 
 static void memory_may_be_refused(void **state)
 {
-    /* Claim: without memory for a handle opening and reopening are -ENOMEM with a sentence, and work again later. */
+    /* Claim: without memory for a handle opening and reopening are -ENOMEM with a sentence, and work again
+     * later. */
     noria_channel *channel = NULL;
 
     (void)state;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: a forked child does not act as its parent: inherited handles are refused, reopened ones are its own, and neither
- * its life nor its exit, its exec nor its closing changes what the parent is to others. */
+/* Claim: a forked child does not act as its parent: inherited handles are refused, reopened ones are its own,
+ * and neither its life nor its exit, its exec nor its closing changes what the parent is to others. */
 #include "variants_test.h"
 
 #include <pthread.h>
@@ -60,8 +60,8 @@ static void try_everything_and_close(void)
 
 static void inherited_handles_are_stale(void **state)
 {
-    /* Claim: every call on an inherited handle is -ESTALE with a sentence that says what to do; the child's closing it, or
-     * exiting without, leaves the parent's handles, messages and places as they were. */
+    /* Claim: every call on an inherited handle is -ESTALE with a sentence that says what to do; the child's
+     * closing it, or exiting without, leaves the parent's handles, messages and places as they were. */
     struct noria_stat before, after;
 
     (void)state;
@@ -102,7 +102,8 @@ static void answer_with_own_handles(void)
 
 static void child_becomes_a_participant(void **state)
 {
-    /* Claim: noria_reopen makes the child a participant of its own, at any kind of address, who sends and receives. */
+    /* Claim: noria_reopen makes the child a participant of its own, at any kind of address, who sends and
+     * receives. */
     pid_t peer;
 
     (void)state;
@@ -167,7 +168,8 @@ static void reopen_in_a_grandchild(void)
 
 static void grandchildren_are_children(void **state)
 {
-    /* Claim: a child's own handle is as stale in its child as the parent's is, and both can be reopened there. */
+    /* Claim: a child's own handle is as stale in its child as the parent's is, and both can be reopened
+     * there. */
     (void)state;
     ch.rx = open_handle(NORIA_RECV);
     expect_end(start_peer(reopen_in_a_grandchild));
@@ -175,7 +177,7 @@ static void grandchildren_are_children(void **state)
     assert_int_equal(stat_of(ch.rx).deaths, 0);
 }
 
-/* ---------------------------------------------------------------------------------- children that outlive their parent */
+/* --------------------------------------------------------------------- children that outlive their parent */
 
 static void hold(noria_channel *mine)
 {
@@ -240,8 +242,9 @@ static void expect_back_without_the_parent(void (*body)(void), bool reaped)
 
 static void child_does_not_keep_its_parent_alive(void **state)
 {
-    /* Claim: when a parent is killed, a child that it forked with the handle open, by fork or by a bare clone, does not
-     * make it look alive: what it held comes back within 100 ms (the best of three), reaped or a zombie. */
+    /* Claim: when a parent is killed, a child that it forked with the handle open, by fork or by a bare
+     * clone, does not make it look alive: what it held comes back within 100 ms (the best of three), reaped
+     * or a zombie. */
     int64_t best = INT64_MAX;
 
     (void)state;
@@ -255,7 +258,7 @@ static void child_does_not_keep_its_parent_alive(void **state)
     assert_true(best < 100 * MS);
 }
 
-/* ------------------------------------------------------------------------------------------------------------------ exec */
+/* --------------------------------------------------------------------------------------------------- exec */
 
 static void become_another_program(void)
 {
@@ -263,14 +266,15 @@ static void become_another_program(void)
     /* Says how many descriptors of ours it has, and lives until it is killed. */
     if (dup2((int)peers->numbers[5], 1) != 1)
         exit(1);
-    execl("/bin/sh", "sh", "-c", "ls -l /proc/self/fd | grep -c -e noria -e variant; exec sleep 1000", (char *)NULL);
+    execl("/bin/sh", "sh", "-c", "ls -l /proc/self/fd | grep -c -e noria -e variant; exec sleep 1000",
+          (char *)NULL);
     exit(1);
 }
 
 static void exec_ends_the_participant(void **state)
 {
-    /* Claim: a process that turns into another program has left: what it held comes back, though its number lives; no
-     * descriptor of ours goes along. */
+    /* Claim: a process that turns into another program has left: what it held comes back, though its number
+     * lives; no descriptor of ours goes along. */
     int report[2];
     char text[16] = "";
     uint8_t bytes[64];
@@ -293,7 +297,7 @@ static void exec_ends_the_participant(void **state)
     close(report[1]);
 }
 
-/* --------------------------------------------------------------------------------------- threads in the forking process */
+/* ------------------------------------------------------------------------- threads in the forking process */
 
 static void *receive_until_cancelled(void *channel)
 {
@@ -318,8 +322,8 @@ static void use_a_handle_of_ones_own(void)
 
 static void forking_beside_busy_threads(void **state)
 {
-    /* Claim: a child forked while other threads are inside calls, asleep or not, can close, open and use handles; those
-     * threads go on. */
+    /* Claim: a child forked while other threads are inside calls, asleep or not, can close, open and use
+     * handles; those threads go on. */
     pthread_t threads[2];
     void *rc;
 
@@ -354,7 +358,8 @@ static void reopen_nothing(void)
 
 static void reopening_can_fail(void **state)
 {
-    /* Claim: a child without descriptors to spare is told so, and the inherited handle can still be closed. */
+    /* Claim: a child without descriptors to spare is told so, and the inherited handle can still
+     * be closed. */
     (void)state;
     open_pair();
     expect_end(start_peer(reopen_nothing));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: whatever stands in the words of a segment, opening it and every call on it ends in a result or an error code,
- * soon, and never in a signal. Each word in turn, of superblock, geometry, counters, table and ring, gets each of a list of
- * evil values: before the channel is opened, and under the feet of handles that are open.
+ * Claim: whatever stands in the words of a segment, opening it and every call on it ends in a result or an
+ * error code, soon, and never in a signal. Each word in turn, of superblock, geometry, counters, table and
+ * ring, gets each of a list of evil values: before the channel is opened, and under the feet of handles that
+ * are open.
  */
 #include "variants_test.h"
 
@@ -22,9 +23,30 @@ static size_t image_size;
 static uint8_t *live; /* the same file, mapped */
 
 /* The first SHORT of them are tried always, all with NORIA_LONG. */
-static const uint64_t evil[] = {
-    0, 1, 3, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_C(1) << 33, INT64_MAX, UINT64_MAX - 7, UINT64_MAX,
-    2, 7, 8, 0x7f, 0xff, 0x100, 0xfff, 0x1000, UINT64_C(1) << 32, UINT64_C(1) << 46, UINT64_C(1) << 62, UINT64_C(1) << 63};
+static const uint64_t evil[] = {0,
+                                1,
+                                3,
+                                0xffff,
+                                0x10000,
+                                0x7fffffff,
+                                0x80000000,
+                                0xffffffff,
+                                UINT64_C(1) << 33,
+                                INT64_MAX,
+                                UINT64_MAX - 7,
+                                UINT64_MAX,
+                                2,
+                                7,
+                                8,
+                                0x7f,
+                                0xff,
+                                0x100,
+                                0xfff,
+                                0x1000,
+                                UINT64_C(1) << 32,
+                                UINT64_C(1) << 46,
+                                UINT64_C(1) << 62,
+                                UINT64_C(1) << 63};
 enum { EVIL = sizeof(evil) / sizeof(evil[0]), SHORT = 12 };
 
 static int evil_values(void)
@@ -192,7 +214,8 @@ static void attack(size_t from, size_t to, size_t size, void (*body)(void))
         field_offset = offset;
         field_size = size;
         if (!survives(body))
-            fail_msg("the word of %zu bytes at offset %zu (ring at %zu) has felled a process", size, offset, ring_offset());
+            fail_msg("the word of %zu bytes at offset %zu (ring at %zu) has felled a process", size, offset,
+                     ring_offset());
     }
 }
 
@@ -213,7 +236,8 @@ static void evil_geometries_are_refused(void **state)
 
     (void)state;
     make_image();
-    attack(NORIA_SEGMENT_CONTENT, NORIA_SEGMENT_CONTENT + sizeof(struct noria_geometry), 4, open_with_each_value);
+    attack(NORIA_SEGMENT_CONTENT, NORIA_SEGMENT_CONTENT + sizeof(struct noria_geometry), 4,
+           open_with_each_value);
     attack(NORIA_SEGMENT_CONTENT, end, 8, open_with_each_value);
     attack(NORIA_SEGMENT_CONTENT, end, 8, use_with_each_value);
     free_image();
@@ -222,7 +246,8 @@ static void evil_geometries_are_refused(void **state)
 static void evil_participants_are_refused(void **state)
 {
     /* Claim: any value in any word of the table of participants, before opening and after. */
-    size_t from = NORIA_SEGMENT_CONTENT + sizeof(struct noria_header), end = from + 3 * sizeof(struct noria_entry);
+    size_t from = NORIA_SEGMENT_CONTENT + sizeof(struct noria_header),
+           end = from + 3 * sizeof(struct noria_entry);
 
     (void)state;
     make_image();
@@ -234,7 +259,8 @@ static void evil_participants_are_refused(void **state)
 
 static void evil_rings_are_refused(void **state)
 {
-    /* Claim: any value in any word of the ring's header, and of its first slots or records, before opening and after. */
+    /* Claim: any value in any word of the ring's header, and of its first slots or records, before opening
+     * and after. */
     size_t header = is_spsc() ? sizeof(struct noria_spsc) : sizeof(struct noria_mpmc);
 
     (void)state;
@@ -248,7 +274,8 @@ static void evil_rings_are_refused(void **state)
     free_image();
 }
 
-/* The words that can be anything: owners that are not in the table, laps from elsewhere, states nobody writes. */
+/* The words that can be anything: owners that are not in the table, laps from elsewhere, states nobody
+ * writes. */
 static void fill_with_noise(void)
 {
     uint64_t random = 88172645463325252u + field_offset;
@@ -275,7 +302,8 @@ static void noise_is_refused(void **state)
 
 static void truncated_after_the_table(void **state)
 {
-    /* Claim: a segment that ends anywhere in front of its ring's end is refused, with the superblock's size or without. */
+    /* Claim: a segment that ends anywhere in front of its ring's end is refused, with the superblock's size
+     * or without. */
     (void)state;
     make_image();
     for (uint64_t size = NORIA_SEGMENT_CONTENT; size < image_size; size += 512 + 8) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: however many processes create, open, close and remove at one name at once, those who have it open at a time have
- * the same channel, and nothing is left when it is to go. */
+/* Claim: however many processes create, open, close and remove at one name at once, those who have it open at
+ * a time have the same channel, and nothing is left when it is to go. */
 #include "variants_test.h"
 
 #include <sched.h>
@@ -58,7 +58,8 @@ static void create_and_send(void)
 
 static void all_creators_meet(void **state)
 {
-    /* Claim (MPMC): processes that open with CREATE at once find themselves on one channel: each one's message is there. */
+    /* Claim (MPMC): processes that open with CREATE at once find themselves on one channel: each one's
+     * message is there. */
     pid_t crowd[CROWD];
 
     (void)state;
@@ -140,8 +141,8 @@ static void take_the_sender_role(void)
 
 static void one_gets_the_role(void **state)
 {
-    /* Claim (SPSC): of processes that open the sender's role at once exactly one has it, also right after its last owner
-     * was killed; the others get -EBUSY. */
+    /* Claim (SPSC): of processes that open the sender's role at once exactly one has it, also right after its
+     * last owner was killed; the others get -EBUSY. */
     pid_t crowd[CROWD];
 
     (void)state;
@@ -163,7 +164,7 @@ static void one_gets_the_role(void **state)
     }
 }
 
-/* ----------------------------------------------------------------------------------------------- the last one goes */
+/* -------------------------------------------------------------------------------------- the last one goes */
 
 static void require_the_same_name(noria_channel *mine)
 {
@@ -172,7 +173,8 @@ static void require_the_same_name(noria_channel *mine)
 
     PEER_REQUIRES(noria_stat(mine, &stat) == 0);
     PEER_REQUIRES(noria_inspect(ch.address, &listing) == 0);
-    PEER_REQUIRES(listing.created_ns == stat.created_ns); /* the name is my channel's as long as I have it open */
+    PEER_REQUIRES(listing.created_ns ==
+                  stat.created_ns); /* the name is my channel's as long as I have it open */
 }
 
 static void come_and_go(void)
@@ -181,7 +183,8 @@ static void come_and_go(void)
     await_order();
     for (int i = 0; i < 150; i++) {
         noria_channel *mine = NULL;
-        PEER_REQUIRES(noria_open(&mine, ch.address, (i % 3 == 0 ? NORIA_SEND : 0) | NORIA_CREATE, &ch.options) == 0);
+        PEER_REQUIRES(
+            noria_open(&mine, ch.address, (i % 3 == 0 ? NORIA_SEND : 0) | NORIA_CREATE, &ch.options) == 0);
         require_the_same_name(mine);
         if (i % 3 == 0)
             PEER_REQUIRES(noria_send(mine, "x", 1, 0) == 0 || true);
@@ -192,8 +195,8 @@ static void come_and_go(void)
 
 static void name_stays_while_anybody_has_it_open(void **state)
 {
-    /* Claim (UNLINK_LAST): while a process has the channel open its name refers to that very channel, however others come
-     * and go; when all have gone, so has the name. */
+    /* Claim (UNLINK_LAST): while a process has the channel open its name refers to that very channel, however
+     * others come and go; when all have gone, so has the name. */
     pid_t crowd[CROWD];
 
     (void)state;
@@ -210,7 +213,8 @@ static void come_and_go_for_ever(void)
     for (;;) {
         noria_channel *mine = NULL;
         int rc = noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options);
-        PEER_REQUIRES(rc == 0 || rc == -EBUSY); /* the table may be full of the killed who are not yet reaped */
+        PEER_REQUIRES(rc == 0 ||
+                      rc == -EBUSY); /* the table may be full of the killed who are not yet reaped */
         if (rc == 0)
             PEER_REQUIRES(noria_close(mine) == 0);
         __atomic_fetch_add(&peers->numbers[2], 1, __ATOMIC_RELAXED);
@@ -219,8 +223,8 @@ static void come_and_go_for_ever(void)
 
 static void killed_on_the_way_in_or_out(void **state)
 {
-    /* Claim: processes killed at any moment of opening and closing leave a name that the next one can open, or none; and
-     * with the last living handle it goes. */
+    /* Claim: processes killed at any moment of opening and closing leave a name that the next one can open,
+     * or none; and with the last living handle it goes. */
     uint64_t pause = 12345;
 
     (void)state;
@@ -240,7 +244,8 @@ static void killed_on_the_way_in_or_out(void **state)
             __atomic_thread_fence(__ATOMIC_SEQ_CST);
         for (int i = 0; i < 2; i++)
             kill_peer(crowd[i]);
-        assert_int_equal(noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options), 0);
+        assert_int_equal(noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options),
+                         0);
         assert_int_equal(noria_send(mine, "x", 1, 0), 0);
         assert_int_equal(noria_recv(mine, (char[1]){0}, 1, 0, NULL), 1);
         close_handle(&mine);
@@ -261,8 +266,9 @@ static void hold_the_name(void)
 
 static void stopped_on_the_way_in_or_out(void **state)
 {
-    /* Claim (UNLINK_LAST): while a process is stopped in the middle of opening or closing, opening is -ETIMEDOUT after its
-     * timeout and closing returns within about a second; when that one goes on, all is as before. */
+    /* Claim (UNLINK_LAST): while a process is stopped in the middle of opening or closing, opening is
+     * -ETIMEDOUT after its timeout and closing returns within about a second; when that one goes on, all is
+     * as before. */
     noria_channel *mine = NULL;
     int64_t start;
     pid_t peer;
@@ -302,8 +308,8 @@ static void remove_for_ever(void)
 
 static void names_that_are_removed_all_the_time(void **state)
 {
-    /* Claim: while somebody removes the name again and again, an open with CREATE ends, with a channel or -EAGAIN, and
-     * leaves nothing open. */
+    /* Claim: while somebody removes the name again and again, an open with CREATE ends, with a channel or
+     * -EAGAIN, and leaves nothing open. */
     pid_t remover;
 
     (void)state;
@@ -327,7 +333,8 @@ int main(void)
         AT("memfd", one_of_the_exclusive_creates),
         {"one_gets_the_role", one_gets_the_role, NORIA_KIND_SPSC, "shm"},
         {"one_gets_the_role", one_gets_the_role, NORIA_KIND_SPSC, "memfd"},
-        {"name_stays_while_anybody_has_it_open", name_stays_while_anybody_has_it_open, NORIA_KIND_MPMC, "shm"},
+        {"name_stays_while_anybody_has_it_open", name_stays_while_anybody_has_it_open, NORIA_KIND_MPMC,
+         "shm"},
         {"killed_on_the_way_in_or_out", killed_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
         {"stopped_on_the_way_in_or_out", stopped_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
         AT("shm", names_that_are_removed_all_the_time),

@@ -18,8 +18,8 @@
 
 #include <noria/noria.h>
 
-/* Asked by a leak checker at exit. It cannot work in children, who may have no descriptors, or threads that are not
- * theirs; leaks are found in the test itself. */
+/* Asked by a leak checker at exit. It cannot work in children, who may have no descriptors, or threads that
+ * are not theirs; leaks are found in the test itself. */
 static int is_child;
 int __lsan_is_turned_off(void);
 

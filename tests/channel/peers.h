@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Other processes for a test: forked, told what to do, listened to, stopped, killed. They talk with the test through
- * semaphores in a shared page, so nobody sleeps to be in time.
+ * Other processes for a test: forked, told what to do, listened to, stopped, killed. They talk with the test
+ * through semaphores in a shared page, so nobody sleeps to be in time.
  */
 #ifndef NORIA_PEERS_H
 #define NORIA_PEERS_H

@@ -34,7 +34,7 @@ static void check(const char *call, int rc)
         accuse("%s returned %d: %s", call, rc, noria_detail());
 }
 
-/* -------------------------------------------------------------------------------------------------------------- sending */
+/* ------------------------------------------------------------------------------------------------ sending */
 
 static int send_one(uint32_t stream, uint64_t number)
 {
@@ -82,7 +82,9 @@ static void send_until_told(uint32_t stream)
     while (!ending() && next + BATCH < MOST_MESSAGES) {
         int way = (int)(next + aborted) % 3, rc;
         note_attempt(stream, way == 0 ? next + BATCH - 1 : next);
-        rc = way == 0 ? send_batch(stream, next) : way == 1 ? send_one(stream, next) : send_in_place(stream, next);
+        rc = way == 0   ? send_batch(stream, next)
+             : way == 1 ? send_one(stream, next)
+                        : send_in_place(stream, next);
         if (rc < 0)
             check("send", rc);
         if (rc < 0)
@@ -95,7 +97,7 @@ static void send_until_told(uint32_t stream)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------------------ receiving */
+/* ---------------------------------------------------------------------------------------------- receiving */
 
 /* Goes on after an empty moment. False at the end of the stream, when that is wanted. */
 static bool go_on(const char *call, int rc)
@@ -121,7 +123,8 @@ static bool receive_in_place(bool alone)
     int held = 0, rc = 0, most = 1 + (int)(record->received % HELD);
 
     while (held < most && (rc = noria_peek(channel, &spans[held], held == 0 ? -1 : 0, &info)) == 0) {
-        note_taken(spans[held].data, spans[held].len, (info.flags & NORIA_REDELIVERED) != 0, info.sequence, last, alone);
+        note_taken(spans[held].data, spans[held].len, (info.flags & NORIA_REDELIVERED) != 0, info.sequence,
+                   last, alone);
         count(1, &info);
         held++;
     }
@@ -154,8 +157,8 @@ static bool receive_copies(bool alone)
         rc = noria_recv_many(channel, vectors, n, -1, infos);
     }
     for (int i = 0; i < rc; i++) {
-        note_taken(&messages[i], vectors[i].iov_len, (infos[i].flags & NORIA_REDELIVERED) != 0, infos[i].sequence, last,
-                   alone);
+        note_taken(&messages[i], vectors[i].iov_len, (infos[i].flags & NORIA_REDELIVERED) != 0,
+                   infos[i].sequence, last, alone);
         count(1, &infos[i]);
     }
     __atomic_store_n(&record->window, 0, __ATOMIC_RELEASE);

@@ -12,7 +12,8 @@ struct ledger *ledger;
 
 void ledger_begin(void)
 {
-    ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    ledger = mmap(NULL, sizeof(*ledger), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE,
+                  -1, 0);
     if (ledger == MAP_FAILED) {
         perror("no memory for the ledger");
         exit(1);
@@ -47,7 +48,7 @@ static void store(uint64_t *word, uint64_t value)
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ messages */
+/* ----------------------------------------------------------------------------------------------- messages */
 
 static uint64_t checksum_of(const struct message *message)
 {
@@ -77,11 +78,12 @@ static void check_message(const struct message *message, size_t length)
 {
     if (length < offsetof(struct message, filler) || length > sizeof(*message) || message->length != length)
         accuse("garbage: a message of %zu bytes", length);
-    if (message->stream >= STREAMS || message->number >= MOST_MESSAGES || message->checksum != checksum_of(message))
+    if (message->stream >= STREAMS || message->number >= MOST_MESSAGES ||
+        message->checksum != checksum_of(message))
         accuse("garbage: a message whose checksum is wrong");
 }
 
-/* -------------------------------------------------------------------------------------------------------------- sending */
+/* ------------------------------------------------------------------------------------------------ sending */
 
 uint64_t next_number(uint32_t stream)
 {
@@ -105,7 +107,7 @@ void note_committed(uint32_t stream, uint64_t last)
     store(&ledger->streams[stream].attempted, last);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ receiving */
+/* ---------------------------------------------------------------------------------------------- receiving */
 
 static void check_order(struct stream *stream, const struct message *message, uint64_t *last, bool alone)
 {
@@ -121,7 +123,8 @@ static void check_order(struct stream *stream, const struct message *message, ui
     store(&stream->last_taken_in_order, message->number);
 }
 
-void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last, bool alone)
+void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last,
+                bool alone)
 {
     const struct message *message = data;
     struct stream *stream;
@@ -137,7 +140,8 @@ void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequ
     if (before != 0 && !redelivered)
         accuse("a duplicate without the flag: %u/%llu", message->stream, (unsigned long long)message->number);
     if (before != 0 && stream->sequence[message->number] != (uint8_t)sequence)
-        accuse("%u/%llu came again with another sequence", message->stream, (unsigned long long)message->number);
+        accuse("%u/%llu came again with another sequence", message->stream,
+               (unsigned long long)message->number);
     stream->sequence[message->number] = (uint8_t)sequence;
     if (!redelivered)
         check_order(stream, message, last, alone);

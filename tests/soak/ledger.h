@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What was sent and what was received, in memory that outlives whoever is killed. Each process writes down what it is
- * about to do and what it has done, so that after a death exactly the calls in progress are in doubt and nothing else:
+ * What was sent and what was received, in memory that outlives whoever is killed. Each process writes down
+ * what it is about to do and what it has done, so that after a death exactly the calls in progress are in
+ * doubt and nothing else:
  *
- *     sender     attempted = n | send | committed = n        dead in between: n may be there or not, and is not sent again
- *     receiver   peek | taken + 1 | release | released       dead before the release is over: it may come back, flagged
- *     copying    window = k | recv | taken + 1 | window = 0   dead in between: up to k messages were taken and not noted
+ *     sender     attempted = n | send | committed = n        dead in between: n may be there or not, and is
+ * not sent again receiver   peek | taken + 1 | release | released       dead before the release is over: it
+ * may come back, flagged copying    window = k | recv | taken + 1 | window = 0   dead in between: up to k
+ * messages were taken and not noted
  *
- * A message is a stream (the sender's seat) and a number in it; a number is used once. Memory is had as it is touched.
+ * A message is a stream (the sender's seat) and a number in it; a number is used once. Memory is had as it is
+ * touched.
  */
 #ifndef NORIA_SOAK_LEDGER_H
 #define NORIA_SOAK_LEDGER_H
@@ -63,11 +66,13 @@ size_t make_message(struct message *message, uint32_t stream, uint64_t number);
 /* A sender's side. */
 uint64_t next_number(uint32_t stream); /* also puts in doubt what the last incarnation was at */
 void note_attempt(uint32_t stream, uint64_t last);
-void note_committed(uint32_t stream, uint64_t last); /* those behind it were not sent, and their numbers are free again */
+void note_committed(uint32_t stream,
+                    uint64_t last); /* those behind it were not sent, and their numbers are free again */
 
-/* A receiver's side: checks the message and notes it. `last` is this process' own, per stream; with `alone` the order
- * holds over all receivers of the stream. */
-void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last, bool alone);
+/* A receiver's side: checks the message and notes it. `last` is this process' own, per stream; with `alone`
+ * the order holds over all receivers of the stream. */
+void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last,
+                bool alone);
 void note_released(const void *data);
 
 /* When everybody is gone. What is missing, and what was said to be in doubt. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: four processes that pass numbered messages over channels in shared memory, and are killed, stopped and continued
- * at random every 0 to 5 ms, never wedge, never see garbage, a duplicate without its flag, a released message again or a
- * sender's messages out of order, and lose nothing that was committed.
+ * Claim: four processes that pass numbered messages over channels in shared memory, and are killed, stopped
+ * and continued at random every 0 to 5 ms, never wedge, never see garbage, a duplicate without its flag, a
+ * released message again or a sender's messages out of order, and lose nothing that was committed.
  *
  * usage: soak mpmc|mpmc-copy|spsc SECONDS     (NORIA_LONG=1: 60 s and at least 5,000 kills)
  */
@@ -24,7 +24,8 @@
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
-#define WEDGED_AFTER (20 * SECOND) /* without a message received, though nobody is stopped for longer than some ms */
+#define WEDGED_AFTER                                                                                         \
+    (20 * SECOND) /* without a message received, though nobody is stopped for longer than some ms */
 
 static char addresses[2][64];
 static noria_channel *observers[2];
@@ -125,10 +126,11 @@ static void tell_who_is_where(void)
         struct noria_stat stat = {0};
         int n = noria_who(addresses[c], who, 16);
         noria_stat(observers[c], &stat);
-        printf("%s: %lld messages, %llu held\n", addresses[c], (long long)stat.messages, (unsigned long long)stat.held);
+        printf("%s: %lld messages, %llu held\n", addresses[c], (long long)stat.messages,
+               (unsigned long long)stat.held);
         for (int i = 0; i < n && i < 16; i++)
-            printf("  %u: process %d, %s, holds %u\n", who[i].number, who[i].pid, who[i].alive ? "alive" : "dead",
-                   who[i].held);
+            printf("  %u: process %d, %s, holds %u\n", who[i].number, who[i].pid,
+                   who[i].alive ? "alive" : "dead", who[i].held);
     }
 }
 
@@ -176,7 +178,8 @@ static void wind_up(void)
         }
         if (status != 0) {
             watch(&seen, &since);
-            printf("FAILED: process %d in seat %d ended with status 0x%x\n", (int)crew[i].pid, i, (unsigned)status);
+            printf("FAILED: process %d in seat %d ended with status 0x%x\n", (int)crew[i].pid, i,
+                   (unsigned)status);
             exit(1);
         }
     }
@@ -227,9 +230,10 @@ static bool settle_accounts(const char *name)
     printf("%s: %llu kills, %llu stops, %llu messages, %llu redelivered (%llu had been seen before)\n", name,
            (unsigned long long)done.kills, (unsigned long long)done.stops, (unsigned long long)messages,
            (unsigned long long)redelivered, (unsigned long long)again);
-    printf("%s: %llu were in a killed sender's hands, %llu of them arrived; %llu committed ones missing", name,
-           (unsigned long long)doubtful, (unsigned long long)arrived, (unsigned long long)missing);
-    printf(done.window != 0 ? ", %llu may be in killed receivers' buffers\n" : "\n", (unsigned long long)done.window);
+    printf("%s: %llu were in a killed sender's hands, %llu of them arrived; %llu committed ones missing",
+           name, (unsigned long long)doubtful, (unsigned long long)arrived, (unsigned long long)missing);
+    printf(done.window != 0 ? ", %llu may be in killed receivers' buffers\n" : "\n",
+           (unsigned long long)done.window);
     if (missing > done.window)
         printf("FAILED: committed messages are lost\n");
     if (messages < 1000)
@@ -247,7 +251,8 @@ static void create(const char *name, uint32_t kind)
     options.max_message = MOST_LENGTH;
     options.max_held = 3;
     options.max_participants = 8;
-    snprintf(addresses[channels], sizeof(addresses[channels]), "shm:/noria-soak-%s-%d-%d", name, channels, (int)getpid());
+    snprintf(addresses[channels], sizeof(addresses[channels]), "shm:/noria-soak-%s-%d-%d", name, channels,
+             (int)getpid());
     if (noria_open(&observers[channels], addresses[channels], NORIA_CREATE, &options) != 0) {
         printf("FAILED: %s\n", noria_detail());
         exit(1);
