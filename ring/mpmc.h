@@ -638,7 +638,7 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
             return -EAGAIN;
         if (ahead == 0 && kind == NORIA_MPMC_EMPTY) {
             /* E: acquire, like D: the bytes are ours from here on. */
-            if (noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)))
+            if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)))
                 return 0;
         } else if ((ahead == 0 && kind == NORIA_MPMC_READING) || (ahead == -1 && kind == NORIA_MPMC_WRITING)) {
             enum noria_mpmc_step step;
@@ -670,7 +670,7 @@ static inline bool noria_mpmc_claim_first(struct noria_mpmc_handle *h, uint64_t 
 
     return noria_load_acquire64(state) == word && /* D */
            t - noria_load_relaxed64(&h->read_floor) < h->capacity && /* private; may lag, never leads */
-           noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)); /* E */
+           noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)); /* E */
 }
 
 /* Claims a slot. 0, -EAGAIN full (at some instant `capacity` records, or no free slot within reach), -EBADMSG. */
@@ -929,7 +929,7 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
         if (ahead == 0 && kind == NORIA_MPMC_FULL) {
             if (!noria_mpmc_fits(h, record, word, limit))
                 return -EMSGSIZE;
-            if (noria_cas_acquire64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B */
+            if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B */
                 return 0;
         } else if (ahead == 0 && kind == NORIA_MPMC_WRITING) {
             enum noria_mpmc_step step;
@@ -960,7 +960,7 @@ static inline bool noria_mpmc_take_first(struct noria_mpmc_handle *h, size_t lim
     record->position = at;
     return noria_load_acquire64(&slot->state) == word &&      /* B */
            noria_load_acquire32(&slot->length) <= limit && /* H; too long is found again, and said, by noria_mpmc_take */
-           noria_cas_acquire64(&slot->state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner)); /* B */
+           noria_cas_acq_rel64(&slot->state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner)); /* B */
 }
 
 /* Adopts a record that a dead receiver had not released. 0, -EAGAIN there is none, -EMSGSIZE. */
