@@ -889,7 +889,7 @@ static void full_shared_memory_is_an_error_code(void **state)
 
 static void become_nobody(void)
 {
-    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+    if (geteuid() != 0 || setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
         exit(77);
 }
 
@@ -912,6 +912,10 @@ static void others_may_not_open_a_private_segment(void **state)
     struct noria_segment segment;
 
     (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: this needs root\n");
+        skip();
+    }
     expect_created(&segment);
     run_apart(look_at_a_private_segment);
     assert_false(noria_segment_is_orphaned(&segment));
