@@ -408,15 +408,11 @@ static inline size_t noria_mpmc_footprint(const struct noria_mpmc_config *config
 }
 
 /* Takes the geometry out of the memory once and checks it. 0 or -EBADMSG. */
-static inline int noria_mpmc_read_geometry(struct noria_mpmc_handle *h, struct noria_mpmc *ring, size_t size)
+static inline int noria_mpmc_take_geometry(struct noria_mpmc_handle *h, struct noria_mpmc *ring, size_t size)
 {
     struct noria_mpmc_config config;
     uint64_t slots;
 
-    if (size < sizeof(*ring) || ((uintptr_t)ring & (NORIA_CACHE_LINE - 1)) != 0)
-        return -EBADMSG;
-    if (noria_load_acquire64(&ring->magic) != NORIA_MPMC_MAGIC) /* B: pairs with the store in format */
-        return -EBADMSG;
     memset(h, 0, sizeof(*h));
     slots = noria_load_relaxed64(&ring->slots); /* constant since format, like the rest of line 0 */
     config.slots = slots == 0 ? 1 : slots;
@@ -446,6 +442,16 @@ static inline int noria_mpmc_read_geometry(struct noria_mpmc_handle *h, struct n
     return 0;
 }
 
+/* The geometry of a ring that was formatted. 0 or -EBADMSG. */
+static inline int noria_mpmc_read_geometry(struct noria_mpmc_handle *h, struct noria_mpmc *ring, size_t size)
+{
+    if (size < sizeof(*ring) || ((uintptr_t)ring & (NORIA_CACHE_LINE - 1)) != 0)
+        return -EBADMSG;
+    if (noria_load_acquire64(&ring->magic) != NORIA_MPMC_MAGIC) /* B: pairs with the store in format */
+        return -EBADMSG;
+    return noria_mpmc_take_geometry(h, ring, size);
+}
+
 /* Makes an empty ring. The caller alone uses the memory until this returns. 64-byte aligned memory. */
 static inline int noria_mpmc_format(void *memory, size_t size, const struct noria_mpmc_config *config)
 {
@@ -466,10 +472,8 @@ static inline int noria_mpmc_format(void *memory, size_t size, const struct nori
     ring->slot_size = (uint32_t)noria_mpmc_slot_bytes(config->max_message, config->pack);
     noria_store_relaxed64(&ring->write_pos, config->first_position); /* the magic publishes all of it */
     noria_store_relaxed64(&ring->read_pos, config->first_position);
-    noria_store_release64(&ring->magic, NORIA_MPMC_MAGIC);
-    if (noria_mpmc_read_geometry(&h, ring, size) != 0)
+    if (noria_mpmc_take_geometry(&h, ring, size) != 0)
         return -EINVAL;
-    noria_store_relaxed64(&ring->magic, 0);
     for (uint64_t i = 0; i < slots; i++) {
         uint64_t position = config->first_position + i;
         noria_store_relaxed64(noria_mpmc_state_at(&h, position), noria_mpmc_word(&h, position, NORIA_MPMC_EMPTY, 0));
