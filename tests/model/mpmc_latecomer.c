@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Question: may a handle rely on the words it finds where a hint sends it, while others send and receive?
- * (It would call a word that is too old for its position corrupt.) It joins in the middle, or with -DEARLY
- * before and jumps on the way.
+ * Question: may a handle rely on the words it finds where a hint sends it, or on its own walk, while another
+ * sends and receives? It would call a word that is too old for its position corrupt, and take an old FULL for
+ * a full ring or an old EMPTY for an empty one. It joins in the middle, or with -DEARLY before, and walks.
+ * There is always room when it sends (-DSEND) and always a record when it receives (-DRECEIVE).
  *
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DSEND
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DRECEIVE
  * check: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=3 -DSEND -DEARLY
  * check: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=3 -DRECEIVE -DEARLY
+ * check: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=16 -DSEND -DEARLY
+ * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=16 -DRECEIVE -DEARLY
  */
 #include "mpmc_small.h"
 
 #ifndef NUMBERS
 #define NUMBERS 40
 #endif
-#define LATE 99
 #ifdef SEND
 #define SENDS true
 #else
@@ -22,14 +24,7 @@
 #endif
 
 static struct noria_mpmc_handle latecomer;
-
-/* Relaxed: knowing it orders nothing. */
-static bool hint_moved(void)
-{
-    struct noria_mpmc *ring = (struct noria_mpmc *)(void *)memory;
-
-    return noria_load_relaxed64(SENDS ? &ring->write_pos : &ring->read_pos) == NUMBERS;
-}
+static uint32_t turned; /* relaxed, it orders nothing */
 
 static void *pass_numbers(void *unused)
 {
@@ -41,6 +36,7 @@ static void *pass_numbers(void *unused)
     start_together(2);
     for (uint64_t i = 1; i <= NUMBERS && send_number(&handle, i); i++)
         recv_number(&handle, &number);
+    noria_store_relaxed32(&turned, 1);
     return NULL;
 }
 
@@ -50,15 +46,12 @@ static void *come_late(void *unused)
 
     (void)unused;
     start_together(2);
-    if (!hint_moved() && !THREADS_OR_CHECKER(true, false))
+    if (noria_load_relaxed32(&turned) == 0 && !THREADS_OR_CHECKER(true, false))
         return NULL; /* the checker looks at the others only */
 #ifndef EARLY
     join_small(&latecomer, 2);
 #endif
-    if (THREADS_OR_CHECKER(true, SENDS))
-        send_number(&latecomer, LATE);
-    if (THREADS_OR_CHECKER(true, !SENDS))
-        recv_number(&latecomer, &number);
+    assert(SENDS ? send_number(&latecomer, 99) : recv_number(&latecomer, &number));
     return NULL;
 }
 
@@ -67,7 +60,11 @@ int main(void)
     void *(*const threads[])(void *) = {pass_numbers, come_late};
 
     for (int round = 0; round < ROUNDS; round++) {
+        struct noria_mpmc_handle handle;
+        turned = 0;
         format_small();
+        join_small(&handle, 3);
+        assert(SENDS || send_number(&handle, 50));
 #ifdef EARLY
         join_small(&latecomer, 2);
 #endif
