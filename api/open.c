@@ -29,6 +29,7 @@ void noria_options_init(struct noria_options *options)
     options->mode = 0600;
     options->trust = NORIA_TRUST_SAME_USER;
     options->recheck_ns = 25 * NORIA_NS_PER_MS;
+    options->most_spins = 1000;
     options->open_timeout_ns = NORIA_NS_PER_S;
 }
 
@@ -145,13 +146,6 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
         memcpy(stat, &all, size);
     }
     return rc;
-}
-
-int noria_fd(noria_channel *channel, int side)
-{
-    (void)channel;
-    (void)side;
-    return noria_fail(-ENOTSUP, "a channel that waits by futex has no descriptor to poll");
 }
 
 const char *noria_strerror(int error)

@@ -15,30 +15,37 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-/* Maps the channel behind "shm:/name" without joining. 0, 1 unfinished, -errno. */
-static int look_into(struct noria_segment_channel *channel, const char *address)
+int noria_segment_channel_look_into(struct noria_segment_channel *channel,
+                                    const struct noria_segment_backend *backend, const char *name)
 {
-    const char *name = strncmp(address, "shm:", 4) == 0 ? address + 4 : NULL;
     bool unfinished;
     int rc;
 
     memset(channel, 0, sizeof(*channel));
     channel->segment.fd = -1;
-    if (name == NULL || name[0] != '/')
-        return noria_fail(-EINVAL, "'%s' cannot be inspected: only channels with a name, as in shm:/name, can", address);
-    rc = noria_segment_inspect(&channel->segment, &noria_segment_posix, name, &unfinished);
+    rc = noria_segment_inspect(&channel->segment, backend, name, &unfinished);
     if (rc != 0)
         return rc;
     if (unfinished) {
         noria_segment_close(&channel->segment);
         return 1;
     }
-    channel->backend = &noria_segment_posix;
+    channel->backend = backend;
     noria_process_self(&channel->self);
     rc = noria_segment_channel_adopt(channel);
     if (rc != 0)
         noria_segment_close(&channel->segment);
     return rc;
+}
+
+static int look_into(struct noria_segment_channel *channel, const char *address)
+{
+    const char *name = strncmp(address, "shm:", 4) == 0 ? address + 4 : NULL;
+
+    channel->segment.fd = -1;
+    if (name == NULL || name[0] != '/')
+        return noria_fail(-EINVAL, "'%s' cannot be inspected: only channels with a name, as in shm:/name, can", address);
+    return noria_segment_channel_look_into(channel, &noria_segment_posix, name);
 }
 
 static uint32_t condition_of(int rc)

@@ -30,17 +30,32 @@ struct noria_geometry {
     uint64_t table_offset; /* from the start of the content, like ring_offset */
     uint64_t ring_offset;
     uint64_t ring_size;
-    uint64_t reserved[5];
+    uint64_t bell_offset; /* what the waiting strategy keeps in the segment */
+    uint64_t bell_size;
+    uint64_t poll_offset; /* what noria_fd keeps there */
+    uint64_t poll_size;
+    uint64_t reserved;
 };
 NORIA_STATIC_ASSERT(sizeof(struct noria_geometry) == 128, "geometry is two lines");
 NORIA_STATIC_ASSERT(offsetof(struct noria_geometry, capacity) == 48, "the same for 32 and 64 bits");
 
+/* Where one side waits: sync/event.h. All but `count` is looked at only by who has to wake somebody. */
+struct noria_waiting_room {
+    uint32_t count;    /* the event word */
+    uint32_t polled;   /* some handle has given out a descriptor: enum noria_poll_bell. Never goes back to 0 */
+    uint32_t signals;  /* some receiver once asked for a signal. Never goes back to 0 */
+    uint32_t reserved0;
+    uint32_t strategy[4]; /* words for the waiting strategy */
+    uint32_t poll[4];     /* words for the bell of noria_fd */
+    uint32_t reserved1[20];
+};
+NORIA_STATIC_ASSERT(sizeof(struct noria_waiting_room) == 128, "a line pair for each side");
+
+enum noria_poll_bell { NORIA_POLL_NONE = 0, NORIA_POLL_FIFO = 1, NORIA_POLL_EVENTFD = 2 };
+
 struct noria_header {
     struct noria_geometry geometry;
-    uint32_t not_empty; /* event words: receivers sleep on this one */
-    uint32_t reserved0[31];
-    uint32_t not_full; /* and senders on this one */
-    uint32_t reserved1[31];
+    struct noria_waiting_room rooms[2]; /* 0: senders wait for room, 1: receivers for messages (enum noria_side) */
     uint64_t roster;           /* changes when somebody joined, left or was cleaned up */
     uint64_t senders_joined;   /* ever */
     uint64_t receivers_joined; /* ever */
@@ -50,8 +65,7 @@ struct noria_header {
     uint64_t lost_told; /* of `lost`, how many a receiver has been told of */
     uint64_t reserved2[9];
 };
-NORIA_STATIC_ASSERT(offsetof(struct noria_header, not_empty) == 128, "event words have a line pair each");
-NORIA_STATIC_ASSERT(offsetof(struct noria_header, not_full) == 256, "event words have a line pair each");
+NORIA_STATIC_ASSERT(offsetof(struct noria_header, rooms) == 128, "event words have a line pair each");
 NORIA_STATIC_ASSERT(offsetof(struct noria_header, roster) == 384, "counters come last");
 NORIA_STATIC_ASSERT(sizeof(struct noria_header) == 512, "the table follows");
 
@@ -67,7 +81,9 @@ struct noria_entry {
     uint64_t pid_namespace;
     int64_t joined_ns; /* CLOCK_REALTIME */
     int32_t pid;
-    uint32_t reserved0[7];
+    uint32_t signal; /* the owner wants this signal when a message comes, see notify.c; 0: none */
+    uint64_t signal_value;
+    uint32_t reserved0[4];
     uint64_t sent; /* these four: the owner alone writes; counts go on over incarnations, so nothing is lost */
     uint64_t received;
     uint64_t sent_before; /* at join */

@@ -29,8 +29,10 @@ static int check_options(const struct noria_options *options)
         return noria_fail(-EINVAL, "kind %u is unknown: SPSC is 1, MPMC is 2", options->kind);
     if (options->order == NORIA_ORDER_PRODUCER)
         return noria_fail(-ENOTSUP, "order `producer` is not there yet; use strict order");
-    if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_FAIL || options->wait != NORIA_WAIT_FUTEX ||
-        options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST)
+    if (noria_strategy_find(options->wait) == NULL)
+        return noria_fail(-EINVAL, "wait %u is no way to wait that this library knows: 0 futex, 1 mutex, 2 semaphore, "
+                          "3 sysv-semaphore, 4 eventfd, 5 fifo, 6 spin, 7 yield", options->wait);
+    if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_FAIL || options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST)
         return noria_fail(-EINVAL, "order, full, wait, orphans or lifetime has a value this library does not know");
     if (options->trust != NORIA_TRUST_SAME_USER)
         return noria_fail(-ENOTSUP, "trust `none` is not there yet");
@@ -67,7 +69,11 @@ static int make_geometry(const struct noria_options *options, struct noria_geome
     geometry->capacity = options->capacity;
     geometry->first_position = options->first_position;
     geometry->table_offset = sizeof(struct noria_header);
-    geometry->ring_offset = geometry->table_offset + options->max_participants * sizeof(struct noria_entry);
+    geometry->bell_offset = geometry->table_offset + options->max_participants * sizeof(struct noria_entry);
+    geometry->bell_size = noria_waiting_bell_size(geometry);
+    geometry->poll_offset = geometry->bell_offset + geometry->bell_size;
+    geometry->poll_size = noria_waiting_poll_size(geometry);
+    geometry->ring_offset = geometry->poll_offset + geometry->poll_size;
     /* From the start of the file, not of the content. */
     geometry->ring_offset += NORIA_SEGMENT_CONTENT + RING_ALIGNMENT - 1;
     geometry->ring_offset = (geometry->ring_offset & ~(RING_ALIGNMENT - 1)) - NORIA_SEGMENT_CONTENT;
@@ -88,7 +94,7 @@ static int format(void *content, size_t size, void *context)
 
     (void)size;
     memset(header, 0, sizeof(*header));
-    memset(table, 0, geometry->max_participants * sizeof(struct noria_entry));
+    memset(table, 0, (size_t)(geometry->ring_offset - geometry->table_offset)); /* with the bells behind it */
     header->geometry = *geometry;
     return noria_kind_find(geometry->kind)->format((uint8_t *)content + geometry->ring_offset,
                                                    (size_t)geometry->ring_size, geometry);
@@ -104,16 +110,27 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel)
         return noria_fail(-EBADMSG, "the segment is too small for a channel");
     *geometry = header->geometry; /* once: from here on only the copy counts */
     channel->kind = noria_kind_find(geometry->kind);
-    if (channel->kind == NULL || geometry->order != NORIA_ORDER_STRICT || geometry->wait != NORIA_WAIT_FUTEX)
-        return noria_fail(-ENOTSUP, "the channel's kind, order or way to wait is unknown to this library; update it");
+    if (channel->kind == NULL || geometry->order != NORIA_ORDER_STRICT)
+        return noria_fail(-ENOTSUP, "the channel's kind or order is unknown to this library; update it");
+    if (noria_strategy_find(geometry->wait) == NULL)
+        return noria_fail(-ENOTSUP, "the channel's participants wait in a way (%u) that this library does not know; "
+                          "update it", geometry->wait);
     if (geometry->max_participants == 0 || geometry->max_participants > 0xffff || geometry->max_held == 0 ||
         geometry->max_held > 0xffff ||
         geometry->pack == 0 || geometry->table_offset != sizeof(*header) ||
-        geometry->ring_offset < geometry->table_offset + geometry->max_participants * sizeof(struct noria_entry) ||
+        geometry->bell_offset != geometry->table_offset + geometry->max_participants * sizeof(struct noria_entry) ||
+        geometry->bell_size > geometry->poll_offset - geometry->bell_offset ||
+        geometry->poll_offset < geometry->bell_offset || geometry->poll_offset > room ||
+        (geometry->poll_offset + NORIA_SEGMENT_CONTENT) % NORIA_CACHE_LINE != 0 ||
+        geometry->poll_size != noria_waiting_poll_size(geometry) ||
+        geometry->ring_offset < geometry->poll_offset + geometry->poll_size ||
         geometry->ring_offset > room || geometry->ring_size > room - geometry->ring_offset ||
         ((geometry->ring_offset + NORIA_SEGMENT_CONTENT) & (NORIA_CACHE_LINE - 1)) != 0 ||
         channel->kind->footprint(geometry) == 0 || channel->kind->footprint(geometry) > geometry->ring_size)
         return noria_fail(-EBADMSG, "the channel's geometry contradicts itself; remove the channel");
+    if (geometry->bell_size != noria_waiting_bell_size(geometry))
+        return noria_fail(-ENOTSUP, "what the channel's participants wait with has another size in this program: 32 and "
+                          "64 bits, or two C libraries, cannot share it; create the channel with wait = futex");
     channel->shared = header;
     channel->table = (struct noria_entry *)(void *)((uint8_t *)header + geometry->table_offset);
     channel->ring = (uint8_t *)header + geometry->ring_offset;
@@ -169,14 +186,25 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_channel_init(&channel->base, &channel->kind->verbs, flags, channel->geometry.max_message,
                        channel->geometry.full == NORIA_FULL_FAIL);
     channel->base.one_caller = channel->kind->one_caller;
+    channel->base.returns_eintr = options->returns_eintr;
+    channel->base.most_spins = options->most_spins;
+    channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
     channel->base.looks_first = channel->need_receiver;
     rc = noria_participant_join(channel, flags);
     if (rc != 0)
         return rc;
+    rc = noria_waiting_open(channel);
+    if (rc != 0) {
+        noria_participant_leave(channel);
+        return rc;
+    }
+    noria_roster_changed(channel);
+    noria_segment_wake(&channel->base); /* joining may have cleaned up after somebody before it could wake anybody */
     noria_recover_all(channel, true); /* the next open cleans up, too */
     rc = channel->kind->join(channel, flags);
     if (rc != 0) {
         noria_participant_leave(channel);
+        noria_waiting_close(channel);
         return rc;
     }
     channel->seen_sender = noria_participants_live(channel, NORIA_SEND) != 0;
@@ -304,14 +332,20 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     return 0;
 }
 
-/* With lifetime UNLINK_LAST the last participant takes the name along. */
-static void unlink_if_last(struct noria_segment_channel *channel)
+/* Whether nobody is left, the dead not counted. */
+static bool is_deserted(struct noria_segment_channel *channel)
 {
     noria_recover_all(channel, true);
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
         if (NORIA_ENTRY_STATE(noria_load_acquire64(&channel->table[number - 1].word)) == NORIA_ENTRY_LIVE)
-            return;
-    if (!noria_segment_is_orphaned(&channel->segment))
+            return false;
+    return true;
+}
+
+/* With lifetime UNLINK_LAST the last participant takes the name along. */
+static void unlink_if_last(struct noria_segment_channel *channel)
+{
+    if (is_deserted(channel) && !noria_segment_is_orphaned(&channel->segment))
         channel->backend->unlink(channel->name);
 }
 
@@ -329,7 +363,11 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
             unlink_if_last(channel);
             noria_segment_unlock_name(&channel->segment);
         }
+        /* Nobody can find the channel any more: what its waiting left outside of it goes with its last participant. */
+        if (noria_segment_is_orphaned(&channel->segment) && is_deserted(channel))
+            noria_waiting_remove(channel);
     }
+    noria_waiting_close(channel);
     free_handle(channel);
 }
 
@@ -342,7 +380,17 @@ static int open_shm(noria_channel **out, const char *name, int flags, const stru
 
 static int unlink_shm(const char *name)
 {
-    return noria_segment_unlink(&noria_segment_posix, name);
+    struct noria_segment_channel channel;
+    int looked = noria_segment_channel_look_into(&channel, &noria_segment_posix, name);
+    int rc = noria_segment_unlink(&noria_segment_posix, name);
+
+    if (looked != 0)
+        return rc;
+    /* Otherwise the last participant removes it. */
+    if (rc == 0 && noria_lock_any_held(channel.segment.fd, NORIA_LOCK_PARTICIPANTS, 0x10000) == 0)
+        noria_waiting_remove(&channel);
+    noria_segment_close(&channel.segment);
+    return rc;
 }
 
 static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)

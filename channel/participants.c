@@ -44,6 +44,7 @@ static int settle_in(struct noria_segment_channel *channel, uint32_t number, uin
     noria_store_relaxed64(&entry->pid_namespace, channel->self.pid_namespace);
     noria_store_relaxed64((uint64_t *)&entry->joined_ns, (uint64_t)noria_clock_read(CLOCK_REALTIME));
     noria_store_relaxed32((uint32_t *)&entry->pid, (uint32_t)channel->self.pid);
+    noria_store_relaxed32(&entry->signal, 0); /* of an earlier incarnation */
     noria_store_relaxed64(&entry->sent_before, noria_load_relaxed64(&entry->sent));
     noria_store_relaxed64(&entry->received_before, noria_load_relaxed64(&entry->received));
     if (!noria_cas_acq_rel64(&entry->word, &word, mine)) /* pairs with the loads of participants' words everywhere */
@@ -93,7 +94,6 @@ int noria_participant_join(struct noria_segment_channel *channel, int flags)
         noria_add_relaxed64(&channel->shared->senders_joined, 1); /* the roster, next, publishes both */
     if ((flags & NORIA_RECV) != 0)
         noria_add_relaxed64(&channel->shared->receivers_joined, 1);
-    noria_roster_changed(channel);
     return 0;
 }
 

@@ -13,22 +13,11 @@
  */
 #include <errno.h>
 
-#include "event.h"
 #include "segment_channel.h"
 
 #define PROBE_EVERY_NS (10 * NORIA_NS_PER_MS)
 #define THOROUGH_EVERY_NS (100 * NORIA_NS_PER_MS)
 #define ROUND_EVERY_NS (50 * NORIA_NS_PER_MS)
-
-void noria_notify_receivers(struct noria_segment_channel *channel)
-{
-    noria_event_notify(&channel->shared->not_empty, channel->fenced);
-}
-
-void noria_notify_senders(struct noria_segment_channel *channel)
-{
-    noria_event_notify(&channel->shared->not_full, channel->fenced);
-}
 
 int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool thorough)
 {
@@ -45,6 +34,7 @@ int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool t
         return 0;
     noria_count(&channel->shared->deaths, 1);
     noria_roster_changed(channel);
+    noria_segment_wake(&channel->base); /* it may have died between taking a flag back and ringing */
     return 1;
 }
 
@@ -166,21 +156,4 @@ int noria_segment_look_round(noria_channel *base, enum noria_side side)
     if (probe_if_stuck(channel, side) > 0)
         return 1;
     return side == NORIA_SIDE_RECV ? end_for_receiver(channel) : end_for_sender(channel);
-}
-
-void noria_segment_sleep(noria_channel *base, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
-                         void *context)
-{
-    struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    uint32_t *word = side == NORIA_SIDE_RECV ? &channel->shared->not_empty : &channel->shared->not_full;
-
-    noria_event_sleep(word, deadline_ns, channel->recheck_ns, ready, context);
-}
-
-void noria_segment_wake(noria_channel *base)
-{
-    struct noria_segment_channel *channel = noria_segment_channel_of(base);
-
-    noria_event_wake(&channel->shared->not_empty);
-    noria_event_wake(&channel->shared->not_full);
 }

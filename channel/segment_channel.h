@@ -9,6 +9,7 @@
 #include <noria/mpmc.h>
 #include <noria/spsc.h>
 
+#include "event.h"
 #include "layout.h"
 #include "liveness.h"
 #include "segment.h"
@@ -33,6 +34,8 @@ struct noria_kind_table {
     int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
     /* Whether another receiver holds a message that could come back. */
     bool (*held_elsewhere)(struct noria_segment_channel *channel);
+    /* Whether a try on that side would get on just now. A hint; takes nothing. */
+    bool (*ready)(struct noria_segment_channel *channel, enum noria_side side);
     /* Any number that changes when the given side gets on. */
     uint64_t (*progress)(const struct noria_segment_channel *channel, enum noria_side side);
     void (*count)(const struct noria_segment_channel *channel, struct noria_stat *stat);
@@ -90,6 +93,11 @@ struct noria_segment_channel {
     uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */
     uint64_t senders_at_open;
     int64_t recheck_ns;
+    struct noria_bell_place place;
+    struct noria_event events[2]; /* by side */
+    struct noria_bell_place poll_place;
+    struct noria_bell poll_bells[2]; /* of noria_fd; see enum in waiting.c for their state */
+    uint32_t poll_state[2];
     /* Housekeeping, relaxed: threads may race, and then look round once too often. */
     uint64_t stuck_at[2];   /* progress when a side last failed */
     uint64_t stuck_since[2];
@@ -112,7 +120,7 @@ static inline struct noria_segment_channel *noria_segment_channel_of(noria_chann
 
 /* ---------------------------------------------------------------------------------------------------- participants */
 
-/* Claims an entry. -EBUSY the table is full of the living. */
+/* Claims an entry. -EBUSY the table is full of the living. The caller tells the others, when it can wake them. */
 int noria_participant_join(struct noria_segment_channel *channel, int flags);
 void noria_participant_leave(struct noria_segment_channel *channel);
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
@@ -131,14 +139,56 @@ int noria_recover_all(struct noria_segment_channel *channel, bool thorough);
 /* The shared verbs of both kinds. */
 int noria_segment_look_round(noria_channel *channel, enum noria_side side);
 bool noria_segment_has_ended(noria_channel *channel, enum noria_side side);
-void noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
-                         void *context);
-void noria_segment_wake(noria_channel *channel);
 /* Called now and then on a busy ring: the owner of a slot that had to be stepped over may be dead. */
 void noria_ask_after(struct noria_segment_channel *channel, uint32_t number);
 
-void noria_notify_receivers(struct noria_segment_channel *channel);
-void noria_notify_senders(struct noria_segment_channel *channel);
+/* --------------------------------------------------------------------------------------------- waiting (waiting.c) */
+
+/* What the strategy and noria_fd keep in the segment for a channel of so many participants. */
+size_t noria_waiting_bell_size(const struct noria_geometry *geometry);
+size_t noria_waiting_poll_size(const struct noria_geometry *geometry);
+/* Opens this participant's bells. 0, or -errno with a sentence. */
+int noria_waiting_open(struct noria_segment_channel *channel);
+void noria_waiting_close(struct noria_segment_channel *channel);
+/* Removes what the channel's waiting has left outside of the segment. */
+void noria_waiting_remove(const struct noria_segment_channel *channel);
+
+/* The flag was seen: wakes all who wait on that side, in whichever way they do. */
+void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side);
+
+/* Something was done that the side may wait for: a load, if nobody does. */
+static inline void noria_notify(struct noria_segment_channel *channel, enum noria_side side)
+{
+    if (noria_event_has_sleepers(&channel->shared->rooms[side].count, channel->fenced))
+        noria_wake_side(channel, side);
+}
+
+static inline void noria_notify_receivers(struct noria_segment_channel *channel)
+{
+    noria_notify(channel, NORIA_SIDE_RECV);
+}
+
+static inline void noria_notify_senders(struct noria_segment_channel *channel)
+{
+    noria_notify(channel, NORIA_SIDE_SEND);
+}
+
+/* The shared verbs. */
+int noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                        void *context);
+void noria_segment_wake(noria_channel *channel); /* both sides, whatever the flags say */
+int noria_segment_fd(noria_channel *channel, enum noria_side side);
+bool noria_segment_arm(noria_channel *channel, enum noria_side side);
+ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
+
+/* ------------------------------------------------------------------------------------------------ signals (notify.c) */
+
+/* Registers for a signal, see noria_notify_signal. */
+int noria_segment_notify_signal(noria_channel *channel, int signo, int how);
+/* This handle found nothing: from now on a message is news. */
+void noria_signal_arm(struct noria_segment_channel *channel);
+/* Sends the signals that are due. Async-signal-safe. */
+void noria_signal_send(struct noria_segment_channel *channel);
 
 /* ------------------------------------------------------------------------------------------------------- lifecycle */
 
@@ -149,6 +199,9 @@ void noria_segment_channel_close(noria_channel *channel, bool stale);
 int noria_name_in_use(const char *address);
 /* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
 int noria_segment_channel_adopt(struct noria_segment_channel *channel);
+/* Maps a named channel read-only, without joining; its segment is to be closed. 0, 1 unfinished, -errno. */
+int noria_segment_channel_look_into(struct noria_segment_channel *channel,
+                                    const struct noria_segment_backend *backend, const char *name);
 
 extern const struct noria_transport noria_transport_shm, noria_transport_memfd, noria_transport_anon;
 

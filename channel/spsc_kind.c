@@ -343,6 +343,20 @@ static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_
     return 0;
 }
 
+static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+    struct noria_spsc_record record;
+    uint64_t peek_pos = part->consumer.peek_pos;
+    int rc;
+
+    if (side == NORIA_SIDE_SEND) /* a reservation that is never committed leaves no trace */
+        return part->reserved == 0 && noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) == 0;
+    rc = noria_spsc_peek(&part->consumer, &record);
+    part->consumer.peek_pos = peek_pos;
+    return rc != -EAGAIN; /* what is corrupt the receiver is told */
+}
+
 static bool held_elsewhere(struct noria_segment_channel *channel)
 {
     (void)channel; /* we are the only receiver */
@@ -394,10 +408,12 @@ const struct noria_kind_table noria_spsc_kind = {
     .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
               .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
               .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended,
-              .sleep = noria_segment_sleep, .wake = noria_segment_wake,
+              .sleep = noria_segment_sleep, .wake = noria_segment_wake, .fd = noria_segment_fd,
+              .arm = noria_segment_arm, .ready = noria_segment_ready,
+              .notify_signal = noria_segment_notify_signal,
               .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
               .close = noria_segment_channel_close},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
-    .held_elsewhere = held_elsewhere, .progress = progress, .count = count, .held_by = held_by,
+    .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, .held_by = held_by,
     .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY, .one_caller = true,
 };

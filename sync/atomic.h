@@ -111,6 +111,11 @@ static inline uint32_t noria_or_acq_rel32(uint32_t *word, uint32_t bits)
     return __atomic_fetch_or(word, bits, __ATOMIC_ACQ_REL);
 }
 
+static inline uint32_t noria_and_acq_rel32(uint32_t *word, uint32_t bits)
+{
+    return __atomic_fetch_and(word, bits, __ATOMIC_ACQ_REL);
+}
+
 static inline uint32_t noria_add_relaxed32(uint32_t *word, uint32_t value)
 {
     return __atomic_fetch_add(word, value, __ATOMIC_RELAXED);

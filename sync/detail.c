@@ -56,6 +56,7 @@ static const struct {
     {ENOSPC, "no space left for the segment"},
     {ENOMEM, "out of memory"},
     {EMFILE, "too many open files"},
+    {EINTR, "a signal handler interrupted the wait"},
 };
 
 const char *noria_error_words(int rc)

@@ -2,14 +2,23 @@
 #include "event.h"
 
 #include <ck_ec.h>
-#include <linux/futex.h>
-#include <limits.h>
-#include <stddef.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <errno.h>
+#include <string.h>
 
 #include "barrier.h"
 #include "clock.h"
+
+/* One call: what ck_ec's operations find their way back with. */
+struct call {
+    struct ck_ec_ops ops;
+    struct ck_ec_mode mode;
+    struct noria_event *event;
+    int64_t deadline_ns;
+    int64_t recheck_ns;
+    bool (*ready)(void *);
+    void *context;
+    bool interrupted;
+};
 
 static int read_clock(const struct ck_ec_ops *ops, struct timespec *out)
 {
@@ -17,40 +26,77 @@ static int read_clock(const struct ck_ec_ops *ops, struct timespec *out)
     return clock_gettime(CLOCK_MONOTONIC, out);
 }
 
-static void futex_wait(const struct ck_ec_wait_state *state, const uint32_t *word, uint32_t expected,
-                       const struct timespec *deadline)
+static void wait_at_bell(const struct ck_ec_wait_state *state, const uint32_t *word, uint32_t expected,
+                         const struct timespec *deadline)
 {
-    (void)state;
-    /* BITSET, because its timeout is an absolute instant of CLOCK_MONOTONIC. Early returns are fine. */
-    syscall(SYS_futex, word, FUTEX_WAIT_BITSET, expected, deadline, NULL, FUTEX_BITSET_MATCH_ANY);
+    struct call *call = state->data;
+
+    (void)word;
+    if (call->event->strategy->wait(&call->event->bell, expected,
+                                    deadline->tv_sec * NORIA_NS_PER_S + deadline->tv_nsec) == -EINTR)
+        call->interrupted = true;
 }
 
-static void futex_wake(const struct ck_ec_ops *ops, const uint32_t *word)
+static void ring_bell(const struct ck_ec_ops *ops, const uint32_t *word)
 {
-    (void)ops;
-    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    const struct call *call = (const struct call *)(const void *)ops; /* its first member */
+
+    (void)word;
+    call->event->strategy->ring(&call->event->bell);
 }
 
-static const struct ck_ec_ops futex_between_processes = {
-    .gettime = read_clock,
-    .wait32 = futex_wait,
-    .wake32 = futex_wake,
-    .busy_loop_iter = 1, /* the caller has spun already */
-    .initial_wait_ns = 1000000,
-};
-static const struct ck_ec_mode many_notifiers = {.ops = &futex_between_processes, .single_producer = false};
-
-void noria_event_wake(uint32_t *word)
+static void begin(struct call *call, struct noria_event *event)
 {
-    ck_ec32_inc((struct ck_ec32 *)(void *)word, &many_notifiers);
+    memset(call, 0, sizeof(*call));
+    call->ops.gettime = read_clock;
+    call->ops.wait32 = wait_at_bell;
+    call->ops.wake32 = ring_bell;
+    call->ops.busy_loop_iter = 1; /* the caller has spun already */
+    call->ops.initial_wait_ns = 1000000;
+    call->mode.ops = &call->ops;
+    call->mode.single_producer = false;
+    call->event = event;
 }
 
-struct sleep {
-    int64_t deadline_ns;
-    int64_t recheck_ns;
-    bool (*ready)(void *);
-    void *context;
-};
+static struct ck_ec32 *count_of(uint32_t *word)
+{
+    return (struct ck_ec32 *)(void *)word;
+}
+
+int noria_event_open(struct noria_event *event, uint32_t *word, const struct noria_strategy *strategy,
+                     struct noria_bell_place *place, unsigned side)
+{
+    event->word = word;
+    event->strategy = strategy;
+    event->bell = (struct noria_bell){.place = place, .word = word, .side = side, .fd = -1, .set = -1};
+    return strategy->open != NULL ? strategy->open(&event->bell) : 0;
+}
+
+void noria_event_close(struct noria_event *event)
+{
+    if (event->strategy != NULL && event->strategy->close != NULL)
+        event->strategy->close(&event->bell);
+    event->strategy = NULL;
+}
+
+void noria_event_wake(struct noria_event *event)
+{
+    struct call call;
+
+    if (!event->strategy->sleeps) { /* whoever waits elsewhere set the flag; the caller rings there */
+        noria_and_acq_rel32(event->word, ~NORIA_EVENT_SLEEPERS);
+        return;
+    }
+    begin(&call, event);
+    ck_ec32_inc(count_of(event->word), &call.mode);
+}
+
+void noria_event_wake_all(struct noria_event *event)
+{
+    noria_event_wake(event); /* which rings if the flag is there */
+    if (event->strategy->sleeps)
+        event->strategy->ring(&event->bell);
+}
 
 static struct timespec timespec_of(int64_t ns)
 {
@@ -60,20 +106,41 @@ static struct timespec timespec_of(int64_t ns)
 /* Called by ck_ec with the flag set, before each sleep; sets how long that one may last. */
 static int look_again(const struct ck_ec_wait_state *state, struct timespec *until)
 {
-    const struct sleep *sleep = state->data;
-    int64_t next = noria_now_ns() + sleep->recheck_ns;
+    struct call *call = state->data;
+    const struct noria_strategy *strategy = call->event->strategy;
+    int64_t next = noria_now_ns() + call->recheck_ns;
+    bool had_rung;
 
+    if (call->interrupted)
+        return 1;
+    had_rung = strategy->quiet != NULL && strategy->quiet(&call->event->bell);
     noria_barrier_heavy(); /* S */
-    *until = timespec_of(next < sleep->deadline_ns ? next : sleep->deadline_ns);
-    return sleep->ready(sleep->context) ? 1 : 0;
+    *until = timespec_of(next < call->deadline_ns ? next : call->deadline_ns);
+    if (!call->ready(call->context))
+        return 0;
+    if (had_rung)
+        strategy->ring(&call->event->bell); /* it may have been meant for others, too */
+    return 1;
 }
 
-void noria_event_sleep(uint32_t *word, int64_t deadline_ns, int64_t recheck_ns, bool (*ready)(void *), void *context)
+int noria_event_sleep(struct noria_event *event, int64_t deadline_ns, int64_t recheck_ns, bool (*ready)(void *),
+                      void *context)
 {
-    struct ck_ec32 *event = (struct ck_ec32 *)(void *)word;
-    struct sleep sleep = {deadline_ns, recheck_ns, ready, context};
     struct timespec deadline = timespec_of(deadline_ns);
+    struct call call;
 
-    ck_ec32_wait_pred(event, &many_notifiers, ck_ec32_value(event), look_again, &sleep,
+    begin(&call, event);
+    call.deadline_ns = deadline_ns;
+    call.recheck_ns = recheck_ns;
+    call.ready = ready;
+    call.context = context;
+    ck_ec32_wait_pred(count_of(event->word), &call.mode, ck_ec32_value(count_of(event->word)), look_again, &call,
                       deadline_ns == NORIA_FOREVER ? NULL : &deadline);
+    return call.interrupted ? -EINTR : 0;
+}
+
+void noria_event_arm(uint32_t *word)
+{
+    noria_or_acq_rel32(word, NORIA_EVENT_SLEEPERS); /* ordered against the look by the barrier */
+    noria_barrier_heavy(); /* S */
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * An event count on one shared 32-bit word: sleep until somebody notifies, at the cost of one load for the notifier
- * while nobody sleeps.
+ * An event count: sleep until somebody notifies, at the cost of one load for the notifier while nobody sleeps.
  *
- * The word and its protocol are Concurrency Kit's ck_ec32 (ck_ec.h): top bit = somebody sleeps, the rest counts
- * notifications. What is added: futex between processes, the asymmetric fence, and a bounded re-check. It is only a
- * hint: the ring is the truth.
+ * The word in the segment and its protocol are Concurrency Kit's ck_ec32 (ck_ec.h): top bit = somebody sleeps, the rest
+ * counts notifications. What is added: any strategy to sleep (strategy.h), the asymmetric fence, and a bounded
+ * re-check. It is only a hint: the ring is the truth.
  *
  *     sleeper                                 notifier
  *     set the flag                            commit to the ring
@@ -20,29 +19,51 @@
 #ifndef NORIA_EVENT_H
 #define NORIA_EVENT_H
 
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "atomic.h"
+#include "strategy.h"
 
 #define NORIA_EVENT_SLEEPERS (UINT32_C(1) << 31)
 
-/* Counts one and wakes all sleepers. */
-void noria_event_wake(uint32_t *word);
+/* One side's event, as one handle sees it. */
+struct noria_event {
+    uint32_t *word; /* in the segment */
+    const struct noria_strategy *strategy;
+    struct noria_bell bell;
+};
 
-/* `fenced`: this process could not register for the asymmetric fence and must fence itself. */
-static inline void noria_event_notify(uint32_t *word, bool fenced)
+/* Opens the bell of a strategy; `word` lies in the segment. 0, or -errno with a sentence. */
+int noria_event_open(struct noria_event *event, uint32_t *word, const struct noria_strategy *strategy,
+                     struct noria_bell_place *place, unsigned side);
+void noria_event_close(struct noria_event *event);
+
+/* The flag was seen: counts one and wakes all sleepers. Async-signal-safe as far as the strategy is. */
+void noria_event_wake(struct noria_event *event);
+/* The same whatever the flag says. */
+void noria_event_wake_all(struct noria_event *event);
+
+/* Whether somebody sleeps who has to be woken for what was done before the call. `fenced`: this process could not
+ * register for the asymmetric fence and must fence itself. */
+static inline bool noria_event_has_sleepers(const uint32_t *word, bool fenced)
 {
     if (fenced)
         noria_fence_seq_cst();
     else
         noria_fence_compiler(); /* N */
-    if ((noria_load_relaxed32(word) & NORIA_EVENT_SLEEPERS) != 0) /* relaxed: ordered by the fence */
-        noria_event_wake(word);
+    return (noria_load_relaxed32(word) & NORIA_EVENT_SLEEPERS) != 0; /* relaxed: ordered by the fence */
+}
+
+static inline void noria_event_notify(struct noria_event *event, bool fenced)
+{
+    if (noria_event_has_sleepers(event->word, fenced))
+        noria_event_wake(event);
 }
 
 /* Sleeps until a notification, the deadline, or until ready() says that there is nothing to wait for; ready is asked
- * after the flag is set, and again every recheck_ns. */
-void noria_event_sleep(uint32_t *word, int64_t deadline_ns, int64_t recheck_ns, bool (*ready)(void *), void *context);
+ * after the flag is set, and again every recheck_ns. 0, or -EINTR if a signal handler ran. */
+int noria_event_sleep(struct noria_event *event, int64_t deadline_ns, int64_t recheck_ns, bool (*ready)(void *),
+                      void *context);
+
+/* For those who wait somewhere else (poll): asks to be woken by the next notification. Whoever looks at the ring after this
+ * and finds nothing will be. */
+void noria_event_arm(uint32_t *word);
 
 #endif

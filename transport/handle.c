@@ -141,6 +141,7 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
     channel->fork_stamp = *noria_fork_page;
     channel->flags = (uint32_t)flags;
     channel->fails_when_full = fails_when_full;
+    channel->most_spins = 1000;
     channel->spins[NORIA_SIDE_SEND] = channel->spins[NORIA_SIDE_RECV] = 100;
     channel->max_message = max_message;
 }

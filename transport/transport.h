@@ -39,10 +39,20 @@ struct noria_verbs {
      * other side: try once more, for the last one may have sent before it left, and ask has_ended. */
     int (*look_round)(noria_channel *channel, enum noria_side side);
     bool (*has_ended)(noria_channel *channel, enum noria_side side);
-    /* Sleeps until notified, until the deadline, or until ready() says there is nothing to wait for. */
-    void (*sleep)(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
-                  void *context);
+    /* Sleeps until notified, until the deadline, or until ready() says there is nothing to wait for. 0, or -EINTR if a
+     * signal handler ran. */
+    int (*sleep)(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                 void *context);
+    /* Wakes all who wait, on both sides. */
     void (*wake)(noria_channel *channel);
+    /* A descriptor that becomes readable when a try on that side may get on; belongs to the handle. Or -errno. */
+    int (*fd)(noria_channel *channel, enum noria_side side);
+    /* Before the last try of somebody who will then wait at the descriptor or for a signal: asks for notice of what comes
+     * after it. Whether an earlier notice was taken back, which others may need. */
+    bool (*arm)(noria_channel *channel, enum noria_side side);
+    /* A try that takes nothing: 0 another one would get on just now, -EAGAIN. */
+    ssize_t (*ready)(noria_channel *channel, enum noria_side side);
+    int (*notify_signal)(noria_channel *channel, int signo, int how);
     int (*stat)(noria_channel *channel, struct noria_stat *stat);
     int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags);
     /* The last verb: nobody else is inside. `stale`: this process inherited the handle over fork. */
@@ -63,6 +73,10 @@ struct noria_channel {
     uint32_t busy[2];     /* with one_caller: a call is running */
     uint32_t waiting;     /* calls outside of a read section that will come back: close waits for them */
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
+    uint32_t most_spins;
+    uint32_t returns_eintr; /* a sleep that a signal handler interrupts ends the call */
+    uint32_t polls[2];      /* per side: a try that finds nothing arms the descriptor or the signal */
+    void (*pace)(void);     /* never sleeps: what to do between two tries; NULL: it sleeps */
     uint64_t max_message;
 };
 
@@ -119,7 +133,7 @@ struct noria_attempt {
 };
 
 /* A whole call: enters, tries, waits as long as the timeout allows, leaves. What the attempt returned; or -EAGAIN (with
- * timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE, -EDEADLK. */
+ * timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE, -EDEADLK, -EINTR. */
 ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                    const struct noria_attempt *attempt);
 

@@ -4,7 +4,7 @@
 
 #include "transport.h"
 
-enum { FEWEST_SPINS = 8, MOST_SPINS = 1000, CLOCK_EVERY = 32 };
+enum { FEWEST_SPINS = 8, CLOCK_EVERY = 32 };
 
 /* After -EAGAIN: asks why nothing moves, and tries again if something was mended or the other side has left. */
 static ssize_t reconsider(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
@@ -32,6 +32,11 @@ static ssize_t try_once(noria_channel *channel, enum noria_side side, const stru
     return rc;
 }
 
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Spins as long as spinning has paid lately: on success the number moves to twice what was needed, on failure it
  * falls. A machine with more work than processors soon does not spin at all. */
 static ssize_t spin(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
@@ -45,16 +50,32 @@ static ssize_t spin(noria_channel *channel, enum noria_side side, int64_t deadli
         rc = try_once(channel, side, attempt);
         if (rc != -EAGAIN) {
             uint32_t wanted = 2 * i + FEWEST_SPINS;
-            spins = (7 * spins + wanted) / 8 + 1;
-            noria_store_relaxed32(&channel->spins[side], spins < MOST_SPINS ? spins : MOST_SPINS);
+            noria_store_relaxed32(&channel->spins[side], least((7 * spins + wanted) / 8 + 1, channel->most_spins));
             return rc;
         }
         if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && noria_now_ns() >= deadline_ns)
             return -EAGAIN;
     }
     spins -= spins / 4;
-    noria_store_relaxed32(&channel->spins[side], spins > FEWEST_SPINS ? spins : FEWEST_SPINS);
+    noria_store_relaxed32(&channel->spins[side],
+                          least(spins > FEWEST_SPINS ? spins : FEWEST_SPINS, channel->most_spins));
     return -EAGAIN;
+}
+
+/* For channels whose participants never sleep. */
+static ssize_t spin_on(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
+                       const struct noria_attempt *attempt)
+{
+    ssize_t rc = -EAGAIN;
+
+    for (uint32_t i = 1; rc == -EAGAIN; i++) {
+        channel->verbs->back_off(channel, side);
+        channel->pace();
+        rc = try_once(channel, side, attempt);
+        if (rc == -EAGAIN && i % CLOCK_EVERY == 0 && noria_now_ns() >= deadline_ns)
+            return -ETIMEDOUT;
+    }
+    return rc;
 }
 
 struct look {
@@ -79,16 +100,22 @@ static ssize_t wait_for(noria_channel *channel, enum noria_side side, int64_t ti
 {
     int64_t deadline_ns = noria_deadline_ns(timeout_ns);
     struct look look = {channel, side, attempt, -EAGAIN};
-    ssize_t rc = spin(channel, side, deadline_ns, attempt);
+    ssize_t rc;
 
+    if (channel->pace != NULL)
+        return spin_on(channel, side, deadline_ns, attempt);
+    rc = spin(channel, side, deadline_ns, attempt);
     while (rc == -EAGAIN) {
+        int slept;
         look.result = -EAGAIN;
-        channel->verbs->sleep(channel, side, deadline_ns, ready, &look);
+        slept = channel->verbs->sleep(channel, side, deadline_ns, ready, &look);
         rc = look.result;
         if (rc == -EAGAIN)
             rc = try_once(channel, side, attempt);
         if (rc == -EAGAIN && noria_now_ns() >= deadline_ns)
             rc = -ETIMEDOUT;
+        if (rc == -EAGAIN && slept == -EINTR && channel->returns_eintr)
+            rc = -EINTR;
     }
     return rc;
 }
@@ -107,6 +134,21 @@ static ssize_t first_try(noria_channel *channel, enum noria_side side, bool may_
         return rc;
     *waits = may_wait && !(side == NORIA_SIDE_SEND && channel->fails_when_full);
     return *waits ? rc : reconsider(channel, side, attempt);
+}
+
+/* The call found nothing, and the handle's user waits at a descriptor or for a signal: arms it, and looks once more, for
+ * what came before that gives no notice. */
+static ssize_t arm_and_try(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt,
+                           ssize_t found)
+{
+    bool taken_back = channel->verbs->arm(channel, side);
+    ssize_t rc = attempt->run(channel, attempt->arguments);
+
+    if (rc == -EAGAIN)
+        return found;
+    if (taken_back)
+        channel->verbs->wake(channel); /* the notice may have been meant for others, too */
+    return rc;
 }
 
 ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
@@ -130,6 +172,8 @@ ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout
         rc = wait_for(channel, side, timeout_ns, attempt);
         noria_rejoin();
     }
+    if ((rc == -EAGAIN || rc == -ETIMEDOUT) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
+        rc = arm_and_try(channel, side, attempt, rc);
     if (one_caller)
         noria_store_release32(&channel->busy[side], 0);
     if (waits)

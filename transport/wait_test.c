@@ -42,7 +42,8 @@ int __lsan_is_turned_off(void)
 /* What the fake channel does, and what was asked of it. */
 static struct {
     struct noria_channel channel;
-    uint32_t event;
+    uint32_t word;
+    struct noria_event event;
     int64_t recheck_ns;
     int tries, looks, sleeps, back_offs, wakes;
     int succeed_at;  /* the try that returns `success`; 0: none */
@@ -80,14 +81,14 @@ static void back_off(noria_channel *channel, enum noria_side side)
     fake.back_offs++;
 }
 
-static void sleep_on_event(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
+static int sleep_on_event(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
                            bool (*ready)(void *), void *context)
 {
     (void)channel;
     (void)side;
     fake.sleeps++;
     fake.slept_until_ns = deadline_ns;
-    noria_event_sleep(&fake.event, deadline_ns, fake.recheck_ns, ready, context);
+    return noria_event_sleep(&fake.event, deadline_ns, fake.recheck_ns, ready, context);
 }
 
 static void wake(noria_channel *channel)
@@ -132,6 +133,7 @@ static void reset(bool fails_when_full)
     memset(&fake, 0, sizeof(fake));
     fake.recheck_ns = 5 * MS;
     fake.success = 7;
+    noria_event_open(&fake.event, &fake.word, &noria_strategy_futex, NULL, 0);
     noria_channel_init(&fake.channel, &fakes, NORIA_SEND | NORIA_RECV, 64, fails_when_full);
 }
 

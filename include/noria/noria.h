@@ -63,7 +63,18 @@ enum {
 enum noria_kind { NORIA_KIND_SPSC = 1, NORIA_KIND_MPMC = 2 };
 enum noria_order { NORIA_ORDER_STRICT = 0, NORIA_ORDER_PRODUCER = 1 /* not yet: -ENOTSUP */ };
 enum noria_full { NORIA_FULL_BLOCK = 0, NORIA_FULL_FAIL = 1 };
-enum noria_wait { NORIA_WAIT_FUTEX = 0 };
+/* How a channel's participants wait for each other, chosen by its creator. All but the last two spin as long as that has
+ * paid lately, then sleep; docs/DESIGN.md compares them. */
+enum noria_wait {
+    NORIA_WAIT_FUTEX = 0,          /* the default: fastest, nothing to clean up */
+    NORIA_WAIT_MUTEX = 1,          /* robust process-shared mutex and condition variable; trust SAME_USER only */
+    NORIA_WAIT_SEMAPHORE = 2,      /* named POSIX semaphores */
+    NORIA_WAIT_SYSV_SEMAPHORE = 3, /* a System V semaphore set */
+    NORIA_WAIT_EVENTFD = 4,        /* for poll; processes of one user */
+    NORIA_WAIT_FIFO = 5,           /* for poll; a FIFO beside the segment */
+    NORIA_WAIT_SPIN = 6,           /* never sleeps: for a processor of one's own */
+    NORIA_WAIT_YIELD = 7           /* never sleeps, lets others run between tries */
+};
 enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
 enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
 enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handle to close removes the name */ };
@@ -89,10 +100,12 @@ struct noria_options {
     uint32_t trust;            /* SAME_USER */
     uint32_t need_receiver;    /* 0; 1: send gives -EPIPE once receivers were there and all are gone */
     uint32_t foreign;          /* 0; 1: attach also to a channel that another user, not root, has made (root too) */
-    uint32_t reserved;
+    uint32_t returns_eintr;    /* 0; 1: a sleep that a signal handler interrupted ends the call with -EINTR */
     int64_t recheck_ns;        /* 25 ms: how long a sleeper sleeps before it looks for itself */
     int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
     int64_t open_timeout_ns;   /* 1 s: wait so long for another process that is just creating the channel */
+    uint32_t most_spins;       /* 1000: tries before a call sleeps, at most; fewer if they did not pay lately; 0 none */
+    uint32_t reserved;
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -180,6 +193,26 @@ NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
 
 /* A descriptor for poll and epoll. -ENOTSUP with the strategies there are so far. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
+
+/* One of the places noria_wait_any waits at. */
+struct noria_ready {
+    noria_channel *channel;
+    int side;  /* NORIA_RECV or NORIA_SEND */
+    int ready; /* set: 1 try now (the call will do something, or say what is wrong), 0 nothing yet */
+};
+
+/* Waits until at least one of `n` sides can get on, or the timeout has passed. How many are ready, 0 on timeout, or -errno.
+ * Ready means that a try is worth while; another receiver may be faster. Uses noria_fd of each. */
+NORIA_API int noria_wait_any(struct noria_ready *waits, int n, int64_t timeout_ns);
+
+enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
+
+/* A signal for this process when a message comes, with the handle as its value (si_value.sival_ptr, si_code SI_QUEUE), as
+ * mq_notify gives it. Armed by a receive that found the channel empty, and at once if it is empty now: so register, then
+ * receive until -EAGAIN; the handler, or whoever it tells, does the same. ONCE: one signal, then the registration
+ * is gone. signo 0 cancels. One registration per handle; real-time signals queue. A sender that is killed after it took
+ * the registration and before it sent makes the signal late, until somebody notices its death. -EINVAL, -ENOTSUP. */
+NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
 NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);

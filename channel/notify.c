@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Signals as asynchronous notification, as mq_notify gives it: a receiver registers in its entry of the table, and whoever
+ * wakes receivers sends the signal, with the receiver's handle as value. A registration is armed when it is made and
+ * whenever its handle found the channel empty; one armed registration leads to one signal.
+ *
+ *     entry.signal = signo | once | armed
+ *
+ * The notifier takes `armed` back with a compare-and-swap and then sends; who dies in between has signalled nobody, which is
+ * made good when its death is noticed (everybody is woken then). The process is checked to be the one that registered,
+ * by its start time and through a pidfd, so that a reused pid is not hit.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+#define SIGNAL_NUMBER UINT32_C(0xff)
+#define SIGNAL_ONCE UINT32_C(0x100)
+#define SIGNAL_ARMED UINT32_C(0x200)
+
+int noria_segment_notify_signal(noria_channel *base, int signo, int how)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_entry *entry = &channel->table[channel->number - 1];
+    uint32_t word = (uint32_t)signo | (how == NORIA_NOTIFY_ONCE ? SIGNAL_ONCE : 0);
+
+    if (channel->self.pid_namespace == 0 || channel->self.start_time == 0)
+        return noria_fail(-ENOTSUP, "signals need /proc, to tell this process from a later one with its number");
+    /* Release: the value before the word that makes it count. */
+    noria_store_relaxed64(&entry->signal_value, (uint64_t)(uintptr_t)base);
+    noria_store_release32(&entry->signal, signo == 0 ? 0 : word);
+    if (signo == 0)
+        return 0;
+    noria_store_release32(&channel->shared->rooms[NORIA_SIDE_RECV].signals, 1);
+    noria_store_release32(&base->polls[NORIA_SIDE_RECV], 1); /* pairs with the load in noria_call: arm from now on */
+    return 0;
+}
+
+void noria_signal_arm(struct noria_segment_channel *channel)
+{
+    uint32_t *signal = &channel->table[channel->number - 1].signal;
+    uint32_t word = noria_load_relaxed32(signal); /* ours; the swap below decides */
+
+    if ((word & SIGNAL_NUMBER) != 0 && (word & SIGNAL_ARMED) == 0)
+        noria_cas_acq_rel32(signal, &word, word | SIGNAL_ARMED); /* lost: it was cancelled by another thread */
+}
+
+/* Sends to the process of an entry, if it still is that process. */
+static void send_to(struct noria_segment_channel *channel, const struct noria_entry *entry, int signo)
+{
+    struct noria_process process;
+    siginfo_t info;
+    int pidfd;
+
+    process.start_time = noria_load_relaxed64(&entry->start_time); /* the entry's word was acquired by the caller */
+    process.pid_namespace = noria_load_relaxed64(&entry->pid_namespace);
+    process.pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
+    if (process.pid <= 0 || process.start_time == 0)
+        return;
+    pidfd = (int)syscall(SYS_pidfd_open, process.pid, 0);
+    if (pidfd < 0)
+        return;
+    memset(&info, 0, sizeof(info));
+    info.si_signo = signo;
+    info.si_code = SI_QUEUE;
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    info.si_value.sival_ptr = (void *)(uintptr_t)noria_load_relaxed64(&entry->signal_value);
+    if (noria_process_look(&channel->self, &process, true) == NORIA_PROCESS_EXISTS)
+        syscall(SYS_pidfd_send_signal, pidfd, signo, &info, 0);
+    close(pidfd);
+}
+
+void noria_signal_send(struct noria_segment_channel *channel)
+{
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
+        struct noria_entry *entry = &channel->table[number - 1];
+        uint32_t word = noria_load_acquire32(&entry->signal); /* pairs with the registration: the value */
+        uint32_t after = (word & SIGNAL_ONCE) != 0 ? 0 : word & ~SIGNAL_ARMED;
+        int signo = (int)(word & SIGNAL_NUMBER);
+
+        if ((word & SIGNAL_ARMED) == 0 || signo < 1 || signo > SIGRTMAX ||
+            NORIA_ENTRY_STATE(noria_load_acquire64(&entry->word)) != NORIA_ENTRY_LIVE)
+            continue;
+        if (noria_cas_acq_rel32(&entry->signal, &word, after))
+            send_to(channel, entry, signo);
+    }
+}

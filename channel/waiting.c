@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * How a channel's participants wait for each other. A side has one event word in the header; who finds its flag set has to
+ * wake somebody, and does it in every way that somebody may be waiting: at the bell of the channel's strategy, at the
+ * descriptor of noria_fd, for a signal. While nobody waits, all of this is one load (noria_notify).
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "detail.h"
+#include "segment_channel.h"
+
+static size_t footprint(const struct noria_strategy *strategy, uint32_t participants)
+{
+    size_t size = strategy != NULL && strategy->footprint != NULL ? strategy->footprint(participants) : 0;
+
+    return (size + NORIA_LINE_PAIR - 1) & ~(size_t)(NORIA_LINE_PAIR - 1);
+}
+
+size_t noria_waiting_bell_size(const struct noria_geometry *geometry)
+{
+    return footprint(noria_strategy_find(geometry->wait), geometry->max_participants);
+}
+
+size_t noria_waiting_poll_size(const struct noria_geometry *geometry)
+{
+    return footprint(&noria_strategy_eventfd, geometry->max_participants);
+}
+
+/* Tells a strategy who else is here, as far as they can be reached by pid. */
+static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, pid_t pid), void *mine)
+{
+    struct noria_segment_channel *channel = context;
+
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
+        const struct noria_entry *entry = &channel->table[number - 1];
+        uint64_t word = noria_load_acquire64(&entry->word); /* pairs with join: the identity */
+        int32_t pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
+        if (number != channel->number && NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE && pid > 0 &&
+            noria_load_relaxed64(&entry->pid_namespace) == channel->self.pid_namespace &&
+            !noria_participant_is_dead(channel, number, word, false) && each(mine, number, pid))
+            return true;
+    }
+    return false;
+}
+
+static struct noria_bell_place place_of(struct noria_segment_channel *channel, uint64_t offset, uint64_t size,
+                                        uint32_t *senders, uint32_t *receivers)
+{
+    return (struct noria_bell_place){
+        .id = {channel->segment.super.id[0], channel->segment.super.id[1]},
+        .mode = channel->geometry.mode & 0777,
+        .creates = channel->segment.created,
+        .participants = channel->geometry.max_participants,
+        .number = channel->number,
+        .memory = size != 0 ? (uint8_t *)channel->shared + offset : NULL,
+        .words = {senders, receivers},
+        .find_peer = find_peer,
+        .context = channel};
+}
+
+int noria_waiting_open(struct noria_segment_channel *channel)
+{
+    const struct noria_geometry *geometry = &channel->geometry;
+    const struct noria_strategy *strategy = noria_strategy_find(geometry->wait);
+    struct noria_waiting_room *rooms = channel->shared->rooms;
+    int rc = 0;
+
+    channel->place = place_of(channel, geometry->bell_offset, geometry->bell_size, rooms[NORIA_SIDE_SEND].strategy,
+                              rooms[NORIA_SIDE_RECV].strategy);
+    channel->poll_place = place_of(channel, geometry->poll_offset, geometry->poll_size, rooms[NORIA_SIDE_SEND].poll,
+                                   rooms[NORIA_SIDE_RECV].poll);
+    for (unsigned side = 0; side < 2 && rc == 0; side++)
+        rc = noria_event_open(&channel->events[side], &rooms[side].count, strategy, &channel->place, side);
+    if (rc != 0)
+        noria_waiting_close(channel);
+    return rc;
+}
+
+/* A poll bell in its handle: opened by whichever thread needs it first. */
+enum { POLL_CLOSED = 0, POLL_OPENING = 1, POLL_OPEN = 2 };
+
+static const struct noria_strategy *poll_strategy(uint32_t polled)
+{
+    return polled == NORIA_POLL_EVENTFD ? &noria_strategy_eventfd : &noria_strategy_fifo;
+}
+
+void noria_waiting_close(struct noria_segment_channel *channel)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        noria_event_close(&channel->events[side]);
+        if (channel->poll_state[side] == POLL_OPEN)
+            poll_strategy(noria_load_relaxed32(&channel->shared->rooms[side].polled))
+                ->close(&channel->poll_bells[side]);
+        channel->poll_state[side] = POLL_CLOSED;
+    }
+}
+
+void noria_waiting_remove(const struct noria_segment_channel *channel)
+{
+    const struct noria_strategy *strategy = noria_strategy_find(channel->geometry.wait);
+    struct noria_bell_place place = {.id = {channel->segment.super.id[0], channel->segment.super.id[1]}};
+
+    if (strategy != NULL && strategy->remove != NULL)
+        strategy->remove(&place);
+    noria_strategy_fifo.remove(&place);
+}
+
+/* ----------------------------------------------------------------------------------------------- the bell of noria_fd */
+
+/* Opens this handle's bell on that side. 0, or -errno with a sentence. */
+static int open_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled,
+                          struct noria_bell *bell)
+{
+    *bell = (struct noria_bell){.place = &channel->poll_place, .word = &channel->shared->rooms[side].count,
+                                .side = side, .fd = -1, .set = -1};
+    return poll_strategy(polled)->open(bell);
+}
+
+/* The handle's own bell, opened once. 0, or -errno with a sentence. Lock-free: a signal handler may have interrupted
+ * the same thread in here, so the loser does not wait for the winner but is given `spare`, to close when used. */
+static int find_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled,
+                          struct noria_bell *spare, struct noria_bell **bell)
+{
+    uint32_t expected = POLL_CLOSED;
+    int rc;
+
+    *bell = &channel->poll_bells[side];
+    if (noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN) /* pairs with the store below */
+        return 0;
+    rc = open_poll_bell(channel, side, polled, spare);
+    if (rc != 0)
+        return rc;
+    if (!noria_cas_acq_rel32(&channel->poll_state[side], &expected, POLL_OPENING)) {
+        *bell = spare;
+        return 0;
+    }
+    channel->poll_bells[side] = *spare;
+    noria_store_release32(&channel->poll_state[side], POLL_OPEN);
+    return 0;
+}
+
+static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled)
+{
+    struct noria_bell spare, *bell;
+
+    if (find_poll_bell(channel, side, polled, &spare, &bell) != 0)
+        return; /* no descriptors left, or the like: those who poll have a timeout for it */
+    poll_strategy(polled)->ring(bell);
+    if (bell == &spare)
+        poll_strategy(polled)->close(bell);
+}
+
+/* What kind of bell the side's descriptors are. The first to ask decides for all. */
+static uint32_t choose_poll_bell(struct noria_segment_channel *channel, enum noria_side side)
+{
+    uint32_t *polled = &channel->shared->rooms[side].polled;
+    uint32_t expected = NORIA_POLL_NONE;
+    uint32_t mine = channel->backend->named ? NORIA_POLL_FIFO : NORIA_POLL_EVENTFD;
+
+    return noria_cas_acq_rel32(polled, &expected, mine) ? mine : expected;
+}
+
+int noria_segment_fd(noria_channel *base, enum noria_side side)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_bell spare, *bell = &channel->events[side].bell;
+
+    if (!channel->events[side].strategy->pollable) {
+        uint32_t polled = choose_poll_bell(channel, side);
+        int rc = find_poll_bell(channel, side, polled, &spare, &bell);
+        if (rc != 0)
+            return rc;
+        if (bell == &spare) { /* another thread is just opening it */
+            poll_strategy(polled)->close(bell);
+            return noria_fail(-EBUSY, "another thread is just asking for the same descriptor; ask again");
+        }
+    }
+    noria_store_release32(&base->polls[side], 1); /* pairs with the load in noria_call: arm from now on */
+    return bell->fd;
+}
+
+/* Before the last look of somebody who will wait at a descriptor or for a signal: asks to be woken for what comes after
+ * it. Whether an earlier ring was taken back that others may need. */
+bool noria_segment_arm(noria_channel *base, enum noria_side side)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    const struct noria_strategy *strategy = channel->events[side].strategy;
+    bool had_rung = false;
+
+    if (strategy->pollable)
+        had_rung = strategy->quiet(&channel->events[side].bell);
+    else if (noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN)
+        had_rung = poll_strategy(noria_load_relaxed32(&channel->shared->rooms[side].polled))
+                       ->quiet(&channel->poll_bells[side]);
+    if (side == NORIA_SIDE_RECV)
+        noria_signal_arm(channel);
+    noria_event_arm(&channel->shared->rooms[side].count);
+    return had_rung;
+}
+
+/* ------------------------------------------------------------------------------------------------- sleeping and waking */
+
+/* Besides the sleepers at the strategy's bell, which are the event's. */
+static void wake_the_others(struct noria_segment_channel *channel, enum noria_side side)
+{
+    struct noria_waiting_room *room = &channel->shared->rooms[side];
+    uint32_t polled;
+
+    polled = noria_load_acquire32(&room->polled); /* stored before the flag was set that brought us here */
+    if (polled == NORIA_POLL_FIFO || polled == NORIA_POLL_EVENTFD)
+        ring_poll_bell(channel, side, polled);
+    if (side == NORIA_SIDE_RECV && noria_load_acquire32(&room->signals) != 0)
+        noria_signal_send(channel);
+}
+
+void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side)
+{
+    if (channel->events[side].strategy == NULL)
+        return; /* this handle is just joining, or has left: it wakes all when it can */
+    noria_event_wake(&channel->events[side]);
+    wake_the_others(channel, side);
+}
+
+int noria_segment_sleep(noria_channel *base, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                        void *context)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    return noria_event_sleep(&channel->events[side], deadline_ns, channel->recheck_ns, ready, context);
+}
+
+void noria_segment_wake(noria_channel *base)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    for (unsigned side = 0; side < 2 && channel->events[side].strategy != NULL; side++) {
+        noria_event_wake_all(&channel->events[side]);
+        wake_the_others(channel, side);
+    }
+}
+
+ssize_t noria_segment_ready(noria_channel *base, enum noria_side side)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    return channel->kind->ready(channel, side) ? 0 : -EAGAIN;
+}
