@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
+/* All of this is async-signal-safe, for who tries to send may be a signal handler: no stdio, numbers by hand. */
 #include "liveness.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -55,59 +54,108 @@ int noria_lock_any_held(int fd, int64_t byte, int64_t count)
     return lock.l_type != F_UNLCK;
 }
 
+/* ----------------------------------------------------------------------------- numbers and paths of /proc */
+
+/* Writes the number and a NUL; where the NUL stands. */
+static char *print_number(char *at, unsigned number)
+{
+    char digits[10];
+    size_t length = 0;
+
+    do
+        digits[length++] = (char)('0' + number % 10);
+    while ((number /= 10) != 0);
+    while (length > 0)
+        *at++ = digits[--length];
+    *at = '\0';
+    return at;
+}
+
+static unsigned digit_of(char character)
+{
+    if (character >= 'a' && character <= 'f')
+        return (unsigned)(character - 'a') + 10;
+    return character >= '0' && character <= '9' ? (unsigned)(character - '0') : UINT_MAX;
+}
+
+/* Reads a number. What follows it, or NULL if the text begins with none. */
+static const char *parse_number(const char *text, unsigned base, uint64_t *number)
+{
+    const char *at = text;
+
+    for (*number = 0; digit_of(*at) < base; at++)
+        *number = *number * base + digit_of(*at);
+    return at != text ? at : NULL;
+}
+
+/* The text `n` fields on, or NULL if it ends before. */
+static const char *skip_fields(const char *text, int n)
+{
+    for (; n > 0 && (text = strchr(text, ' ')) != NULL; n--)
+        text += strspn(text, " ");
+    return text;
+}
+
+/* Opens /proc/PID/NAME to read. The descriptor, or -errno. */
+static int open_of_process(int32_t pid, const char *name)
+{
+    char path[32];
+    int fd;
+
+    stpcpy(print_number(stpcpy(path, "/proc/"), (unsigned)pid), name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd >= 0 ? fd : -errno;
+}
+
 int noria_lock_own_description(int fd)
 {
-    char path[32] = "/proc/self/fd/", digits[12];
-    size_t length = 0, at = strlen(path);
+    char path[32];
     int own;
 
-    do /* by hand: stdio is not async-signal-safe */
-        digits[length++] = (char)('0' + fd % 10);
-    while ((fd /= 10) != 0);
-    while (length > 0)
-        path[at++] = digits[--length];
-    path[at] = '\0';
+    print_number(stpcpy(path, "/proc/self/fd/"), (unsigned)fd);
     own = open(path, O_RDWR | O_CLOEXEC);
     return own >= 0 ? own : -errno;
 }
 
-/* Reads a small file of /proc. Its length, or -errno. */
-static ssize_t read_small(const char *path, char *buffer, size_t size)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t length;
-
-    if (fd < 0)
-        return -errno;
-    length = read(fd, buffer, size - 1);
-    if (length < 0)
-        length = -errno;
-    else
-        buffer[length] = '\0';
-    close(fd);
-    return length;
-}
+/* ---------------------------------------------------------------------------------------------- processes */
 
 struct stat_line {
     char state;
-    long threads;
+    uint64_t threads;
     uint64_t start_time;
 };
 
-/* Fields 3, 20 and 22 of /proc/PID/stat; the name before them may hold anything, brackets included. */
-static int read_stat(const char *path, struct stat_line *line)
+/* Fields 3, 20 and 22; the name before them may hold anything, brackets and blanks included. */
+static int parse_stat(const char *text, struct stat_line *line)
+{
+    const char *state = strrchr(text, ')'), *threads, *start_time;
+
+    state = state != NULL ? skip_fields(state, 1) : NULL;
+    threads = state != NULL ? skip_fields(state, 17) : NULL;
+    start_time = threads != NULL ? skip_fields(threads, 2) : NULL;
+    if (start_time == NULL || parse_number(threads, 10, &line->threads) == NULL ||
+        parse_number(start_time, 10, &line->start_time) == NULL)
+        return -EIO;
+    line->state = *state;
+    return 0;
+}
+
+static int read_stat(int32_t pid, struct stat_line *line)
 {
     char text[1024];
-    const char *rest;
-    ssize_t length = read_small(path, text, sizeof(text));
+    int fd = open_of_process(pid, "/stat");
+    ssize_t length;
 
+    if (fd < 0)
+        return fd;
+    length = read(fd, text, sizeof(text) - 1);
+    if (length < 0)
+        length = -errno;
+    close(fd);
     if (length < 0)
         return (int)length;
-    rest = strrchr(text, ')');
-    if (rest == NULL || sscanf(rest + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %" SCNu64,
-                               &line->state, &line->threads, &line->start_time) != 3)
-        return -EIO;
-    return 0;
+    text[length] = '\0';
+    return parse_stat(text, line);
 }
 
 void noria_process_self(struct noria_process *self)
@@ -116,7 +164,7 @@ void noria_process_self(struct noria_process *self)
     struct stat status;
 
     self->pid = getpid();
-    self->start_time = read_stat("/proc/self/stat", &line) == 0 ? line.start_time : 0;
+    self->start_time = read_stat(self->pid, &line) == 0 ? line.start_time : 0;
     self->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
     /* Start times are told in the reader's time namespace, so another one is as foreign as another pid namespace. */
     if (self->pid_namespace != 0 && stat("/proc/self/ns/time", &status) == 0)
@@ -127,7 +175,6 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
                                             bool thorough)
 {
     struct stat_line line;
-    char path[32];
     int rc;
 
     if (other->pid <= 0 || self->pid_namespace == 0 || self->pid_namespace != other->pid_namespace)
@@ -136,8 +183,7 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
         return NORIA_PROCESS_GONE;
     if (!thorough || self->start_time == 0 || other->start_time == 0)
         return NORIA_PROCESS_EXISTS;
-    snprintf(path, sizeof(path), "/proc/%d/stat", other->pid);
-    rc = read_stat(path, &line);
+    rc = read_stat(other->pid, &line);
     if (rc == -ENOENT || rc == -ESRCH)
         return kill(other->pid, 0) != 0 && errno == ESRCH ? NORIA_PROCESS_GONE : NORIA_PROCESS_EXISTS;
     if (rc != 0)
@@ -148,21 +194,42 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
     return NORIA_PROCESS_EXISTS;
 }
 
+/* Whether a line of maps (range, rights, offset, device as major:minor, inode, path) is of that file. */
+static bool is_map_of(const char *line, dev_t device, ino_t inode)
+{
+    const char *at = skip_fields(line, 3);
+    uint64_t major_number, minor_number, number;
+
+    if (at == NULL || (at = parse_number(at, 16, &major_number)) == NULL || *at != ':' ||
+        (at = parse_number(at + 1, 16, &minor_number)) == NULL || (at = skip_fields(at, 1)) == NULL ||
+        parse_number(at, 10, &number) == NULL)
+        return false;
+    return number == inode && major_number == major(device) && minor_number == minor(device);
+}
+
 int noria_process_maps(int32_t pid, dev_t device, ino_t inode)
 {
-    char path[32], line[512];
-    unsigned major_number, minor_number;
-    unsigned long long number;
-    int found = 0;
-    FILE *maps;
+    char chunk[1024], line[128]; /* the start of a line: what is left out is of its path */
+    int fd = open_of_process(pid, "/maps"), found = 0;
+    size_t used = 0;
+    ssize_t length;
 
-    snprintf(path, sizeof(path), "/proc/%d/maps", pid);
-    maps = fopen(path, "re");
-    if (maps == NULL)
-        return -errno;
-    while (found == 0 && fgets(line, sizeof(line), maps) != NULL)
-        if (sscanf(line, "%*s %*s %*s %x:%x %llu", &major_number, &minor_number, &number) == 3)
-            found = number == inode && major_number == major(device) && minor_number == minor(device);
-    fclose(maps);
+    if (fd < 0)
+        return fd;
+    while (found == 0 && (length = read(fd, chunk, sizeof(chunk))) != 0) {
+        if (length < 0)
+            found = -errno;
+        for (ssize_t i = 0; i < length && found == 0; i++) {
+            if (chunk[i] != '\n') {
+                line[used] = chunk[i];
+                used += used < sizeof(line) - 1;
+                continue;
+            }
+            line[used] = '\0';
+            found = is_map_of(line, device, inode);
+            used = 0;
+        }
+    }
+    close(fd);
     return found;
 }

@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -357,21 +358,35 @@ static void zombie_leader_with_threads_exists(void **state)
     reap(child);
 }
 
+static const char *const *nasty_name;
+
 static void take_a_nasty_name(void)
 {
-    prctl(PR_SET_NAME, ") Z 1 (2) X 3");
+    prctl(PR_SET_NAME, *nasty_name);
     noria_process_self(identity);
 }
 
 static void names_do_not_confuse(void **state)
 {
-    /* Claim: a process may call itself anything, brackets, blanks and states included. */
-    pid_t child = start_child(take_a_nasty_name);
+    /* Claim: a process may call itself anything, brackets, blanks, line ends and states included. */
+    static const char *const names[] = {") Z 1 (2) X 3", ")", "(((", "Z) X (", "\n) Z 0\n", " ) Z 1 2 3 4 5",
+                                        "", "\377\376)"};
 
     (void)state;
-    assert_true(identity->start_time >= self.start_time);
-    assert_int_equal(look(identity, true), NORIA_PROCESS_EXISTS);
-    reap(child);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        pid_t child;
+        struct noria_process earlier;
+        nasty_name = &names[i];
+        child = start_child(take_a_nasty_name);
+        assert_true(identity->start_time >= self.start_time);
+        assert_int_equal(look(identity, true), NORIA_PROCESS_EXISTS);
+        earlier = *identity;
+        earlier.start_time--;
+        assert_int_equal(look(&earlier, true), NORIA_PROCESS_GONE);
+        make_zombie(child);
+        assert_int_equal(look(identity, true), NORIA_PROCESS_GONE);
+        reap(child);
+    }
 }
 
 static void look_as_nobody(void)
@@ -490,6 +505,64 @@ static void maps_tell_who_still_looks(void **state)
     assert_true(noria_process_maps(child, status.st_dev, status.st_ino) < 0);
 }
 
+/* Makes a file of our own below a path of some 3000 bytes, with a name that looks like other lines of maps. */
+static int open_deep_file(char *path, size_t size)
+{
+    size_t length = (size_t)snprintf(path, size, "/tmp/liveness-test-XXXXXX");
+    int deep;
+
+    assert_non_null(mkdtemp(path));
+    for (int i = 0; i < 12; i++) {
+        length += (size_t)snprintf(path + length, size - length, "/%d%0240d", i, 0);
+        assert_int_equal(mkdir(path, 0700), 0);
+    }
+    snprintf(path + length, size - length, "/ r--s 00000000 00:01 4123456789\n00-01 r--s 00000000 00:01 4123456789 ");
+    deep = open(path, O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600);
+    assert_true(deep >= 0);
+    assert_int_equal(ftruncate(deep, 4096), 0);
+    return deep;
+}
+
+static void remove_deep_file(char *path)
+{
+    char *end;
+
+    unlink(path);
+    while ((end = strrchr(path, '/')) != NULL && end > path + strlen("/tmp")) {
+        *end = '\0';
+        rmdir(path);
+    }
+}
+
+static void long_lines_do_not_hide_others(void **state)
+{
+    /* Claim: a line of maps that is longer than any buffer is read as one line, and the lines after it too. */
+    static char path[4096];
+    int deep = open_deep_file(path, sizeof(path));
+    struct stat status, other;
+    uint8_t *views;
+
+    (void)state;
+    assert_int_equal(fstat(deep, &status), 0);
+    assert_int_equal(ftruncate(file, 4096), 0);
+    assert_int_equal(fstat(file, &other), 0);
+    views = mmap(NULL, 3 * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(views, MAP_FAILED);
+    assert_int_equal(noria_process_maps(getpid(), status.st_dev, status.st_ino), 0);
+    for (int i = 0; i < 2; i++) { /* two long lines, then the one looked for */
+        int rights = i == 0 ? PROT_READ : PROT_WRITE;
+        assert_ptr_not_equal(mmap(views + 4096 * i, 4096, rights, MAP_SHARED | MAP_FIXED, deep, 0), MAP_FAILED);
+    }
+    assert_int_equal(noria_process_maps(getpid(), other.st_dev, other.st_ino), 0);
+    assert_ptr_not_equal(mmap(views + 4096 * 2, 4096, PROT_READ, MAP_SHARED | MAP_FIXED, file, 0), MAP_FAILED);
+    assert_int_equal(noria_process_maps(getpid(), status.st_dev, status.st_ino), 1);
+    assert_int_equal(noria_process_maps(getpid(), other.st_dev, other.st_ino), 1);
+    assert_int_equal(noria_process_maps(getpid(), makedev(0, 1), 4123456789), 0);
+    munmap(views, 3 * 4096);
+    close(deep);
+    remove_deep_file(path);
+}
+
 int main(void)
 {
 #define LOCKS(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -509,6 +582,7 @@ int main(void)
         PROCESSES(others_processes_exist),
         PROCESSES(reborn_number_is_another_process),
         PROCESSES(maps_tell_who_still_looks),
+        PROCESSES(long_lines_do_not_hide_others),
     };
 #undef LOCKS
 #undef PROCESSES
