@@ -2,8 +2,8 @@
 /* The public functions that move messages: a check, one verb, and the waiting loop if the verb says "not now". */
 #include <errno.h>
 
+#include "call.h"
 #include "detail.h"
-#include "transport.h"
 
 /* A failure in words. The handle may be gone by now: another thread may have closed it. -EAGAIN and -ETIMEDOUT come
  * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known. */

@@ -5,8 +5,8 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "call.h"
 #include "detail.h"
-#include "transport.h"
 
 /* Between two looks at channels that give no notice, because a sender was killed before it could. */
 #define LOOK_EVERY_NS (25 * NORIA_NS_PER_MS)

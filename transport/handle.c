@@ -8,24 +8,17 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <urcu/urcu-bp.h>
-
+#include "barrier.h"
 #include "detail.h"
 #include "liveness.h"
-#include "transport.h"
+#include "section.h"
 
 static const uint64_t no_page; /* before the first open: equal to no handle's stamp, for those are never 0 */
 const uint64_t *noria_fork_page = &no_page;
 
 int noria_enter(noria_channel *channel)
 {
-    if (noria_is_stale(channel))
-        return -ESTALE;
-    urcu_bp_read_lock();
-    if (noria_load_acquire32(&channel->state) == NORIA_HANDLE_OPEN) /* pairs with shut */
-        return 0;
-    urcu_bp_read_unlock();
-    return -ECANCELED;
+    return noria_section_enter(channel);
 }
 
 void noria_leave(void)
@@ -141,6 +134,8 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
     channel->fork_stamp = *noria_fork_page;
     channel->flags = (uint32_t)flags;
     channel->fails_when_full = fails_when_full;
+    if (!noria_barrier_register()) /* no fast lane without the asymmetric fence */
+        channel->roles[NORIA_SIDE_SEND].owner = channel->roles[NORIA_SIDE_RECV].owner = NORIA_LANE_CLOSED;
     channel->most_spins = 1000;
     channel->spins[NORIA_SIDE_SEND] = channel->spins[NORIA_SIDE_RECV] = 100;
     channel->max_message = max_message;

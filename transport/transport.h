@@ -19,6 +19,7 @@
 
 #include "atomic.h"
 #include "clock.h"
+#include "role.h"
 
 enum noria_side { NORIA_SIDE_SEND = 0, NORIA_SIDE_RECV = 1 };
 
@@ -70,7 +71,7 @@ struct noria_channel {
     uint32_t fails_when_full;
     uint32_t one_caller;  /* per side: a second call at once gets -EDEADLK */
     uint32_t looks_first; /* a sender asks whether anybody is there before it sends */
-    uint32_t busy[2];     /* with one_caller: a call is running */
+    struct noria_role roles[2]; /* with one_caller, per side */
     uint32_t waiting;     /* calls outside of a read section that will come back: close waits for them */
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
     uint32_t most_spins;
@@ -131,10 +132,5 @@ struct noria_attempt {
     void *arguments;
     bool begins; /* something new; false: it finishes what was begun */
 };
-
-/* A whole call: enters, tries, waits as long as the timeout allows, leaves. What the attempt returned; or -EAGAIN (with
- * timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE, -EDEADLK, -EINTR. */
-ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                   const struct noria_attempt *attempt);
 
 #endif

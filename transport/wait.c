@@ -2,7 +2,7 @@
 /* The one waiting loop: try, spin a little, then sleep, until an absolute deadline. */
 #include <errno.h>
 
-#include "transport.h"
+#include "call.h"
 
 enum { FEWEST_SPINS = 8, CLOCK_EVERY = 32 };
 
@@ -21,14 +21,14 @@ static ssize_t reconsider(noria_channel *channel, enum noria_side side, const st
 /* One guarded try. */
 static ssize_t try_once(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
 {
-    ssize_t rc = noria_enter(channel);
+    ssize_t rc = noria_section_enter(channel);
 
     if (rc != 0)
         return rc;
     rc = attempt->run(channel, attempt->arguments);
     if (rc == -EAGAIN)
         rc = reconsider(channel, side, attempt);
-    noria_leave();
+    noria_section_leave();
     return rc;
 }
 
@@ -120,22 +120,6 @@ static ssize_t wait_for(noria_channel *channel, enum noria_side side, int64_t ti
     return rc;
 }
 
-/* The first try, inside the read section. -EAGAIN with *waits: there is time to go on. */
-static ssize_t first_try(noria_channel *channel, enum noria_side side, bool may_wait,
-                         const struct noria_attempt *attempt, bool *waits)
-{
-    ssize_t rc;
-
-    if (attempt->begins && side == NORIA_SIDE_SEND && channel->looks_first &&
-        channel->verbs->look_round(channel, side) == -EPIPE)
-        return -EPIPE;
-    rc = attempt->run(channel, attempt->arguments);
-    if (rc != -EAGAIN)
-        return rc;
-    *waits = may_wait && !(side == NORIA_SIDE_SEND && channel->fails_when_full);
-    return *waits ? rc : reconsider(channel, side, attempt);
-}
-
 /* The call found nothing, and the handle's user waits at a descriptor or for a signal: arms it, and looks once more, for
  * what came before that gives no notice. */
 static ssize_t arm_and_try(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt,
@@ -151,33 +135,22 @@ static ssize_t arm_and_try(noria_channel *channel, enum noria_side side, const s
     return rc;
 }
 
-ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                   const struct noria_attempt *attempt)
+ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
+                      const struct noria_attempt *attempt)
 {
-    bool waits = false, one_caller;
-    ssize_t rc = noria_enter(channel);
+    ssize_t rc = -EAGAIN;
 
-    if (rc != 0)
-        return rc;
-    one_caller = channel->one_caller != 0;
-    if (one_caller && noria_exchange_acquire32(&channel->busy[side], 1) != 0) { /* pairs with the store below */
-        noria_leave();
-        return -EDEADLK;
-    }
-    rc = first_try(channel, side, timeout_ns != 0, attempt, &waits);
-    if (waits) {
+    if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
+        rc = reconsider(channel, side, attempt);
+    } else {
         /* Counted inside the read section: close first waits for those and then finds the count. */
         noria_add_relaxed32(&channel->waiting, 1);
-        noria_leave();
+        noria_section_leave();
         rc = wait_for(channel, side, timeout_ns, attempt);
         noria_rejoin();
+        noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain, which then waits for us */
     }
     if ((rc == -EAGAIN || rc == -ETIMEDOUT) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
         rc = arm_and_try(channel, side, attempt, rc);
-    if (one_caller)
-        noria_store_release32(&channel->busy[side], 0);
-    if (waits)
-        noria_sub_release32(&channel->waiting, 1); /* the last touch; pairs with the load in noria_channel_drain */
-    noria_leave();
     return rc;
 }
