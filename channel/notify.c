@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Signals as asynchronous notification, as mq_notify gives it: a receiver registers in its entry of the table, and whoever
- * wakes receivers sends the signal, with the receiver's handle as value. A registration is armed when it is made and
- * whenever its handle found the channel empty; one armed registration leads to one signal.
+ * wakes receivers sends the signal, with the receiver's handle as value. A registration is armed whenever its handle
+ * has found the channel empty; one armed registration leads to one signal.
  *
- *     entry.signal = signo | once | armed
+ *     entry.signal = participant who is just sending it (16 bits) | armed | once | signo (8 bits)
  *
- * The notifier takes `armed` back with a compare-and-swap and then sends; who dies in between has signalled nobody, which is
- * made good when its death is noticed (everybody is woken then). The process is checked to be the one that registered,
- * by its start time and through a pidfd, so that a reused pid is not hit.
+ *     armed  ->  taken by n      the notifier n, by compare-and-swap: so one of them sends
+ *                send
+ *     taken by n  ->  signo, or nothing if it was to come once
+ *
+ * If n dies in between, whoever cleans up after n arms the registration again and wakes everybody. The process is
+ * checked to be the one that registered, by its start time and through a pidfd, so that a reused pid is not hit.
  */
 #include <errno.h>
 #include <signal.h>
@@ -22,6 +25,8 @@
 #define SIGNAL_NUMBER UINT32_C(0xff)
 #define SIGNAL_ONCE UINT32_C(0x100)
 #define SIGNAL_ARMED UINT32_C(0x200)
+#define SIGNAL_TAKEN_BY(number) ((uint32_t)(number) << 16)
+#define SIGNAL_TAKER(word) ((word) >> 16)
 
 int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 {
@@ -45,9 +50,28 @@ void noria_signal_arm(struct noria_segment_channel *channel)
 {
     uint32_t *signal = &channel->table[channel->number - 1].signal;
     uint32_t word = noria_load_relaxed32(signal); /* ours; the swap below decides */
+    uint32_t armed = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED;
 
-    if ((word & SIGNAL_NUMBER) != 0 && (word & SIGNAL_ARMED) == 0)
-        noria_cas_acq_rel32(signal, &word, word | SIGNAL_ARMED); /* lost: it was cancelled by another thread */
+    if ((word & SIGNAL_NUMBER) == 0 || ((word & SIGNAL_ONCE) != 0 && SIGNAL_TAKER(word) != 0))
+        return; /* none, or the one signal is under way */
+    if (word != armed)
+        noria_cas_acq_rel32(signal, &word, armed); /* lost: it was cancelled by another thread, or just sent */
+}
+
+void noria_signal_recover(struct noria_segment_channel *channel, uint32_t dead)
+{
+    bool found = false;
+
+    if (noria_load_acquire32(&channel->shared->rooms[NORIA_SIDE_RECV].signals) == 0)
+        return;
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
+        uint32_t *signal = &channel->table[number - 1].signal;
+        uint32_t word = noria_load_acquire32(signal);
+        if (SIGNAL_TAKER(word) == dead)
+            found |= noria_cas_acq_rel32(signal, &word, (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED);
+    }
+    if (found) /* also if we die before we wake: the next notifier sees the flag */
+        noria_event_arm(&channel->shared->rooms[NORIA_SIDE_RECV].count);
 }
 
 /* Sends to the process of an entry, if it still is that process. */
@@ -81,13 +105,16 @@ void noria_signal_send(struct noria_segment_channel *channel)
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
         struct noria_entry *entry = &channel->table[number - 1];
         uint32_t word = noria_load_acquire32(&entry->signal); /* pairs with the registration: the value */
-        uint32_t after = (word & SIGNAL_ONCE) != 0 ? 0 : word & ~SIGNAL_ARMED;
+        uint32_t taken = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_TAKEN_BY(channel->number);
         int signo = (int)(word & SIGNAL_NUMBER);
 
         if ((word & SIGNAL_ARMED) == 0 || signo < 1 || signo > SIGRTMAX ||
             NORIA_ENTRY_STATE(noria_load_acquire64(&entry->word)) != NORIA_ENTRY_LIVE)
             continue;
-        if (noria_cas_acq_rel32(&entry->signal, &word, after))
-            send_to(channel, entry, signo);
+        if (!noria_cas_acq_rel32(&entry->signal, &word, taken))
+            continue;
+        send_to(channel, entry, signo);
+        /* Lost: armed again, or cancelled. */
+        noria_cas_acq_rel32(&entry->signal, &taken, (taken & SIGNAL_ONCE) != 0 ? 0 : taken & SIGNAL_NUMBER);
     }
 }

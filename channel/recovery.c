@@ -30,6 +30,7 @@ int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool t
         return 0;
     if (!noria_participant_is_dead(channel, number, word, true))
         return 0;
+    noria_signal_recover(channel, number);
     if (!noria_cas_acq_rel64(entry, &expected, (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE))
         return 0;
     noria_count(&channel->shared->deaths, 1);

@@ -187,6 +187,8 @@ ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 int noria_segment_notify_signal(noria_channel *channel, int signo, int how);
 /* This handle found nothing: from now on a message is news. */
 void noria_signal_arm(struct noria_segment_channel *channel);
+/* A participant died, perhaps about to send some: they are due again. The caller then wakes everybody. */
+void noria_signal_recover(struct noria_segment_channel *channel, uint32_t dead);
 /* Sends the signals that are due. Async-signal-safe. */
 void noria_signal_send(struct noria_segment_channel *channel);
 

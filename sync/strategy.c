@@ -3,7 +3,8 @@
 
 /* In the order of enum noria_wait. */
 static const struct noria_strategy *const strategies[] = {
-    &noria_strategy_futex, NULL, NULL, NULL, NULL, NULL, &noria_strategy_spin, &noria_strategy_yield,
+    &noria_strategy_futex,   &noria_strategy_mutex, &noria_strategy_semaphore, &noria_strategy_sysv_semaphore,
+    &noria_strategy_eventfd, &noria_strategy_fifo,  &noria_strategy_spin,      &noria_strategy_yield,
 };
 
 const struct noria_strategy *noria_strategy_find(uint32_t wait)

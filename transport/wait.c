@@ -150,7 +150,8 @@ ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t time
         noria_rejoin();
         noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain, which then waits for us */
     }
-    if ((rc == -EAGAIN || rc == -ETIMEDOUT) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
+    /* After the end of the stream, too: a new sender may come. */
+    if ((rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EPIPE) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
         rc = arm_and_try(channel, side, attempt, rc);
     return rc;
 }
