@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What every bell with a level promises, for the tests of the strategies that have one. Include after cmocka.h,
+/* What every bell with a level promises, for the tests of strategies that have one. Include after cmocka.h,
  * and define `strategy`, `litter()` (how many objects of `place` have a name) and `mode_of_object()`. */
 #ifndef NORIA_LEVEL_BELL_TEST_H
 #define NORIA_LEVEL_BELL_TEST_H
@@ -317,7 +317,7 @@ static void the_dead_leave_a_bell_that_rings(void **state)
     struct noria_bell bell = opened(1);
 
     (void)state;
-    for (unsigned round = 0; round < 60; round++) {
+    for (unsigned round = 0; round < 40; round++) {
         pid_t ringer, sleepers[2], witness;
         int64_t until_ns = in(LONG_NS);
 
@@ -357,7 +357,7 @@ static void stopped_processes_stop_nobody(void **state)
     struct noria_bell bell = opened(1);
 
     (void)state;
-    for (unsigned round = 0; round < 30; round++) {
+    for (unsigned round = 0; round < 20; round++) {
         pid_t stopped[3], witness;
 
         page->arrived = page->go = 0;
