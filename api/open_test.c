@@ -142,7 +142,7 @@ static void wrong_options_are_refused(void **state)
     WITH(max_participants, 65536, EINVAL);
     WITH(max_participants, UINT32_MAX, EINVAL);
     WITH(full, 2, EINVAL);
-    WITH(wait, 1, EINVAL);
+    WITH(wait, 8, EINVAL);
     WITH(orphans, 2, EINVAL);
     WITH(lifetime, 2, EINVAL);
     WITH(trust, NORIA_TRUST_NONE, ENOTSUP);
