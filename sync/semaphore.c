@@ -20,9 +20,9 @@
  *
  *   The name. The file is made without one, with its contents and the channel's mode (sem_open would apply
  *   the umask), and then linked: whoever finds the name finds it whole, and a maker who is killed leaves
- *   nothing behind. Unlinked by an administrator, open handles go on; a handle opened later makes a new one,
- *   and between the two only the re-check works. remove() says in the segment that it has been, so that no
- *   late handle makes the names again.
+ *   nothing behind. Unlinked by an administrator, open handles go on; a handle opened later makes a new
+ *   one, and between the two only the re-check works. remove() says in the segment, if it is given its
+ *   words, that it has been, so that no late handle makes the names again.
  *
  *   Tampered bytes. A huge value makes every sleeper nap instead (nap.h) while it is taken back bit by bit,
  *   8192 per call: no endless loop, no busy core, SEM_VALUE_MAX takes one sleeper about 11 minutes of naps at

@@ -21,9 +21,10 @@
  *   handles opened before and after use different sets, and between them only the re-check works.
  *
  *   Removed under our feet (ipcrm): sleepers return, nap (nap.h) and make it anew with their next wait;
- *   ringers find the new one. remove() says in the segment that it has been, so that nobody makes it again:
- *   open handles then nap, for a removed set has no life without its name. A set outlives every process and
- *   has no file: a channel that is never removed leaves it behind, see `ipcs -s`.
+ *   ringers find the new one. remove() says in the segment, if it is given its words, that it has been, so
+ *   that nobody makes it again: open handles then nap, for a removed set has no life without its name. A
+ *   set outlives every process and has no file: a channel that is never removed leaves it behind, see `ipcs
+ *   -s`.
  *
  *   Async-signal-safe: ring. wait returns -EINTR also after SIGCONT without any handler; Linux does so
  *   (signal(7)).
@@ -90,7 +91,7 @@ static bool is_gone(int error)
 
 enum verdict { OURS, UNMARKED, FOREIGN, GONE };
 
-/* Touches nothing. */
+/* Touches nothing. `of_anybody`: to remove it, by whoever may, also without knowing the mode. */
 static enum verdict examine(const struct noria_bell_place *place, int set, bool of_anybody)
 {
     struct semid_ds status;
@@ -105,7 +106,8 @@ static enum verdict examine(const struct noria_bell_place *place, int set, bool 
         return is_gone(errno) ? GONE : FOREIGN;
     if (mark == mark_of(place))
         return OURS;
-    if (mark == 0 && status.sem_otime == 0 && (status.sem_perm.mode & 0777) == (place->mode & 0777) &&
+    if (mark == 0 && status.sem_otime == 0 &&
+        (of_anybody || (status.sem_perm.mode & 0777) == (place->mode & 0777)) &&
         is_trusted(place, status.sem_perm.uid) && semctl(set, 0, GETVAL) == 0 && semctl(set, 1, GETVAL) == 0)
         return UNMARKED;
     return FOREIGN;

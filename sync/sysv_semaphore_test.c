@@ -188,6 +188,7 @@ static void an_unfinished_set_is_removed(void **state)
 
     (void)state;
     assert_true(semget(key, 3, IPC_CREAT | IPC_EXCL | 0600) >= 0);
+    place.mode = 0; /* remove need not know it */
     strategy->remove(&place);
     assert_int_equal(litter(), 0);
 }
