@@ -181,6 +181,13 @@ int noria_segment_fd(noria_channel *channel, enum noria_side side);
 bool noria_segment_arm(noria_channel *channel, enum noria_side side);
 ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 
+/* The verbs that all kinds share. */
+#define NORIA_SEGMENT_VERBS \
+    .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended, .sleep = noria_segment_sleep, \
+    .wake = noria_segment_wake, .fd = noria_segment_fd, .arm = noria_segment_arm, .ready = noria_segment_ready, \
+    .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, \
+    .reopen = noria_segment_channel_reopen, .close = noria_segment_channel_close
+
 /* ------------------------------------------------------------------------------------------------ signals (notify.c) */
 
 /* Registers for a signal, see noria_notify_signal. */

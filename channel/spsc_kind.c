@@ -407,12 +407,7 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
 const struct noria_kind_table noria_spsc_kind = {
     .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
               .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
-              .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended,
-              .sleep = noria_segment_sleep, .wake = noria_segment_wake, .fd = noria_segment_fd,
-              .arm = noria_segment_arm, .ready = noria_segment_ready,
-              .notify_signal = noria_segment_notify_signal,
-              .stat = noria_segment_stat, .reopen = noria_segment_channel_reopen,
-              .close = noria_segment_channel_close},
+              NORIA_SEGMENT_VERBS},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
     .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, .held_by = held_by,
     .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY, .one_caller = true,

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The defaults of what a channel is opened with. */
+#include <string.h>
+
+#include <noria/noria.h>
+
+#include "clock.h"
+
+void noria_options_init(struct noria_options *options)
+{
+    if (options == NULL)
+        return;
+    memset(options, 0, sizeof(*options));
+    options->size = sizeof(*options);
+    options->kind = NORIA_KIND_MPMC;
+    options->order = NORIA_ORDER_STRICT;
+    options->pack = 1;
+    options->capacity = 1024;
+    options->max_message = 256;
+    options->max_held = 1;
+    options->max_participants = 64;
+    options->full = NORIA_FULL_BLOCK;
+    options->wait = NORIA_WAIT_FUTEX;
+    options->orphans = NORIA_ORPHANS_REDELIVER;
+    options->lifetime = NORIA_PERSIST;
+    options->mode = 0600;
+    options->trust = NORIA_TRUST_SAME_USER;
+    options->recheck_ns = 25 * NORIA_NS_PER_MS;
+    options->most_spins = 1000;
+    options->open_timeout_ns = NORIA_NS_PER_S;
+}
