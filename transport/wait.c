@@ -18,7 +18,19 @@ static ssize_t reconsider(noria_channel *channel, enum noria_side side, const st
     return rc == -EAGAIN && found == -EPIPE && channel->verbs->has_ended(channel, side) ? -EPIPE : rc;
 }
 
-/* One guarded try. */
+/* One guarded try, and no more. */
+static ssize_t try_lightly(noria_channel *channel, const struct noria_attempt *attempt)
+{
+    ssize_t rc = noria_section_enter(channel);
+
+    if (rc != 0)
+        return rc;
+    rc = attempt->run(channel, attempt->arguments);
+    noria_section_leave();
+    return rc;
+}
+
+/* One guarded try, with a look round if it fails. */
 static ssize_t try_once(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
 {
     ssize_t rc = noria_section_enter(channel);
@@ -37,29 +49,41 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* The i-th try in a row: why nothing moves, and whether the time is over, is asked now and then. -ETIMEDOUT: it is. */
+static ssize_t spin_once(noria_channel *channel, enum noria_side side, uint32_t i, int64_t deadline_ns,
+                         const struct noria_attempt *attempt)
+{
+    ssize_t rc;
+
+    channel->verbs->back_off(channel, side);
+    if (channel->pace != NULL)
+        channel->pace();
+    if (i % CLOCK_EVERY != CLOCK_EVERY - 1)
+        return try_lightly(channel, attempt);
+    rc = try_once(channel, side, attempt);
+    return rc == -EAGAIN && noria_now_ns() >= deadline_ns ? -ETIMEDOUT : rc;
+}
+
 /* Spins as long as spinning has paid lately: on success the number moves to twice what was needed, on failure it
  * falls. A machine with more work than processors soon does not spin at all. */
 static ssize_t spin(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
                     const struct noria_attempt *attempt)
 {
     uint32_t spins = noria_load_relaxed32(&channel->spins[side]); /* private to the process, a heuristic */
+    ssize_t rc = -EAGAIN;
 
-    for (uint32_t i = 0; i < spins; i++) {
-        ssize_t rc;
-        channel->verbs->back_off(channel, side);
-        rc = try_once(channel, side, attempt);
-        if (rc != -EAGAIN) {
+    for (uint32_t i = 0; i < spins && rc == -EAGAIN; i++) {
+        rc = spin_once(channel, side, i, deadline_ns, attempt);
+        if (rc != -EAGAIN && rc != -ETIMEDOUT) {
             uint32_t wanted = 2 * i + FEWEST_SPINS;
             noria_store_relaxed32(&channel->spins[side], least((7 * spins + wanted) / 8 + 1, channel->most_spins));
             return rc;
         }
-        if (i % CLOCK_EVERY == CLOCK_EVERY - 1 && noria_now_ns() >= deadline_ns)
-            return -EAGAIN;
     }
     spins -= spins / 4;
     noria_store_relaxed32(&channel->spins[side],
                           least(spins > FEWEST_SPINS ? spins : FEWEST_SPINS, channel->most_spins));
-    return -EAGAIN;
+    return rc;
 }
 
 /* For channels whose participants never sleep. */
@@ -68,13 +92,8 @@ static ssize_t spin_on(noria_channel *channel, enum noria_side side, int64_t dea
 {
     ssize_t rc = -EAGAIN;
 
-    for (uint32_t i = 1; rc == -EAGAIN; i++) {
-        channel->verbs->back_off(channel, side);
-        channel->pace();
-        rc = try_once(channel, side, attempt);
-        if (rc == -EAGAIN && i % CLOCK_EVERY == 0 && noria_now_ns() >= deadline_ns)
-            return -ETIMEDOUT;
-    }
+    for (uint32_t i = 0; rc == -EAGAIN; i++)
+        rc = spin_once(channel, side, i, deadline_ns, attempt);
     return rc;
 }
 
