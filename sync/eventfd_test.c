@@ -48,6 +48,31 @@ static void nothing_is_left_behind(void **state)
     assert_int_equal(claim_of(1)->number, 0);
 }
 
+static void taking_leaves_nothing_behind(void **state)
+{
+    /* Claim: to take the eventfd from another process costs one descriptor, none after close. */
+    pid_t holder = start_process(hold_for_ever, 3);
+    struct participant self;
+    int before = open("/dev/null", O_RDONLY), after;
+
+    (void)state;
+    close(before);
+    await(&page->values[0], 1);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(join(&self, 1), 0);
+        assert_int_equal(self.bell.state, claim_of(3)->identity);
+        assert_true(self.bell.fd <= before + 2); /* pidfd and fdinfo are open only for a moment */
+        after = open("/dev/null", O_RDONLY);
+        close(after);
+        assert_true(after <= before + 1);
+        leave(&self);
+    }
+    end_by_kill(holder);
+    after = open("/dev/null", O_RDONLY);
+    close(after);
+    assert_int_equal(after, before);
+}
+
 static void last_word_is_replaced(void **state)
 {
     /* Claim: if all who had the eventfd are gone, the next one makes another. */
@@ -258,6 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TESTS_OF_EVERY_BELL,
         TEST(nothing_is_left_behind),
+        TEST(taking_leaves_nothing_behind),
         TEST(last_word_is_replaced),
         TEST(permission_is_needed_but_by_children),
         TEST(tampered_words_are_put_right),

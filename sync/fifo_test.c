@@ -164,6 +164,7 @@ static void ring_newcomer(uint32_t number)
 {
     struct participant self;
 
+    await(&page->values[0], 1);
     CHECK(join(&self, number) == 0);
     strategy->ring(&self.bell);
     leave(&self);
@@ -173,6 +174,7 @@ static void newcomer_joins_those_who_are_there(void **state)
 {
     /* Claim: after the name was removed a newcomer in another process gets the FIFO that live handles
      * have: an epoll set armed before hears him, and no second name appears. */
+    pid_t newcomer = start_process(ring_newcomer, 2); /* now, lest it inherits the descriptor */
     struct participant self;
     struct epoll_event event = {.events = EPOLLIN};
     int set = epoll_create1(EPOLL_CLOEXEC);
@@ -181,7 +183,8 @@ static void newcomer_joins_those_who_are_there(void **state)
     assert_int_equal(join(&self, 1), 0);
     assert_int_equal(epoll_ctl(set, EPOLL_CTL_ADD, self.bell.fd, &event), 0);
     strategy->remove(&self.place);
-    expect_end(start_process(ring_newcomer, 2));
+    noria_store_release32(&page->values[0], 1);
+    expect_end(newcomer);
     assert_int_equal(epoll_wait(set, &event, 1, 0), 1);
     assert_true(strategy->quiet(&self.bell));
     assert_int_equal(access(name_of(1), F_OK), -1);
