@@ -182,7 +182,7 @@ static bool renew(struct pair *pair)
 /*
  * Opens the internal lock of a condition variable that a dead or stopped waker has left locked, so that its
  * waiter comes out. Whatever state it is in then, only the waiter will touch it again, to make it anew. A
- * lock that is free may still have the waiter asleep on it: its holder can have died between release and wake.
+ * lock that is free may still have the waiter asleep on it: its holder died between release and wake.
  */
 static void open_internal_lock(struct pair *pair)
 {
