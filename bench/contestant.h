@@ -61,6 +61,7 @@ struct contestant {
     unsigned traits;
     size_t (*footprint)(const struct cell *cell);
     int (*format)(void *memory, const struct cell *cell);
+    void (*close)(void *memory); /* NULL: nothing is left behind outside of the memory */
     void (*produce)(struct participant *me);
     void (*consume)(struct participant *me);
     void (*ping)(struct participant *me);

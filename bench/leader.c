@@ -268,5 +268,7 @@ void leader_main(struct run *run, const struct contestant *contestant, const str
         with_threads(run, count, settings);
     else
         with_processes(run, count, settings);
+    for (int i = 0; i < (cell->round_trip ? 2 : 1) && contestant->close != NULL; i++)
+        contestant->close(memory[i]);
     _exit(0);
 }

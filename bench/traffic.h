@@ -8,6 +8,7 @@
  *     #define CONTESTANT_CALLS    "which calls are measured"
  *     #define CONTESTANT_TRAITS   TAKES_SPSC | ...
  *     #define CONTESTANT_WAIT(side, role) ...      only if it has a wait of its own
+ *     #define CONTESTANT_CLOSE(memory) ...         only if format makes more than memory; once, after the run
  *
  * All of them are undefined again at the end, so that one file can hold several forms of a rival.
  */
@@ -283,6 +284,13 @@ static void OF(_echo)(struct participant *me)
     BENCH_BY_SIZE(OF(_echo_loop));
 }
 
+#ifdef CONTESTANT_CLOSE
+static void OF(_close)(void *memory)
+{
+    CONTESTANT_CLOSE(memory);
+}
+#endif
+
 __attribute__((constructor)) static void OF(_register)(void)
 {
     static struct contestant self;
@@ -292,6 +300,9 @@ __attribute__((constructor)) static void OF(_register)(void)
     self.traits = CONTESTANT_TRAITS;
     self.footprint = OF(_footprint);
     self.format = OF(_format);
+#ifdef CONTESTANT_CLOSE
+    self.close = OF(_close);
+#endif
     self.produce = OF(_produce);
     self.consume = OF(_consume);
     self.ping = OF(_ping);
@@ -305,3 +316,4 @@ __attribute__((constructor)) static void OF(_register)(void)
 #undef CONTESTANT_CALLS
 #undef CONTESTANT_TRAITS
 #undef CONTESTANT_WAIT
+#undef CONTESTANT_CLOSE

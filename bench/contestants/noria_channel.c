@@ -6,7 +6,9 @@
 #include <noria/noria.h>
 
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../contestant.h"
 
@@ -21,7 +23,10 @@ struct channel_side {
 
 static int channel_format(void *memory, const struct cell *cell, uint32_t wait, uint32_t most_spins)
 {
+    static unsigned made;
     struct noria_options options;
+    char address[64];
+    int rc;
 
     noria_options_init(&options);
     options.kind = cell->mpmc ? NORIA_KIND_MPMC : NORIA_KIND_SPSC;
@@ -30,7 +35,16 @@ static int channel_format(void *memory, const struct cell *cell, uint32_t wait, 
     options.max_participants = 2 * BENCH_MOST_SIDE;
     options.wait = wait;
     options.most_spins = most_spins;
-    return noria_open(memory, "anon:", NORIA_CREATE, &options);
+    snprintf(address, sizeof address, "shm:/noria-bench-%d-%u", getpid(), made++);
+    rc = noria_open(memory, address, NORIA_CREATE | NORIA_EXCL, &options);
+    if (rc == 0)
+        noria_unlink(address); /* the participants have the handle; what is left goes with the last one */
+    return rc;
+}
+
+static void channel_close(void *memory)
+{
+    noria_close(*(noria_channel **)memory);
 }
 
 /* The participants are children of the process that formats, or threads of it. */
@@ -137,6 +151,7 @@ CHANNEL(by_default, NORIA_WAIT_FUTEX, MOST_SPINS, BY_CALL, true)
 #define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms; spins, then sleeps on a futex"
 #define CONTESTANT_TRAITS CONTESTANT_TRAITS_OF_CHANNELS
 #define CONTESTANT_WAIT by_default_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_spin, NORIA_WAIT_SPIN, MOST_SPINS, BY_CALL, false)
@@ -145,6 +160,7 @@ CHANNEL(on_spin, NORIA_WAIT_SPIN, MOST_SPINS, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; never sleeps"
 #define CONTESTANT_TRAITS CONTESTANT_TRAITS_OF_CHANNELS
 #define CONTESTANT_WAIT on_spin_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_yield, NORIA_WAIT_YIELD, MOST_SPINS, BY_CALL, false)
@@ -153,6 +169,7 @@ CHANNEL(on_yield, NORIA_WAIT_YIELD, MOST_SPINS, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; never sleeps, yields"
 #define CONTESTANT_TRAITS CONTESTANT_TRAITS_OF_CHANNELS
 #define CONTESTANT_WAIT on_yield_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_futex, NORIA_WAIT_FUTEX, 0, BY_CALL, false)
@@ -161,6 +178,7 @@ CHANNEL(on_futex, NORIA_WAIT_FUTEX, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_futex_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_mutex, NORIA_WAIT_MUTEX, 0, BY_CALL, false)
@@ -169,6 +187,7 @@ CHANNEL(on_mutex, NORIA_WAIT_MUTEX, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_mutex_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_semaphore, NORIA_WAIT_SEMAPHORE, 0, BY_CALL, false)
@@ -177,6 +196,7 @@ CHANNEL(on_semaphore, NORIA_WAIT_SEMAPHORE, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_semaphore_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_sysv_semaphore, NORIA_WAIT_SYSV_SEMAPHORE, 0, BY_CALL, false)
@@ -185,6 +205,7 @@ CHANNEL(on_sysv_semaphore, NORIA_WAIT_SYSV_SEMAPHORE, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_sysv_semaphore_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_eventfd, NORIA_WAIT_EVENTFD, 0, BY_CALL, false)
@@ -193,6 +214,7 @@ CHANNEL(on_eventfd, NORIA_WAIT_EVENTFD, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_eventfd_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(on_fifo, NORIA_WAIT_FIFO, 0, BY_CALL, false)
@@ -201,6 +223,7 @@ CHANNEL(on_fifo, NORIA_WAIT_FIFO, 0, BY_CALL, false)
 #define CONTESTANT_CALLS "noria_send, noria_recv; sleeps at once"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT on_fifo_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 
 CHANNEL(by_fd, NORIA_WAIT_FIFO, 0, BY_FD, false)
@@ -209,4 +232,5 @@ CHANNEL(by_fd, NORIA_WAIT_FIFO, 0, BY_FD, false)
 #define CONTESTANT_CALLS "noria_send; noria_recv with timeout 0, then poll"
 #define CONTESTANT_TRAITS (CONTESTANT_TRAITS_OF_CHANNELS | USES_KERNEL)
 #define CONTESTANT_WAIT by_fd_wait
+#define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
