@@ -75,7 +75,7 @@ static void interrupted_life(void)
 {
     struct sigaction action = {.sa_handler = handle};
 
-    if (noria_reopen(&mine, ch.rx, is_spsc() ? NORIA_SEND : NORIA_SEND | NORIA_RECV) != 0)
+    if (noria_open(&mine, ch.address, is_spsc() ? NORIA_SEND : NORIA_SEND | NORIA_RECV, NULL) != 0)
         _exit(1);
     sigaction(SIGUSR1, &action, NULL);
     for (;;) {
@@ -201,6 +201,7 @@ static void handler_sends_within_a_send(void **state)
         sweep(SEND, SEND, thorough || (i == 0 && !is_spsc()) ? 1 : 7);
         close_handle(&ch.tx);
         close_handle(&ch.rx);
+        assert_int_equal(noria_unlink(ch.address), 0);
     }
 }
 
@@ -318,6 +319,7 @@ static void timer_sends_within_blocking_sends(uint32_t wait)
     assert_int_equal(reception.from_handler, accepted_in_handler);
     assert_int_equal(ledger->strange, 0);
     close_handle(&ch.rx);
+    assert_int_equal(noria_unlink(ch.address), 0);
 }
 
 static void timer_interrupts_blocking_sends(void **state)
@@ -332,9 +334,9 @@ static void timer_interrupts_blocking_sends(void **state)
 int main(void)
 {
     static const struct named_test tests[] = {
-        ONCE(handler_sends_within_a_send),
-        {"handler_serves_within_any_call", handler_serves_within_any_call, NORIA_KIND_MPMC, "anon"},
-        ONCE(timer_interrupts_blocking_sends),
+        AT("shm", handler_sends_within_a_send),
+        {"handler_serves_within_any_call", handler_serves_within_any_call, NORIA_KIND_MPMC, "shm"},
+        AT("shm", timer_interrupts_blocking_sends),
     };
 
     return run_variants_with("handler", tests, sizeof(tests) / sizeof(tests[0]), setup_handler,
