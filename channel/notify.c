@@ -28,6 +28,8 @@
 #define SIGNAL_TAKEN_BY(number) ((uint32_t)(number) << 16)
 #define SIGNAL_TAKER(word) ((word) >> 16)
 
+enum { ARM_TRIES = 16 };
+
 int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
@@ -49,13 +51,16 @@ int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 void noria_signal_arm(struct noria_segment_channel *channel)
 {
     uint32_t *signal = &channel->table[channel->number - 1].signal;
-    uint32_t word = noria_load_relaxed32(signal); /* ours; the swap below decides */
-    uint32_t armed = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED;
+    uint32_t word = noria_load_relaxed32(signal); /* the swap below decides */
 
-    if ((word & SIGNAL_NUMBER) == 0 || ((word & SIGNAL_ONCE) != 0 && SIGNAL_TAKER(word) != 0))
-        return; /* none, or the one signal is under way */
-    if (word != armed)
-        noria_cas_acq_rel32(signal, &word, armed); /* lost: it was cancelled by another thread, or just sent */
+    /* Lost: it was cancelled by another thread, or is sent; after that nobody but us changes it. */
+    for (int tries = 0; tries < ARM_TRIES; tries++) {
+        uint32_t armed = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED;
+        if ((word & SIGNAL_NUMBER) == 0 || ((word & SIGNAL_ONCE) != 0 && SIGNAL_TAKER(word) != 0))
+            return; /* none, or the one signal is under way */
+        if (word == armed || noria_cas_acq_rel32(signal, &word, armed))
+            return;
+    }
 }
 
 void noria_signal_recover(struct noria_segment_channel *channel, uint32_t dead)

@@ -178,7 +178,7 @@ int noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t de
                         void *context);
 void noria_segment_wake(noria_channel *channel); /* both sides, whatever the flags say */
 int noria_segment_fd(noria_channel *channel, enum noria_side side);
-bool noria_segment_arm(noria_channel *channel, enum noria_side side);
+bool noria_segment_arm(noria_channel *channel, enum noria_side side, bool quiet);
 ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 
 /* The verbs that all kinds share. */

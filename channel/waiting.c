@@ -144,8 +144,12 @@ static int find_poll_bell(struct noria_segment_channel *channel, enum noria_side
 static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled)
 {
     struct noria_bell spare, *bell;
+    int rc;
 
-    if (find_poll_bell(channel, side, polled, &spare, &bell) != 0)
+    noria_detail_mute(true); /* formatting is not async-signal-safe, and nobody asked */
+    rc = find_poll_bell(channel, side, polled, &spare, &bell);
+    noria_detail_mute(false);
+    if (rc != 0)
         return; /* no descriptors left, or the like: those who poll have a timeout for it */
     poll_strategy(polled)->ring(bell);
     if (bell == &spare)
@@ -183,15 +187,15 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
 
 /* Before the last look of somebody who will wait at a descriptor or for a signal: asks to be woken for what comes after
  * it. Whether an earlier ring was taken back that others may need. */
-bool noria_segment_arm(noria_channel *base, enum noria_side side)
+bool noria_segment_arm(noria_channel *base, enum noria_side side, bool quiet)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     const struct noria_strategy *strategy = channel->events[side].strategy;
     bool had_rung = false;
 
-    if (strategy->pollable)
+    if (quiet && strategy->pollable)
         had_rung = strategy->quiet(&channel->events[side].bell);
-    else if (noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN)
+    else if (quiet && noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN)
         had_rung = poll_strategy(noria_load_relaxed32(&channel->shared->rooms[side].polled))
                        ->quiet(&channel->poll_bells[side]);
     if (side == NORIA_SIDE_RECV)

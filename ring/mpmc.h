@@ -1189,54 +1189,6 @@ static inline void noria_mpmc_wait(struct noria_mpmc_handle *h, int side)
         noria_backoff_wait(&h->recv_backoff, noria_load_relaxed64(&h->read_guess), NORIA_MPMC_BACKOFF);
 }
 
-/* ----------------------------------------------------------------------------------------------------- may we? */
-
-/* Whether a receive would find something just now. Takes nothing, so it is a hint: another may be faster. Errs on the
- * side of true (an orphan that another adopts, a word that cannot be: the receive will say so). */
-static inline bool noria_mpmc_may_receive(struct noria_mpmc_handle *h)
-{
-    uint64_t at = noria_load_acquire64(&h->read_guess); /* G */
-    struct noria_mpmc_walk walk;
-
-    if (h->open.next != h->open.count ||
-        noria_load_acquire64(&h->ring->orphans) != noria_load_relaxed64(&h->orphans_seen)) /* F; private */
-        return true;
-    noria_mpmc_start_walk(h, &walk, &h->ring->read_pos);
-    while (noria_mpmc_spend_step(h, &walk) == 0) {
-        uint64_t word = noria_load_acquire64(noria_mpmc_state_at(h, at)); /* B */
-        int64_t ahead = noria_mpmc_ahead(h, word, at);
-        if (ahead > 0)
-            at = noria_mpmc_pass(&walk, at);
-        else if (ahead == 0 && NORIA_MPMC_KIND(word) == NORIA_MPMC_WRITING)
-            at++; /* a receive would step over it for a record behind it */
-        else
-            return ahead < 0 || NORIA_MPMC_KIND(word) == NORIA_MPMC_FULL;
-    }
-    return true;
-}
-
-/* Whether a send would find room just now. A hint, too. */
-static inline bool noria_mpmc_may_send(struct noria_mpmc_handle *h)
-{
-    uint64_t t = noria_load_acquire64(&h->write_guess); /* G */
-    struct noria_mpmc_walk walk;
-
-    noria_mpmc_start_walk(h, &walk, &h->ring->write_pos);
-    while (noria_mpmc_spend_step(h, &walk) == 0) {
-        uint64_t word = noria_load_acquire64(noria_mpmc_state_at(h, t)); /* D */
-        int64_t ahead = noria_mpmc_ahead(h, word, t);
-        unsigned kind = NORIA_MPMC_KIND(word);
-        if (ahead > 0 || (ahead == 0 && kind >= NORIA_MPMC_WRITING))
-            t = noria_mpmc_pass(&walk, t);
-        else if ((ahead == 0 && kind == NORIA_MPMC_READING) || (ahead == -1 && kind == NORIA_MPMC_WRITING))
-            t++; /* a send would step over it for room behind it */
-        else
-            return ahead < -1 || (ahead == 0 && noria_mpmc_has_room(h, t)) ||
-                   (ahead == -1 && kind != NORIA_MPMC_FULL);
-    }
-    return true;
-}
-
 /* ------------------------------------------------------------------------------------------ find, settle, count */
 
 /* Looks for a slot that names `owner` (0: an orphan), from slot *index on. 1: *word at *index names it; 0: none. */
@@ -1285,6 +1237,60 @@ static inline int noria_mpmc_discard(struct noria_mpmc_handle *h, uint64_t index
         return 0;
     return noria_cas_acq_rel64(noria_mpmc_state_at(h, index), &word,
                                noria_mpmc_become(h, word, laps, NORIA_MPMC_EMPTY, 0)); /* F */
+}
+
+/* ----------------------------------------------------------------------------------------------------- may we? */
+
+/* Whether a receive would find something just now. Takes nothing, so it is a hint: another may be faster. Errs on the
+ * side of true (a word that cannot be: the receive will say so). */
+static inline bool noria_mpmc_may_receive(struct noria_mpmc_handle *h)
+{
+    uint64_t at = noria_load_acquire64(&h->read_guess); /* G */
+    uint64_t announced = noria_load_acquire64(&h->ring->orphans); /* F */
+    struct noria_mpmc_walk walk;
+
+    if (h->open.next != h->open.count)
+        return true;
+    if (announced != noria_load_relaxed64(&h->orphans_seen)) { /* private */
+        uint64_t index = 0, word;
+        if (noria_mpmc_find(h, 0, &index, &word))
+            return true;
+        noria_store_relaxed64(&h->orphans_seen, announced);
+    }
+    noria_mpmc_start_walk(h, &walk, &h->ring->read_pos);
+    while (noria_mpmc_spend_step(h, &walk) == 0) {
+        uint64_t word = noria_load_acquire64(noria_mpmc_state_at(h, at)); /* B */
+        int64_t ahead = noria_mpmc_ahead(h, word, at);
+        if (ahead > 0)
+            at = noria_mpmc_pass(&walk, at);
+        else if (ahead == 0 && NORIA_MPMC_KIND(word) == NORIA_MPMC_WRITING)
+            at++; /* a receive would step over it for a record behind it */
+        else
+            return ahead < 0 || NORIA_MPMC_KIND(word) == NORIA_MPMC_FULL;
+    }
+    return true;
+}
+
+/* Whether a send would find room just now. A hint, too. */
+static inline bool noria_mpmc_may_send(struct noria_mpmc_handle *h)
+{
+    uint64_t t = noria_load_acquire64(&h->write_guess); /* G */
+    struct noria_mpmc_walk walk;
+
+    noria_mpmc_start_walk(h, &walk, &h->ring->write_pos);
+    while (noria_mpmc_spend_step(h, &walk) == 0) {
+        uint64_t word = noria_load_acquire64(noria_mpmc_state_at(h, t)); /* D */
+        int64_t ahead = noria_mpmc_ahead(h, word, t);
+        unsigned kind = NORIA_MPMC_KIND(word);
+        if (ahead > 0 || (ahead == 0 && kind >= NORIA_MPMC_WRITING))
+            t = noria_mpmc_pass(&walk, t);
+        else if ((ahead == 0 && kind == NORIA_MPMC_READING) || (ahead == -1 && kind == NORIA_MPMC_WRITING))
+            t++; /* a send would step over it for room behind it */
+        else
+            return ahead < -1 || (ahead == 0 && noria_mpmc_has_room(h, t)) ||
+                   (ahead == -1 && kind != NORIA_MPMC_FULL);
+    }
+    return true;
 }
 
 /* What the slots hold. Exact while nobody moves. */

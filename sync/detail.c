@@ -10,16 +10,24 @@
 #define OF_THREAD static _Thread_local __attribute__((tls_model("initial-exec")))
 OF_THREAD char sentence_of_thread[512];
 OF_THREAD const char *last = "";
+OF_THREAD bool muted;
 
 int noria_fail(int rc, const char *sentence, ...)
 {
     va_list arguments;
 
+    if (muted)
+        return rc;
     va_start(arguments, sentence);
     vsnprintf(sentence_of_thread, sizeof(sentence_of_thread), sentence, arguments);
     va_end(arguments);
     last = sentence_of_thread;
     return rc;
+}
+
+void noria_detail_mute(bool mute)
+{
+    muted = mute;
 }
 
 int noria_fail_plain(int rc)

@@ -3,11 +3,16 @@
 #ifndef NORIA_DETAIL_H
 #define NORIA_DETAIL_H
 
+#include <stdbool.h>
+
 /* Records the sentence and returns `rc`, so that a failing function can end in `return noria_fail(...)`. */
 __attribute__((format(printf, 2, 3))) int noria_fail(int rc, const char *sentence, ...);
 
 /* The same with the error's own words: cheap, for failures that come often. */
 int noria_fail_plain(int rc);
+
+/* While muted, this thread's failures leave no sentence. */
+void noria_detail_mute(bool mute);
 
 /* The thread's last sentence; "" before any failure. */
 const char *noria_last_detail(void);

@@ -144,6 +144,8 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
 void noria_channel_shut(noria_channel *channel)
 {
     noria_store_release32(&channel->state, NORIA_HANDLE_SHUT); /* pairs with the load in enter */
+    if (channel->verbs->notify_signal != NULL)
+        channel->verbs->notify_signal(channel, 0, 0); /* or the wake would send us our own signal */
     channel->verbs->wake(channel);
 }
 

@@ -49,8 +49,8 @@ struct noria_verbs {
     /* A descriptor that becomes readable when a try on that side may get on; belongs to the handle. Or -errno. */
     int (*fd)(noria_channel *channel, enum noria_side side);
     /* Before the last try of somebody who will then wait at the descriptor or for a signal: asks for notice of what comes
-     * after it. Whether an earlier notice was taken back, which others may need. */
-    bool (*arm)(noria_channel *channel, enum noria_side side);
+     * after it. With `quiet` earlier notices are taken back first; whether there were any, which others may need. */
+    bool (*arm)(noria_channel *channel, enum noria_side side, bool quiet);
     /* A try that takes nothing: 0 another one would get on just now, -EAGAIN. */
     ssize_t (*ready)(noria_channel *channel, enum noria_side side);
     int (*notify_signal)(noria_channel *channel, int signo, int how);

@@ -144,7 +144,8 @@ static ssize_t wait_for(noria_channel *channel, enum noria_side side, int64_t ti
 static ssize_t arm_and_try(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt,
                            ssize_t found)
 {
-    bool taken_back = channel->verbs->arm(channel, side);
+    /* At the end of the stream the descriptor stays readable, as a pipe's does: all who poll it shall know. */
+    bool taken_back = channel->verbs->arm(channel, side, found != -EPIPE);
     ssize_t rc = attempt->run(channel, attempt->arguments);
 
     if (rc == -EAGAIN)
