@@ -2,6 +2,7 @@
 #include "geometry.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "quantity.h"
 #include "words.h"
@@ -31,7 +32,7 @@ int set_geometry(struct noria_options *options, int option, const char *argument
     case OPTION_FULL:
         return parse_word(argument, full_words, &options->full);
     case OPTION_WAIT:
-        return parse_word(argument, wait_words, &options->wait);
+        return parse_word(strcmp(argument, "adaptive") == 0 ? "futex" : argument, wait_words, &options->wait);
     case OPTION_ORPHANS:
         return parse_word(argument, orphans_words, &options->orphans);
     case OPTION_TRUST:

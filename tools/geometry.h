@@ -51,7 +51,8 @@ enum {
     "  --max-participants N      handles open at a time (64)\n"                                              \
     "  --pack N                  messages of a batch that may share a slot (1)\n"                            \
     "  --full block|fail         what a send to a full channel does (block)\n"                               \
-    "  --wait futex              how sleepers wait (futex)\n"                                                \
+    "  --wait NAME               how to wait: futex (also called adaptive), mutex, semaphore,\n"             \
+    "                            sysv-semaphore, eventfd, fifo, spin or yield (futex)\n"                     \
     "  --orphans redeliver|drop  what becomes of messages a dead receiver held (redeliver)\n"                \
     "  --trust same-user|none    whom the memory is shared with (same-user)\n"                               \
     "  --mode OCTAL              permissions (0600)\n"

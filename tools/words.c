@@ -11,7 +11,8 @@
 const char *const kind_words[] = {"", "spsc", "mpmc", NULL};
 const char *const order_words[] = {"strict", "producer", NULL};
 const char *const full_words[] = {"block", "fail", NULL};
-const char *const wait_words[] = {"futex", NULL};
+const char *const wait_words[] = {"futex", "mutex", "semaphore", "sysv-semaphore", "eventfd", "fifo", "spin",
+                                  "yield", NULL};
 const char *const orphans_words[] = {"redeliver", "drop", NULL};
 const char *const lifetime_words[] = {"persist", "unlink-last", NULL};
 const char *const trust_words[] = {"same-user", "none", NULL};

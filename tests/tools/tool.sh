@@ -108,6 +108,27 @@ is "used" 3 "$("$noria" stat "$x" | sed -n 's/^messages *//p')"
 is "--count" "one" "$("$noria" recv "$x" --count 1)"
 is "the rest" "two three" "$("$noria" recv "$x" | tr '\n' ' ' | sed 's/ $//')"
 
+# --- every way to wait
+for wait in futex mutex semaphore sysv-semaphore eventfd fifo spin yield adaptive; do
+    to_create=(--wait "$wait")
+    copy "a file, waiting by $wait" lines
+    fresh
+    "$noria" create "$x" --wait "$wait" --mode 0640 || bad "create --wait $wait"
+    is "wait" "${wait/adaptive/futex}" "$("$noria" stat "$x" | sed -n 's/^wait *//p')"
+    timeout 60 "$noria" recv "$x" --count 1 >copy &
+    reader=$!
+    until_true attached 1
+    echo "$wait" | "$noria" send "$x"
+    wait "$reader" || bad "recv that waits by $wait"
+    is "what woke a reader" "$wait" "$(cat copy)"
+    "$noria" rm "$x" || bad "rm of --wait $wait"
+done
+to_create=()
+ends_with 2 "$noria" create "$x" --wait adaptively
+ends_with 2 "$noria" create "$x" --wait ''
+ends_with 1 "$noria" create anon: --wait fifo
+says "last user"
+
 # --- many writers and many readers
 fresh
 "$noria" create "$x" --capacity 32
