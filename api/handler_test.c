@@ -55,8 +55,7 @@ static void operate(enum operation operation, noria_channel *channel, int64_t ti
         receive_one(channel, timeout_ns);
 }
 
-/* ---------------------------------------------------------------------------------------- at every
- * instruction */
+/* --------------------------------------------------------------------------------- at every instruction */
 
 static enum operation outer, inner;
 static noria_channel *mine; /* the child's */
@@ -230,8 +229,7 @@ static int teardown_handler(void **state)
     return teardown(state);
 }
 
-/* ------------------------------------------------------------------------------------------------ by a timer
- */
+/* ------------------------------------------------------------------------------------------- by a timer */
 
 enum { INTERRUPTIONS = 1500 };
 

@@ -54,8 +54,7 @@ static int open_fd(noria_channel *channel, int side)
     return fd;
 }
 
-/* ------------------------------------------------------------------------------------------------ the
- * contract */
+/* ----------------------------------------------------------------------------------------- the contract */
 
 static void receiver_is_told(void **state)
 {
@@ -320,8 +319,7 @@ static void large_descriptors_serve(void **state)
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
-/* ------------------------------------------------------------------------------------------- between
- * processes */
+/* ------------------------------------------------------------------------------------ between processes */
 
 /* How somebody waits for the descriptor. */
 enum way { POLL, LEVEL, EDGE, WAYS };
@@ -557,8 +555,7 @@ static void unrelated_processes(void **state)
     assert_int_equal(receive_polling(ch.rx, LEVEL), 20000);
 }
 
-/* --------------------------------------------------------------------------------------------- many at once
- */
+/* ----------------------------------------------------------------------------------------- many at once */
 
 static struct noria_ready place(noria_channel *channel, int side)
 {
@@ -730,6 +727,14 @@ static void waits_at_two_hundred(void **state)
         assert_int_equal(noria_close(rx[i]), 0);
 }
 
+/* Takes the descriptors' own names away with the channel's. */
+static int teardown_poll(void **state)
+{
+    if (ch.path[0] != '\0')
+        noria_unlink(ch.address);
+    return teardown(state);
+}
+
 int main(int argc, char **argv)
 {
     static const struct named_test tests[] = {
@@ -757,5 +762,5 @@ int main(int argc, char **argv)
 
     if (argc == 4 && strcmp(argv[1], sender_word) == 0)
         return unrelated_sender(argv[2], argv[3]);
-    return run_variants("poll", tests, sizeof(tests) / sizeof(tests[0]));
+    return run_variants_with("poll", tests, sizeof(tests) / sizeof(tests[0]), setup, teardown_poll);
 }

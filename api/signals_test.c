@@ -63,8 +63,7 @@ static uint32_t drain(noria_channel *channel)
     return count;
 }
 
-/* -------------------------------------------------------------------------------------------- when, and how
- * often */
+/* ---------------------------------------------------------------------------------- when, and how often */
 
 static void once_is_once(void **state)
 {
@@ -267,13 +266,14 @@ static void every_strategy_notifies(void **state)
             drain(ch.rx);
         }
         close_handle(&ch.tx);
+        assert_int_equal(count_signals(SIGNAL), 1); /* that the last sender left is news, too */
         close_handle(&ch.rx);
+        assert_int_equal(count_signals(SIGNAL), 0);
         assert_int_equal(noria_unlink(ch.address), 0);
     }
 }
 
-/* -------------------------------------------------------------------------------------------- between
- * processes */
+/* ------------------------------------------------------------------------------------ between processes */
 
 static uint32_t each_sends;
 static noria_channel *known; /* a handle from before the fork */
@@ -391,8 +391,7 @@ static void reused_pid_is_not_hit(void **state)
     reap(stranger);
 }
 
-/* ------------------------------------------------------------------------------------- a notifier that is
- * killed */
+/* ---------------------------------------------------------------------------- a notifier that is killed */
 
 static void notifier_life(void)
 {
