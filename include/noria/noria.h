@@ -26,7 +26,11 @@
  * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin: shut down, join your threads, close.
  * For capacity and max_held a thread that shares a handle counts like a handle of its own. Processes: each opens its own
  * handle. The library has no global state that a user can see, no threads, no signal handlers, no atexit, and prints
- * nothing. No call is promised to be safe in a signal handler yet, nor a cancellation point for pthread_cancel.
+ * nothing. No call is promised to be a cancellation point for pthread_cancel.
+ *
+ * Signal handlers may call noria_send and noria_recv with timeout 0, also on the handle whose call they interrupted, if
+ * the channel does not wait by mutex, its pack is 1, and the thread has made a call before. On an SPSC channel that is
+ * -EDEADLK if it interrupted the same role. Save errno. All else is not safe there.
  *
  *     may run together    send  recv  shutdown  close          send: send, reserve, commit, abort, and their forms
  *     send                MPMC  yes   yes       until it began  recv: recv, peek, release, and their forms
@@ -191,7 +195,17 @@ NORIA_API int noria_peek(noria_channel *channel, struct noria_span *span, int64_
                          struct noria_info *info);
 NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
 
-/* A descriptor for poll and epoll. -ENOTSUP with the strategies there are so far. */
+/* A descriptor for poll, epoll and the like, for the side NORIA_RECV or NORIA_SEND; always the same one, the handle's.
+ *
+ *     try until -EAGAIN    arms it: a message (or room) from before is found by the try, one from after makes it readable
+ *     wait                 for POLLIN, on the sending side too; level- or edge-triggered
+ *     try again            others may have been faster: then the try has armed it again
+ *
+ * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try after that,
+ * too: a sender killed between its message and its ring has told nobody. It stays readable at the end of the stream
+ * (-EPIPE) and after noria_shutdown. Before noria_close take it out of an epoll set: other processes have the same file
+ * open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel has no name, and the other
+ * processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
 
 /* One of the places noria_wait_any waits at. */
@@ -201,17 +215,21 @@ struct noria_ready {
     int ready; /* set: 1 try now (the call will do something, or say what is wrong), 0 nothing yet */
 };
 
-/* Waits until at least one of `n` sides can get on, or the timeout has passed. How many are ready, 0 on timeout, or -errno.
- * Ready means that a try is worth while; another receiver may be faster. Uses noria_fd of each. */
+/* Waits until at least one of `n` sides can get on, or the timeout has passed, and sets `ready` of each. How many are
+ * ready, 0 on timeout, or -errno as noria_fd, which it uses. Ready means that a try is worth while: others may be faster,
+ * and at the end of the stream the try says so. With returns_eintr in the first handle, -EINTR. */
 NORIA_API int noria_wait_any(struct noria_ready *waits, int n, int64_t timeout_ns);
 
 enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
 
 /* A signal for this process when a message comes, with the handle as its value (si_value.sival_ptr, si_code SI_QUEUE), as
  * mq_notify gives it. Armed by a receive that found the channel empty, and at once if it is empty now: so register, then
- * receive until -EAGAIN; the handler, or whoever it tells, does the same. ONCE: one signal, then the registration
- * is gone. signo 0 cancels. One registration per handle; real-time signals queue. A sender that is killed after it took
- * the registration and before it sent makes the signal late, until somebody notices its death. -EINVAL, -ENOTSUP. */
+ * receive until -EAGAIN; on each signal receive until -EAGAIN again, in the handler or elsewhere. One arming gives one
+ * signal; that somebody joins, leaves or dies may give one, too. ONCE: one signal, then the registration is gone, as it
+ * is when the handle is shut down or closed. signo 0 cancels; a signal that was under way may still come. One
+ * registration per handle; real-time signals queue. A sender needs the right to signal this process (kill(2)). One that is
+ * killed after it took the registration and before it sent makes the signal late, until somebody notices its death.
+ * -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
