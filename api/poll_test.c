@@ -205,6 +205,23 @@ static void end_of_stream_is_told(void **state)
     assert_true(is_readable(fd));
 }
 
+static void shutdown_is_told(void **state)
+{
+    /* Claim: a shutdown by another thread makes the descriptor readable; the try that follows says -ECANCELED. */
+    uint8_t bytes[64];
+    int fd;
+
+    (void)state;
+    open_pair();
+    fd = open_fd(ch.rx, NORIA_RECV);
+    drain(ch.rx);
+    assert_false(is_readable(fd));
+    assert_int_equal(noria_shutdown(ch.rx), 0);
+    assert_true(is_readable(fd));
+    assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), -ECANCELED);
+    assert_true(is_readable(fd));
+}
+
 static void everybody_is_told_of_the_end(void **state)
 {
     /* Claim (MPMC): of two polling receivers the second hears of the end of the stream, although the first
@@ -745,6 +762,7 @@ int main(int argc, char **argv)
         ONCE(any_form_arms),
         EVERYWHERE(blocking_calls_go_on_beside),
         EVERYWHERE(end_of_stream_is_told),
+        ONCE(shutdown_is_told),
         ONLY_MPMC(everybody_is_told_of_the_end),
         AT("shm", every_strategy_can_be_polled),
         ONCE(bad_sides_are_refused),
