@@ -3,15 +3,12 @@
  * Claim: who tries until -EAGAIN and then polls noria_fd, on either side, in whichever way, misses nothing
  * and is not woken for nothing; noria_wait_any does the same for many channels at once.
  */
-#include "variants_test.h"
+#include "stepping_test.h"
 
 #include <poll.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 
 enum { PATIENCE_MS = 20000 };
 
@@ -207,7 +204,8 @@ static void end_of_stream_is_told(void **state)
 
 static void shutdown_is_told(void **state)
 {
-    /* Claim: a shutdown by another thread makes the descriptor readable; the try that follows says -ECANCELED. */
+    /* Claim: a shutdown by another thread makes the descriptor readable; the try that follows says
+     * -ECANCELED. */
     uint8_t bytes[64];
     int fd;
 
@@ -541,6 +539,57 @@ static void several_pollers_share_a_channel(void **state)
     munmap(taken, 4096);
 }
 
+static void sender_life(void)
+{
+    noria_channel *tx = open_in_child(NORIA_SEND);
+
+    mark();
+    noria_send(tx, "last", 4, 0);
+    mark();
+}
+
+/* Kills a sender so many instructions into its send, the first that has to ring. False: it was over before.
+ */
+static bool kill_sender_after(int steps, int fd)
+{
+    pid_t sender = start_stepped(sender_life);
+    bool within = true;
+
+    drain(ch.rx);
+    assert_false(is_readable(fd));
+    for (int i = 0; i < steps && within; i++)
+        within = step(sender);
+    end_stepped(sender);
+    return within;
+}
+
+static void killed_sender_delays_at_most(void **state)
+{
+    /* Claim: a sender killed at any instruction of its send leaves a descriptor that a try after a timeout
+     * puts right: the message is there, or was never sent, and the next sender's message is told. */
+    int stride = getenv("NORIA_LONG") != NULL ? 1 : 11, steps = 0, found = 0, told = 0, fd;
+    bool within = true;
+
+    (void)state;
+    known = ch.rx = open_handle(NORIA_RECV);
+    fd = open_fd(ch.rx, NORIA_RECV);
+    for (; within; steps += stride) {
+        set_patience(20);
+        within = kill_sender_after(steps, fd);
+        told += is_readable(fd);
+        found += (int)drain(ch.rx);
+        ch.tx = open_handle(NORIA_SEND);
+        drain(ch.rx);
+        assert_false(is_readable(fd));
+        send_numbered(1, 8);
+        assert_true(is_readable(fd));
+        assert_int_equal(drain(ch.rx), 1);
+        close_handle(&ch.tx);
+    }
+    assert_true(told > 0 && told < found &&
+                found < steps / stride); /* it was killed before, between and after */
+}
+
 static const char sender_word[] = "--send-to";
 
 /* What this program does when it is run anew: nothing is shared with the test but the address. */
@@ -770,6 +819,7 @@ int main(int argc, char **argv)
         EVERYWHERE(large_descriptors_serve),
         EVERYWHERE(no_event_is_lost),
         ONLY_MPMC(several_pollers_share_a_channel),
+        EVERYWHERE(killed_sender_delays_at_most),
         AT("shm", unrelated_processes),
         EVERYWHERE(waits_for_either_side),
         ONCE(waits_no_longer_than_told),
