@@ -202,8 +202,8 @@ NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
  *     try again            others may have been faster: then the try has armed it again
  *
  * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try after that,
- * too: a sender killed between its message and its ring has told nobody. It stays readable at the end of the stream
- * (-EPIPE) and after noria_shutdown. Before noria_close take it out of an epoll set: other processes have the same file
+ * too: a sender killed between its message and its ring has told nobody. At the end of the stream (-EPIPE) and after
+ * noria_shutdown it becomes readable, and may stay so. Before noria_close take it out of an epoll set: other processes have the same file
  * open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel has no name, and the other
  * processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
