@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Claim: wherever a receiver stands on its way to sleep when a message is sent, it gets it; stopped there, it keeps nobody
+ * else from getting one. Every instruction of noria_recv is such a place. */
+#include "ways_test.h"
+
+#include "stepper.h"
+
+/* In the short form of everything but futex only some instructions, other ones each time round. */
+static int stride(void)
+{
+    return is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX ? 1 : 3;
+}
+
+static noria_channel *victims;
+
+static void receive_one(void)
+{
+    uint32_t number;
+
+    PEER_REQUIRES(noria_recv(victims, &number, sizeof(number), -1, NULL) == sizeof(number));
+    __atomic_store_n(&peers->numbers[0], number, __ATOMIC_RELEASE);
+}
+
+static void be_led(void)
+{
+    victims = open_handle(NORIA_RECV);
+    stepper_serve(receive_one);
+}
+
+static void receive_one_per_order(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+    uint32_t number;
+
+    say();
+    for (;;) {
+        PEER_REQUIRES(noria_recv(mine, &number, sizeof(number), -1, NULL) == sizeof(number));
+        __atomic_store_n(&peers->numbers[1], number, __ATOMIC_RELEASE);
+        say();
+        await_order();
+    }
+}
+
+static void send_number(uint32_t number)
+{
+    assert_int_equal(noria_send(ch.tx, &number, sizeof(number), PATIENCE), 0);
+}
+
+static void expect_it_to_get(pid_t victim, enum whereabouts where, uint32_t number, int position)
+{
+    if (where == SLEEPS)
+        where = stepper_await_wake(victim);
+    if (!(where == STANDS || where == ENDED) || !stepper_finish(victim, where))
+        fail_msg("%s: instruction %d: the message was sent while the receiver stood there, and it sleeps on",
+                 name_of_test(), position);
+    assert_int_equal(peers->numbers[0], number);
+}
+
+static struct trace way_to_sleep;
+
+/* A victim before a call whose way is known. The shortest of some ways: a slow one meets its own re-check. */
+static pid_t start_victim(void)
+{
+    static struct trace way;
+    pid_t victim;
+
+    ch.options.recheck_ns = recheck_of_the_stopped();
+    ch.options.most_spins = 0;
+    victim = start_peer(be_led);
+    stepper_await_call(victim);
+    for (int call = 0; call < 4; call++) { /* the first is longer: symbols, memory */
+        enum whereabouts where = call == 0 ? stepper_run(victim) : stepper_trace(victim, &way);
+        send_number(1);
+        expect_it_to_get(victim, where, 1, way.length);
+        if (call == 1 || (call > 1 && way.length < way_to_sleep.length))
+            way_to_sleep = way;
+        stepper_next(victim);
+    }
+    return victim;
+}
+
+static void no_message_is_slept_through(void **state)
+{
+    /* Claim: a message sent while the receiver stands before instruction k of noria_recv, for every k until it sleeps, is
+     * received, with no re-check to help where a strategy can do without. */
+    pid_t victim;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    victim = start_victim();
+    for (int k = 0; k <= way_to_sleep.length; k += stride()) {
+        enum whereabouts where = stepper_advance(victim, &way_to_sleep, k);
+        send_number((uint32_t)k);
+        expect_it_to_get(victim, where, (uint32_t)k, k);
+        stepper_next(victim);
+    }
+    print_message("%s: asleep after %d instructions\n", name_of_test(), way_to_sleep.length);
+}
+
+static int64_t deliver_past_the_stopped_one(uint32_t number)
+{
+    int64_t start = now_ns();
+
+    send_number(number);
+    await_peer();
+    assert_int_equal(peers->numbers[1], number);
+    return now_ns() - start;
+}
+
+static void a_stopped_receiver_costs_the_others_nothing(void **state)
+{
+    /* Claim (MPMC): with a receiver stopped before instruction k, the other one, asleep, gets the next message, at its
+     * re-check at the latest; and the stopped one, continued, gets the one after it. */
+    int64_t slowest = 0;
+    pid_t victim, other;
+    int late = 0;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    victim = start_victim();
+    ch.options.recheck_ns = 25 * MS;
+    other = start_peer(receive_one_per_order);
+    await_peer();
+    for (int k = 0; k < way_to_sleep.length; k += stride()) {
+        enum whereabouts where;
+        int64_t took;
+        await_blocked(other);
+        where = stepper_advance(victim, &way_to_sleep, k);
+        if (where != STANDS) /* it came another way, and sleeps beside the other one: one for each */
+            send_number((uint32_t)k);
+        took = deliver_past_the_stopped_one((uint32_t)k);
+        slowest = took > slowest ? took : slowest;
+        late += took > 100 * MS;
+        if (where == STANDS)
+            send_number((uint32_t)k);
+        expect_it_to_get(victim, where, (uint32_t)k, k);
+        tell_peer();
+        stepper_next(victim);
+    }
+    print_message("%s: %d instructions; the other one waited %.1f ms at most, %d times more than 100 ms\n",
+                  name_of_test(), way_to_sleep.length, (double)slowest / MS, late);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct claim claims[] = {
+        CLAIM(no_message_is_slept_through, SLEEPING),
+        CLAIM(a_stopped_receiver_costs_the_others_nothing, SLEEPING | MPMC),
+    };
+
+    return run_ways("waiting sleeper", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);
+}
