@@ -2,15 +2,16 @@
 /*
  * An event count: sleep until somebody notifies, at the cost of one load for the notifier while nobody sleeps.
  *
- * The word in the segment and its protocol are Concurrency Kit's ck_ec32 (ck_ec.h): top bit = somebody sleeps, the rest
- * counts notifications. What is added: any strategy to sleep (strategy.h), the asymmetric fence, and a bounded
- * re-check. It is only a hint: the ring is the truth.
+ * The word in the segment and the sleeper's part are Concurrency Kit's ck_ec32 (ck_ec.h): top bit = somebody sleeps, the
+ * rest counts the times somebody was woken. What is added: any strategy to sleep (strategy.h), the asymmetric fence, a
+ * bounded re-check, and a notifier that changes the word only if somebody sleeps. (CK's counts each time. Then it may
+ * count and take the flag down in two steps; this one must not.) It is only a hint: the ring is the truth.
  *
  *     sleeper                                 notifier
  *     set the flag                            commit to the ring
  *     barrier_heavy                (S)        compiler fence               (N)
  *     look at the ring: nothing               load the word: flag?
- *     sleep while the word stands             flag: count + 1, clear it, wake all
+ *     sleep while the word stands             flag: clear it and count + 1 by compare-and-swap, wake all
  *
  *   S against N: either the look sees the commit or the load sees the flag.
  *   A notifier killed between commit and wake leaves a sleeper beside a message, so nobody sleeps longer than
