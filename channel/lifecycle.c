@@ -289,7 +289,8 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     rc = check_options(options);
     if (rc == 0 && !backend->named && noria_strategy_find(options->wait)->remove != NULL)
         rc = noria_fail(-ENOTSUP, "'%s:' goes with its last user, however he ends, and %s would stay; wait by futex, "
-                        "mutex, eventfd, spin or yield", backend->scheme, noria_strategy_find(options->wait)->name);
+                        "mutex, eventfd, spin or yield", name[0] == '\0' ? "anon" : backend->scheme,
+                        noria_strategy_find(options->wait)->name);
     if (rc == 0)
         rc = make_geometry(options, &geometry);
     if (rc != 0)
