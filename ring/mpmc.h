@@ -528,7 +528,9 @@ static inline uint64_t noria_mpmc_find_read_floor(struct noria_mpmc_handle *h, u
  * so it is counted once, not every time. */
 static inline uint64_t noria_mpmc_count_records(struct noria_mpmc_handle *h, uint64_t floor, uint64_t t)
 {
-    uint64_t solid = noria_load_relaxed64(&h->solid_to); /* private */
+    /* G: acquire, pairs with the store below. Who goes on where another thread of the handle stopped knows what that one
+     * knew: if positions from our floor on were consumed when he counted, the second look at it (has_room) says so. */
+    uint64_t solid = noria_load_acquire64(&h->solid_to);
     uint64_t records;
 
     if (noria_mpmc_before(solid, floor) || noria_mpmc_before(t, solid))
@@ -542,7 +544,7 @@ static inline uint64_t noria_mpmc_count_records(struct noria_mpmc_handle *h, uin
                 solid = at + 1;
         }
     }
-    noria_store_relaxed64(&h->solid_to, solid);
+    noria_store_release64(&h->solid_to, solid); /* G */
     return records;
 }
 
