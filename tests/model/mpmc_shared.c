@@ -2,10 +2,11 @@
 /*
  * Question: two threads share one handle. May the second go on where the first one's guess sends it, with
  * nothing else between them? There is always room when it sends (-DSEND) and always a record when it receives
- * (-DRECEIVE).
+ * (-DRECEIVE). With -DANYTIME the guess may move on between its looks at it.
  *
  * check: -DNUMBERS=3 -DSEND
  * check: -DNUMBERS=3 -DRECEIVE
+ * check: -DNUMBERS=2 -DRECEIVE -DANYTIME
  */
 #ifndef NORIA_MPMC_HINT_LAG
 #define NORIA_MPMC_HINT_LAG 16
@@ -14,6 +15,11 @@
 
 #ifndef NUMBERS
 #define NUMBERS 40
+#endif
+#ifdef ANYTIME
+#define GUESS (NUMBERS - 1)
+#else
+#define GUESS NUMBERS
 #endif
 #ifdef SEND
 #define SENDS true
@@ -37,7 +43,7 @@ static void *pass_numbers(void *unused)
 /* Relaxed: knowing it orders nothing. */
 static bool guess_moved(void)
 {
-    return noria_load_relaxed64(SENDS ? &shared.write_guess : &shared.read_guess) == NUMBERS;
+    return noria_load_relaxed64(SENDS ? &shared.write_guess : &shared.read_guess) == GUESS;
 }
 
 static void *join_in(void *unused)
