@@ -55,6 +55,8 @@ static void *turn(void *unused)
 #endif
     turn_wheel(&handle);
 #ifdef AGAIN
+    for (unsigned i = 0; i < 2; i++) /* settling and adopting took the slot two laps on */
+        turn_wheel(&handle);
     pass_one(&handle, 8);
     turn_wheel(&handle);
 #endif
