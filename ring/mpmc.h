@@ -57,11 +57,13 @@
  *
  *   A pairs with B: who sees FULL sees the payload.
  *   C pairs with D and E: who claims an EMPTY slot knows that the last reader is done with its bytes.
- *   F: stepping, adopting and settling are acquire and release: who walks past a position on the strength of what he
- *      saw beyond it hands that knowledge on to whoever reads the word after him. (With relaxed steps a writer can
- *      see a stale FULL and take the ring for full in the middle of a commit.)
- *   G: hints and guesses are release when stored and acquire when loaded: who starts at a hint sees the words in front
- *      of it at least as new as he who wrote it, so that I3 holds for him too.
+ *   F: every swap that lets others walk past a position is release, and every look that walks past one is acquire:
+ *      claims (E) and takes (B), stepping, adopting, settling. Whoever walks past a position on the strength of a word
+ *      sees what its writer had seen and done. (With relaxed steps a writer can see a stale FULL and take the ring for
+ *      full in the middle of a commit; with takes that only acquire, a receiver can walk past the taker of one record
+ *      to the place where that one had put another, see it EMPTY still, and call a ring empty that never was.)
+ *   G: hints, guesses and counts that others go on from are release when stored and acquire when loaded: who starts
+ *      there sees the words in front of it at least as new as he who wrote it, so that I3 holds for him too.
  *   H: a slot's length, which a receiver may look at before it claims the slot (noria_mpmc_fits).
  *   No sequential consistency: each decision rests on one word, or on a second look at the same word.
  *
@@ -318,7 +320,7 @@ static inline int noria_mpmc_spend_step(const struct noria_mpmc_handle *h, struc
 
     if (walk->steps-- != 0)
         return 0;
-    hint = noria_load_acquire64(walk->hint_word); /* G */
+    hint = noria_load_acquire64(walk->hint_word); /* only compared, so acquire is more than it needs */
     if (walk->renewals != 0 && hint == walk->hint)
         return -EBADMSG;
     walk->hint = hint;
@@ -528,7 +530,9 @@ static inline uint64_t noria_mpmc_find_read_floor(struct noria_mpmc_handle *h, u
  * so it is counted once, not every time. */
 static inline uint64_t noria_mpmc_count_records(struct noria_mpmc_handle *h, uint64_t floor, uint64_t t)
 {
-    uint64_t solid = noria_load_relaxed64(&h->solid_to); /* private */
+    /* G: acquire, pairs with the store below. Who goes on where another thread of the handle stopped knows what that
+     * one knew: if positions from our floor on were consumed when he counted, the second look (has_room) says so. */
+    uint64_t solid = noria_load_acquire64(&h->solid_to);
     uint64_t records;
 
     if (noria_mpmc_before(solid, floor) || noria_mpmc_before(t, solid))
@@ -542,7 +546,7 @@ static inline uint64_t noria_mpmc_count_records(struct noria_mpmc_handle *h, uin
                 solid = at + 1;
         }
     }
-    noria_store_relaxed64(&h->solid_to, solid);
+    noria_store_release64(&h->solid_to, solid); /* G */
     return records;
 }
 
@@ -641,7 +645,7 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
         if (!moving && !noria_mpmc_has_room(h, t))
             return -EAGAIN;
         if (ahead == 0 && kind == NORIA_MPMC_EMPTY) {
-            /* E: acquire, like D: the bytes are ours from here on. */
+            /* E: acquire, like D: the bytes are ours from here on. Release, F: for who walks past us. */
             if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)))
                 return 0;
         } else if ((ahead == 0 && kind == NORIA_MPMC_READING) || (ahead == -1 && kind == NORIA_MPMC_WRITING)) {
@@ -674,7 +678,7 @@ static inline bool noria_mpmc_claim_first(struct noria_mpmc_handle *h, uint64_t 
 
     return noria_load_acquire64(state) == word && /* D */
            t - noria_load_relaxed64(&h->read_floor) < h->capacity && /* private; may lag, never leads */
-           noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)); /* E */
+           noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 0, NORIA_MPMC_WRITING, h->owner)); /* E, F */
 }
 
 /* Claims a slot. 0, -EAGAIN full (at some instant `capacity` records, or no free slot within reach), -EBADMSG. */
@@ -933,7 +937,8 @@ static inline int noria_mpmc_take(struct noria_mpmc_handle *h, size_t limit, str
         if (ahead == 0 && kind == NORIA_MPMC_FULL) {
             if (!noria_mpmc_fits(h, record, word, limit))
                 return -EMSGSIZE;
-            if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B */
+            /* B: acquire, the payload. Release, F: for who walks past us. */
+            if (noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner)))
                 return 0;
         } else if (ahead == 0 && kind == NORIA_MPMC_WRITING) {
             enum noria_mpmc_step step;
@@ -964,7 +969,8 @@ static inline bool noria_mpmc_take_first(struct noria_mpmc_handle *h, size_t lim
     record->position = at;
     return noria_load_acquire64(&slot->state) == word &&      /* B */
            noria_load_acquire32(&slot->length) <= limit && /* H; too long is found again, and said, by noria_mpmc_take */
-           noria_cas_acq_rel64(&slot->state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner)); /* B */
+           noria_cas_acq_rel64(&slot->state, &word, /* B, F */
+                               noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner));
 }
 
 /* Adopts a record that a dead receiver had not released. 0, -EAGAIN there is none, -EMSGSIZE. */
@@ -1196,7 +1202,8 @@ static inline int noria_mpmc_find(const struct noria_mpmc_handle *h, uint32_t ow
 {
     for (; *index <= h->mask; ++*index) {
         unsigned kind;
-        *word = noria_load_acquire64(noria_mpmc_state_at(h, *index)); /* F */
+        /* F: whoever looks after us whether the owner is dead sees at least the life in which it wrote this. */
+        *word = noria_load_acquire64(noria_mpmc_state_at(h, *index));
         kind = NORIA_MPMC_KIND(*word);
         if (NORIA_MPMC_OWNER(*word) == owner && (kind == NORIA_MPMC_READING || kind == NORIA_MPMC_WRITING))
             return 1;

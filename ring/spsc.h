@@ -265,7 +265,7 @@ static inline int noria_spsc_claim_role(struct noria_spsc *ring, int role, uint3
         if (NORIA_SPSC_OWNER(old) != 0)
             return -EBUSY;
         mine = ((old & ~(NORIA_SPSC_EPOCH - 1)) + NORIA_SPSC_EPOCH) | owner;
-    } while (!noria_cas_acq_rel64(&ring->role[role], &old, mine)); /* F: the last holder's work; E: our claim */
+    } while (!noria_cas_acq_rel64(&ring->role[role], &old, mine)); /* F: the last holder's work; E: our birth */
     *word = mine | (old & NORIA_SPSC_UNCLEAN);
     return 0;
 }
@@ -282,7 +282,8 @@ static inline void noria_spsc_leave_role(struct noria_spsc *ring, int role, uint
 /* The role's word; NORIA_SPSC_OWNER(word) is 0 if nobody has it. */
 static inline uint64_t noria_spsc_find(const void *memory, int role)
 {
-    return noria_load_acquire64(&((const struct noria_spsc *)memory)->role[role]); /* F */
+    /* F: whoever looks after this whether the owner is dead sees at least the life in which it took the role. */
+    return noria_load_acquire64(&((const struct noria_spsc *)memory)->role[role]);
 }
 
 /* Frees the role of an owner that the caller, after loading `word` by find, has certified to be dead.

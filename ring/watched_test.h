@@ -73,17 +73,6 @@ static inline void watched_store_release64(uint64_t *word, uint64_t value)
     noria_watch_changed(word, old_value, value);
 }
 
-static inline bool watched_cas_acquire64(uint64_t *word, uint64_t *expected, uint64_t desired)
-{
-    uint64_t old_value = *expected;
-
-    noria_watch_before(word);
-    if (!noria_cas_acquire64(word, expected, desired))
-        return false;
-    noria_watch_changed(word, old_value, desired);
-    return true;
-}
-
 static inline bool watched_cas_acq_rel64(uint64_t *word, uint64_t *expected, uint64_t desired)
 {
     uint64_t old_value = *expected;
@@ -141,7 +130,6 @@ static inline void watched_store_release32(uint32_t *word, uint32_t value)
 #define noria_load_acquire64 watched_load_acquire64
 #define noria_store_relaxed64 watched_store_relaxed64
 #define noria_store_release64 watched_store_release64
-#define noria_cas_acquire64 watched_cas_acquire64
 #define noria_cas_acq_rel64 watched_cas_acq_rel64
 #define noria_add_release64 watched_add_release64
 #define noria_load_relaxed32 watched_load_relaxed32

@@ -56,11 +56,6 @@ static inline void noria_store_release64(uint64_t *word, uint64_t value)
     __atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-static inline bool noria_cas_acquire64(uint64_t *word, uint64_t *expected, uint64_t desired)
-{
-    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE);
-}
-
 static inline bool noria_cas_acq_rel64(uint64_t *word, uint64_t *expected, uint64_t desired)
 {
     return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);

@@ -36,10 +36,15 @@ static inline void may_die(void)
 #define noria_store_release64(word, value) (may_die(), noria_store_release64(word, value))
 #define noria_store_relaxed32(word, value) (may_die(), noria_store_relaxed32(word, value))
 #define noria_store_release32(word, value) (may_die(), noria_store_release32(word, value))
-#define noria_cas_acquire64(word, expected, desired) (may_die(), noria_cas_acquire64(word, expected, desired))
 #define noria_cas_acq_rel64(word, expected, desired) (may_die(), noria_cas_acq_rel64(word, expected, desired))
-#define noria_cas_weakened64(word, expected, desired) \
-    (may_die(), noria_cas_weakened64(word, expected, desired)) /* see weaken.sh */
 #define noria_add_release64(word, value) (may_die(), noria_add_release64(word, value))
+#define noria_add_relaxed64(word, value) (may_die(), noria_add_relaxed64(word, value))
+#ifdef noria_cas_weakened64 /* by weaken.sh */
+#undef noria_cas_weakened64
+#define noria_cas_weakened64(success, failure, word, expected, desired) \
+    (may_die(), !((failure) == __ATOMIC_RELAXED && noria_fails_relaxed(word, expected)) && \
+                    (__atomic_compare_exchange_n(word, expected, desired, false, success, __ATOMIC_RELAXED) || \
+                     noria_failed(failure)))
+#endif
 
 #endif

@@ -4,7 +4,7 @@
 # The lines "check: FLAGS" of a client's head are its runs; "long: FLAGS" come with NORIA_LONG=1.
 #
 #   genmc.sh [CLIENT.c ...]        environment: GENMC, CLANG, OPT (same LLVM), MODELS, RING (folder with noria/*.h),
-#                                  NORIA_MODEL_SECONDS for one run, WEAKENING (-D flags, see weaken.sh)
+#                                  NORIA_MODEL_SECONDS for one run
 #
 # The code goes to the checker after inlining and after private variables went to registers (sroa); every access to
 # memory that threads share stays as written. Otherwise the checker would follow each local variable as memory.
@@ -31,7 +31,7 @@ plan() {
 # shellcheck disable=SC2086
 translate() {
     "$clang" -c -emit-llvm -O1 -Xclang -disable-llvm-passes -std=gnu11 -D__CONFIG_GENMC_INODE_DATA_SIZE=64 \
-        -DMODEL_CHECKER $2 ${WEAKENING:-} -I"$headers" -I"$ring" -I"$here" "$1" -o "$dir/raw.bc"
+        -DMODEL_CHECKER $2 -I"$headers" -I"$ring" -I"$here" "$1" -o "$dir/raw.bc"
     "$opt" -passes='function(sroa,simplifycfg),cgscc(inline),function(sroa,early-cse,simplifycfg),globaldce' \
         -inline-threshold=100000 "$dir/raw.bc" -o "$dir/client.bc"
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Question: does whoever sees the magic see a whole ring, even if nothing but the magic orders him after format? */
+/*
+ * Question: does whoever sees the magic see a whole ring, even if nothing but the magic orders him after
+ * format?
+ */
 #include "mpmc_small.h"
 
 static uint32_t formatted; /* relaxed, it orders nothing */

@@ -52,6 +52,9 @@ static inline void zero_walk(struct noria_mpmc_walk *walk, size_t size)
 #ifndef SLOTS
 #define SLOTS THREADS_OR_CHECKER(8, 2)
 #endif
+#ifndef CAPACITY
+#define CAPACITY SLOTS
+#endif
 #define OWNERS 8
 
 static _Alignas(64) uint64_t memory[(sizeof(struct noria_mpmc) + SLOTS * 32) / 8];
@@ -60,7 +63,7 @@ static inline void format_small(void)
 {
     struct noria_mpmc_config config = {0};
 
-    config.capacity = SLOTS;
+    config.capacity = CAPACITY;
     config.slots = SLOTS;
     config.max_message = 8;
     config.pack = 1;
