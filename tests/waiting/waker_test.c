@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no receiver asleep
+ * beside a message for longer than a re-check, and keeps no other sender from sending and waking. */
+#include "ways_test.h"
+
+#include "stepper.h"
+
+/* Who gets nothing for so long has been forgotten, however slow the machine. */
+static int64_t patience(void)
+{
+    return wait_of_test() == NORIA_WAIT_MUTEX ? SECOND / 2 : 3 * SECOND; /* it is known to forget: sync/mutex.c */
+}
+
+enum { FROM_VICTIM = 1, FROM_OTHER = 2 };
+
+static noria_channel *victims;
+
+static void send_one(void)
+{
+    PEER_REQUIRES(noria_send(victims, &(uint32_t){FROM_VICTIM}, 4, -1) == 0);
+}
+
+/* The first call of a process is longer: it is made before the steps begin. */
+static void be_led(void)
+{
+    victims = open_handle(NORIA_SEND);
+    send_one();
+    stepper_serve(send_one);
+}
+
+static void receive_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+    uint32_t from;
+
+    say();
+    for (;;) {
+        ssize_t rc = noria_recv(mine, &from, sizeof(from), -1, NULL);
+        if (rc == -EPIPE) { /* until the next sender comes */
+            sched_yield();
+            continue;
+        }
+        PEER_REQUIRES(rc == sizeof(from));
+        __atomic_store_n(&peers->numbers[0], from, __ATOMIC_RELEASE);
+        say();
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ figures */
+
+static struct {
+    int positions, uncommitted, late, stranded;
+    int64_t slowest;
+} seen;
+
+static bool await_message(int64_t patience_ns)
+{
+    int64_t until = now_ns() + patience_ns;
+    struct timespec end = {.tv_sec = until / SECOND, .tv_nsec = until % SECOND};
+    int rc;
+
+    do
+        rc = sem_clockwait(&peers->said, CLOCK_MONOTONIC, &end);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0;
+}
+
+static void note(int64_t took)
+{
+    seen.slowest = took > seen.slowest ? took : seen.slowest;
+    seen.late += took > 100 * MS;
+}
+
+static void report(const char *what, int first, int length)
+{
+    print_message("%s, %s at %d instructions from the commit (%d) to the end (%d): slowest wake-up %.1f ms, %d above 100 ms, "
+                  "%d forgotten%s\n",
+                  name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.late,
+                  seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
+}
+
+/* -------------------------------------------------------------------------------------------- the victims */
+
+static struct trace way;
+static pid_t receiver;
+
+static void expect_message(int k)
+{
+    if (!await_message(PATIENCE))
+        fail_msg("%s: instruction %d: a message of a living sender was not received", name_of_test(), k);
+}
+
+/* A sender that stands before its second call. */
+static pid_t start_victim(void)
+{
+    pid_t victim = start_peer(be_led);
+
+    expect_message(-1);
+    stepper_await_call(victim);
+    return victim;
+}
+
+static void finish_victim(pid_t victim, enum whereabouts where, int k)
+{
+    if (!stepper_finish(victim, where))
+        fail_msg("%s: instruction %d: stopped there and continued, the sender did not return", name_of_test(), k);
+}
+
+static bool is_committed_at(pid_t victim, int k)
+{
+    enum whereabouts where;
+    bool is_committed;
+
+    await_blocked(receiver);
+    peers->numbers[0] = 0;
+    where = stepper_advance(victim, &way, k);
+    is_committed = stat_of(ch.keeper).messages > 0 || __atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE) != 0;
+    finish_victim(victim, where, k);
+    expect_message(k);
+    stepper_next(victim);
+    return is_committed;
+}
+
+/* The first position behind the commit. */
+static int find_commit(pid_t victim)
+{
+    int before = 0, behind = way.length;
+
+    while (behind - before > 1) {
+        int middle = (before + behind) / 2;
+        if (is_committed_at(victim, middle))
+            behind = middle;
+        else
+            before = middle;
+    }
+    return behind;
+}
+
+/* Somebody sleeps, and a sender's way is known. Returns where it has committed. */
+static int begin(pid_t *victim)
+{
+    memset(&seen, 0, sizeof(seen));
+    ch.options.recheck_ns = 25 * MS;
+    ch.options.most_spins = 0;
+    ch.keeper = open_handle(0);
+    receiver = start_peer(receive_for_ever);
+    await_peer();
+    *victim = start_victim();
+    for (int call = 0; call < 2; call++) {
+        await_blocked(receiver);
+        assert_int_equal(stepper_trace(*victim, &way), ENDED);
+        expect_message(-1);
+        stepper_next(*victim);
+    }
+    return find_commit(*victim);
+}
+
+/* In the short form every instruction once for MPMC and for SPSC by futex; else now and then. */
+static int stride(void)
+{
+    if (is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX)
+        return 1;
+    return is_spsc() ? 16 : wait_of_test() == NORIA_WAIT_MUTEX ? 8 : 1;
+}
+
+/* ------------------------------------------------------------------------------------------------- killed */
+
+static void kill_at(int k)
+{
+    pid_t victim = start_victim(); /* with a message: the bell works after the last death */
+    noria_channel *another;
+    int64_t start;
+
+    await_blocked(receiver);
+    stepper_advance(victim, &way, k);
+    start = now_ns();
+    kill_peer(victim);
+    seen.positions++;
+    if (await_message(patience())) {
+        note(now_ns() - start);
+        return;
+    }
+    if (stat_of(ch.keeper).messages == 0) {
+        seen.uncommitted++;
+        return;
+    }
+    seen.stranded++;
+    another = open_handle(0); /* a strategy may need somebody to come by */
+    expect_message(k);
+    close_handle(&another);
+}
+
+static void a_killed_sender_leaves_nobody_asleep(void **state)
+{
+    /* Claim: with its sender killed before instruction k, for every k from the commit to the end of noria_send, a message is
+     * received by whoever slept, within a re-check; and the next sender's is, too. */
+    pid_t victim;
+    int first;
+
+    (void)state;
+    first = begin(&victim);
+    if (!is_spsc())
+        ch.tx = open_handle(NORIA_SEND); /* does nothing: the stream shall not end */
+    kill_peer(victim);
+    for (int k = first; k <= way.length; k += stride())
+        kill_at(k);
+    report("killed", first, way.length);
+    assert_true(seen.uncommitted <= seen.positions / 10);
+    assert_true(seen.stranded == 0 || wait_of_test() == NORIA_WAIT_MUTEX);
+}
+
+/* ------------------------------------------------------------------------------------------------ stopped */
+
+static void on_alarm(int signo)
+{
+    static const char words[] = "a sender is stuck behind a stopped one\n";
+
+    (void)signo;
+    (void)!write(2, words, sizeof(words) - 1);
+    _exit(1);
+}
+
+static void stop_at(pid_t victim, int k)
+{
+    enum whereabouts where;
+    int64_t start;
+    uint32_t last = 0;
+
+    await_blocked(receiver);
+    where = stepper_advance(victim, &way, k);
+    seen.positions++;
+    start = now_ns();
+    alarm(PATIENCE / SECOND);
+    assert_int_equal(noria_send(ch.tx, &(uint32_t){FROM_OTHER}, 4, PATIENCE), 0);
+    alarm(0);
+    while (last != FROM_OTHER && await_message(patience()))
+        last = (uint32_t)__atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE);
+    note(now_ns() - start);
+    seen.stranded += last != FROM_OTHER;
+    finish_victim(victim, where, k);
+    while (stat_of(ch.keeper).messages != 0 || !is_asleep(receiver))
+        sched_yield();
+    while (sem_trywait(&peers->said) == 0)
+        continue;
+    stepper_next(victim);
+}
+
+static void a_stopped_sender_keeps_nobody_from_waking(void **state)
+{
+    /* Claim (MPMC): with a sender stopped there, the next one's call returns and its message is received; the stopped one,
+     * continued, gets to the end of its call. */
+    pid_t victim;
+    int first;
+
+    (void)state;
+    signal(SIGALRM, on_alarm);
+    first = begin(&victim);
+    ch.tx = open_handle(NORIA_SEND);
+    for (int k = first; k <= way.length; k += stride())
+        stop_at(victim, k);
+    report("stopped", first, way.length);
+    assert_true(seen.stranded == 0 || wait_of_test() == NORIA_WAIT_MUTEX);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct claim claims[] = {
+        CLAIM(a_killed_sender_leaves_nobody_asleep, SLEEPING),
+        CLAIM(a_stopped_sender_keeps_nobody_from_waking, SLEEPING | MPMC),
+    };
+
+    return run_ways("waiting waker", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);
+}
