@@ -15,7 +15,7 @@ static char back_address[80];
 
 static int64_t rounds(void)
 {
-    return is_long_form() ? 1000000 : 100000;
+    return is_long_form() ? 1000000 : 50000; /* on each kind of channel */
 }
 
 /* How often number i was counted by its player. */
