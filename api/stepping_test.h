@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/time.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 
 #include "variants_test.h"
@@ -49,10 +50,27 @@ static inline int await_stop(pid_t child)
     return WSTOPSIG(status);
 }
 
-/* Starts a child that does `life`, and lets it run to its first mark. */
+enum { NO_TRACING = 99 };
+
+/* Elsewhere a step between a load-linked and its store makes the store fail, for ever. */
+static inline bool machine_steps_well(void)
+{
+    struct utsname machine;
+
+    return uname(&machine) == 0 && strcmp(machine.machine, "x86_64") == 0;
+}
+
+/* Starts a child that does `life`, and lets it run to its first mark. Skips the test where nothing can be
+ * stepped. */
 static inline pid_t start_stepped(void (*life)(void))
 {
+    siginfo_t info = {0};
     pid_t child;
+
+    if (!machine_steps_well()) {
+        print_message("skipped: single steps are for x86-64\n");
+        skip();
+    }
 
     fflush(NULL);
     child = fork();
@@ -60,9 +78,15 @@ static inline pid_t start_stepped(void (*life)(void))
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
-            _exit(99);
+            _exit(NO_TRACING);
         life();
-        _exit(98);
+        _exit(0);
+    }
+    assert_int_equal(waitid(P_PID, (id_t)child, &info, WEXITED | WSTOPPED | WNOWAIT), 0);
+    if (info.si_code == CLD_EXITED && info.si_status == NO_TRACING) {
+        waitpid(child, NULL, 0);
+        print_message("skipped: no right to trace children\n");
+        skip();
     }
     assert_int_equal(await_stop(child), SIGSTOP);
     return child;
