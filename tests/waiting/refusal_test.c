@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Claim: what cannot be waited with or for is refused with a code and a sentence, and nothing stays behind: not after a
+ * refusal, and not after the channel. */
+#include "ways_test.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "layout.h"
+#include "segment.h"
+
+/* Permissions that nothing else here has: by them a test finds what belongs to its channel. */
+enum { RARE_MODE = 0611 };
+
+static int count_files(void)
+{
+    DIR *directory = opendir("/dev/shm");
+    struct dirent *entry;
+    struct stat status;
+    int count = 0;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        count += fstatat(dirfd(directory), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 (status.st_mode & 0777) == RARE_MODE;
+    closedir(directory);
+    return count;
+}
+
+static int count_semaphore_sets(void)
+{
+    FILE *list = fopen("/proc/sysvipc/sem", "re");
+    char line[256];
+    unsigned mode;
+    int count = 0;
+
+    while (list != NULL && fgets(line, sizeof(line), list) != NULL)
+        count += sscanf(line, "%*d %*d %o", &mode) == 1 && (mode & 0777) == RARE_MODE;
+    if (list != NULL)
+        fclose(list);
+    return count;
+}
+
+static int count_things(void)
+{
+    return count_files() + count_semaphore_sets();
+}
+
+/* ----------------------------------------------------------------------------------------------- unknown */
+
+static void an_unknown_strategy_is_refused(void **state)
+{
+    /* Claim: options.wait beyond the list is -EINVAL, and no channel comes to be. */
+    static const uint32_t unknown[] = {8, 99, UINT32_MAX};
+    noria_channel *channel;
+
+    (void)state;
+    ch.options.mode = RARE_MODE;
+    for (int i = 0; i < 3; i++) {
+        ch.options.wait = unknown[i];
+        assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), EINVAL);
+        assert_non_null(strstr(noria_detail(), "wait"));
+        assert_int_equal(count_things(), 0);
+        assert_int_equal(access(ch.path, F_OK), -1);
+    }
+}
+
+/* As a library would have made it that knows more. */
+static void set_strategy_in_file(uint32_t wait)
+{
+    int fd = open(ch.path, O_RDWR | O_CLOEXEC);
+    off_t at = NORIA_SEGMENT_CONTENT + offsetof(struct noria_geometry, wait);
+
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, &wait, sizeof(wait), at), sizeof(wait));
+    close(fd);
+}
+
+static void a_strategy_this_build_lacks_is_refused(void **state)
+{
+    /* Claim: a channel whose participants wait in a way that this library does not know is -ENOTSUP, with or without CREATE, and
+     * stays as it is; known again, it is the channel it was. */
+    noria_channel *channel;
+    uint8_t byte = 0;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(noria_send(ch.tx, "x", 1, 0), 0);
+    set_strategy_in_file(99);
+    assert_fails(noria_open(&channel, ch.address, NORIA_RECV | NORIA_CREATE, &ch.options), ENOTSUP);
+    assert_non_null(strstr(noria_detail(), "99"));
+    assert_fails(noria_open(&channel, ch.address, NORIA_RECV, NULL), ENOTSUP);
+    set_strategy_in_file(wait_of_test());
+    ch.rx = open_handle(NORIA_RECV);
+    assert_int_equal(noria_recv(ch.rx, &byte, 1, 0, NULL), 1);
+    assert_int_equal(byte, 'x');
+}
+
+static void another_strategy_than_the_channels_is_survived(void **state)
+{
+    /* Claim: a file that says it waits by another known strategy, for which it has other room or none, is refused or works; no
+     * crash, nothing left open. */
+    (void)state;
+    ch.options.recheck_ns = 5 * MS;
+    for (uint32_t wait = 0; wait < STRATEGIES; wait++) {
+        noria_channel *channel = NULL;
+        int rc;
+        ch.tx = open_handle(NORIA_SEND);
+        set_strategy_in_file(wait);
+        rc = noria_open(&channel, ch.address, NORIA_RECV, &ch.options);
+        assert_true(rc == 0 || rc == -EBADMSG || rc == -ENOTSUP || rc == -EPERM);
+        if (rc == 0) {
+            assert_int_equal(noria_send(ch.tx, "y", 1, 0), 0);
+            assert_int_equal(noria_recv(channel, &(uint8_t){0}, 1, PATIENCE, NULL), 1);
+            close_handle(&channel);
+            assert_int_equal(noria_unlink(ch.address), 0); /* what that one made */
+        }
+        close_handle(&ch.tx);
+        if (rc == 0)
+            continue;
+        set_strategy_in_file(wait_of_test());
+        assert_int_equal(noria_unlink(ch.address), 0);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- no descriptors left */
+
+/* The lowest number that is free: no more than that many descriptors and `more` may be open. */
+static void leave_descriptors(int more)
+{
+    int lowest = dup(0);
+    struct rlimit limit;
+
+    assert_true(lowest >= 0);
+    close(lowest);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = (rlim_t)(lowest + more);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
+static void restore_descriptors(const struct rlimit *limit)
+{
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, limit), 0);
+}
+
+/* With ever more descriptors until it works; how many it took. */
+static int open_at_the_limit(noria_channel **channel, int flags)
+{
+    struct rlimit limit;
+    int more = 0, rc = -1;
+
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    for (; rc != 0 && more < 32; more++) {
+        char detail[256];
+        int error;
+        leave_descriptors(more);
+        rc = noria_open(channel, ch.address, flags, &ch.options);
+        error = rc;
+        snprintf(detail, sizeof(detail), "%s", noria_detail());
+        restore_descriptors(&limit);
+        if (error != 0 && error != -EMFILE)
+            fail_msg("%s: with %d descriptors to be had: %d, %s", name_of_test(), more, error, detail);
+        if (error != 0)
+            assert_true(strlen(detail) > 10);
+        if (error != 0 && (flags & NORIA_CREATE) != 0)
+            assert_int_equal(count_semaphore_sets(), 0);
+    }
+    assert_int_equal(rc, 0);
+    return more;
+}
+
+static void the_limit_of_descriptors_is_told(void **state)
+{
+    /* Claim: with fewer descriptors to be had than a handle needs, creating and attaching is -EMFILE with a sentence; no
+     * descriptor and no further name stays; with enough the channel works. */
+    int descriptors, took;
+
+    (void)state;
+    ch.options.mode = RARE_MODE;
+    descriptors = count_descriptors();
+    took = open_at_the_limit(&ch.tx, NORIA_SEND | NORIA_CREATE);
+    close_handle(&ch.tx);
+    assert_int_equal(count_descriptors(), descriptors);
+    ch.tx = open_handle(NORIA_SEND);
+    print_message("%s: creating took %d, ", name_of_test(), took);
+    took = open_at_the_limit(&ch.rx, NORIA_RECV);
+    print_message("attaching %d descriptors\n", took);
+    assert_int_equal(noria_send(ch.tx, "z", 1, 0), 0);
+    assert_int_equal(noria_recv(ch.rx, &(uint8_t){0}, 1, PATIENCE, NULL), 1);
+    close_handle(&ch.tx);
+    close_handle(&ch.rx);
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(count_things(), 0);
+    assert_int_equal(count_descriptors(), descriptors);
+}
+
+static void a_descriptor_to_poll_is_refused_at_the_limit(void **state)
+{
+    /* Claim: noria_fd without a descriptor to be had is -EMFILE, or the one that the strategy has anyway; later it works. */
+    struct rlimit limit;
+    int fd;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    leave_descriptors(0);
+    fd = noria_fd(ch.rx, NORIA_RECV);
+    restore_descriptors(&limit);
+    assert_true(fd == -EMFILE || fd >= 0);
+    if (fd < 0)
+        assert_true(strlen(noria_detail()) > 10);
+    assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
+}
+
+/* ---------------------------------------------------------------------------------------- bad timeouts */
+
+static void negative_timeouts_are_refused(void **state)
+{
+    /* Claim: a timeout below -1 is -EINVAL in each call, also where it need not wait. */
+    static const int64_t timeouts[] = {-2, -SECOND, INT64_MIN};
+    struct noria_ready place;
+    struct noria_span span;
+    uint8_t bytes[64] = {0};
+    struct iovec vector = {bytes, 1};
+
+    (void)state;
+    open_pair();
+    place = (struct noria_ready){ch.rx, NORIA_RECV, 0};
+    for (int i = 0; i < 3; i++) {
+        assert_fails(noria_send(ch.tx, bytes, 1, timeouts[i]), EINVAL);
+        assert_fails(noria_send_many(ch.tx, &vector, 1, timeouts[i]), EINVAL);
+        assert_fails(noria_reserve(ch.tx, 1, &span, timeouts[i]), EINVAL);
+        assert_int_equal(noria_send(ch.tx, bytes, 1, 0), 0);
+        assert_fails(noria_recv(ch.rx, bytes, 64, timeouts[i], NULL), EINVAL);
+        assert_fails(noria_recv_many(ch.rx, &vector, 1, timeouts[i], NULL), EINVAL);
+        assert_fails(noria_peek(ch.rx, &span, timeouts[i], NULL), EINVAL);
+        assert_fails(noria_wait_any(&place, 1, timeouts[i]), EINVAL);
+        assert_int_equal(noria_recv(ch.rx, bytes, 64, 0, NULL), 1);
+    }
+}
+
+/* ------------------------------------------------------------------------------------- what stays behind */
+
+static void receive_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+    uint8_t byte;
+
+    say();
+    while (noria_recv(mine, &byte, 1, -1, NULL) == 1)
+        say();
+}
+
+static void pass_one(void)
+{
+    assert_int_equal(noria_send(ch.tx, "a", 1, PATIENCE), 0);
+    await_peer();
+}
+
+static void names_go_with_the_channel(void **state)
+{
+    /* Claim: whatever a strategy keeps outside of the segment goes with noria_unlink, after closing, after killing, and with the
+     * last to close if it comes before; with UNLINK_LAST without it. */
+    pid_t peer;
+
+    (void)state;
+    ch.options.mode = RARE_MODE;
+    for (int how = 0; how < 4; how++) { /* closed, killed, unlinked first, unlinked by the last */
+        ch.options.lifetime = how == 3 ? NORIA_UNLINK_LAST : NORIA_PERSIST;
+        assert_int_equal(count_things(), 0);
+        ch.tx = open_handle(NORIA_SEND);
+        peer = start_peer(receive_for_ever);
+        await_peer();
+        await_blocked(peer);
+        assert_true(noria_fd(ch.tx, NORIA_SEND) >= 0);
+        pass_one();
+        if (how == 2)
+            assert_int_equal(noria_unlink(ch.address), 0);
+        if (how == 2)
+            pass_one(); /* those who have it go on */
+        if (how != 0)
+            kill_peer(peer);
+        close_handle(&ch.tx);
+        if (how == 0)
+            expect_end(peer); /* by the end of the stream */
+        if (how < 2)
+            assert_int_equal(noria_unlink(ch.address), 0);
+        assert_int_equal(count_files(), 0);
+        assert_int_equal(count_semaphore_sets(), 0);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct claim claims[] = {
+        CLAIM(an_unknown_strategy_is_refused, ONCE_PER_PROGRAM),
+        CLAIM(a_strategy_this_build_lacks_is_refused, ALL_WAYS),
+        CLAIM(another_strategy_than_the_channels_is_survived, ALL_WAYS),
+        CLAIM(the_limit_of_descriptors_is_told, ALL_WAYS),
+        CLAIM(a_descriptor_to_poll_is_refused_at_the_limit, ALL_WAYS),
+        CLAIM(negative_timeouts_are_refused, ALL_WAYS),
+        CLAIM(names_go_with_the_channel, ALL_WAYS),
+    };
+
+    return run_ways("waiting refusal", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);
+}
