@@ -151,7 +151,7 @@ static int open_at_the_limit(noria_channel **channel, int flags)
     int more = 0, rc = -1;
 
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    for (; rc != 0 && more < 32; more++) {
+    for (; more < 32; more++) {
         char detail[256];
         int error;
         leave_descriptors(more);
@@ -163,8 +163,12 @@ static int open_at_the_limit(noria_channel **channel, int flags)
             fail_msg("%s: with %d descriptors to be had: %d, %s", name_of_test(), more, error, detail);
         if (error != 0)
             assert_true(strlen(detail) > 10);
-        if (error != 0 && (flags & NORIA_CREATE) != 0)
-            assert_int_equal(count_semaphore_sets(), 0);
+        if (error != 0 && (flags & NORIA_CREATE) != 0) {
+            noria_unlink(ch.address); /* the channel, whole, may have come to be before its creator could not join */
+            assert_int_equal(count_things(), 0);
+        }
+        if (rc == 0)
+            break;
     }
     assert_int_equal(rc, 0);
     return more;
