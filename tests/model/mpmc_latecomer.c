@@ -3,7 +3,8 @@
  * Question: may a handle rely on the words it finds where a hint sends it, or on its own walk, while another
  * sends and receives? It would call a word that is too old for its position corrupt, and take an old FULL for
  * a full ring or an old EMPTY for an empty one. It joins in the middle, or with -DEARLY before, and walks.
- * There is always room when it sends (-DSEND) and always a record when it receives (-DRECEIVE).
+ * There is always room when it sends (-DSEND) and always a record when it receives (-DRECEIVE); with -DREADY it only
+ * asks whether it may.
  *
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DSEND
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DRECEIVE
@@ -11,6 +12,8 @@
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DRECEIVE -DEARLY
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=16 -DSEND -DEARLY
  * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=16 -DRECEIVE -DEARLY
+ * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DSEND -DEARLY -DREADY
+ * check: -DNUMBERS=2 -DNORIA_MPMC_HINT_LAG=2 -DRECEIVE -DEARLY -DREADY
  * long: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=3 -DSEND -DEARLY
  * long: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=3 -DRECEIVE -DEARLY
  * long: -DNUMBERS=3 -DNORIA_MPMC_HINT_LAG=16 -DSEND -DEARLY
@@ -54,7 +57,7 @@ static void *come_late(void *unused)
 #ifndef EARLY
     join_small(&latecomer, 2);
 #endif
-    assert(SENDS ? send_number(&latecomer, 99) : recv_number(&latecomer, &number));
+    assert(SENDS ? MAY_SEND(&latecomer, 99) : MAY_RECV(&latecomer, &number));
     return NULL;
 }
 

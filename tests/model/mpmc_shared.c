@@ -7,6 +7,8 @@
  * check: -DNUMBERS=3 -DSEND
  * check: -DNUMBERS=3 -DRECEIVE
  * check: -DNUMBERS=1 -DRECEIVE -DANYTIME
+ * check: -DNUMBERS=3 -DSEND -DREADY
+ * check: -DNUMBERS=3 -DRECEIVE -DREADY
  */
 #ifndef NORIA_MPMC_HINT_LAG
 #define NORIA_MPMC_HINT_LAG 16
@@ -54,7 +56,7 @@ static void *join_in(void *unused)
     if (!guess_moved() && !THREADS_OR_CHECKER(true, false))
         return NULL; /* the checker looks at the others only */
 #endif
-    assert(SENDS ? send_number(&shared, 99) : recv_number(&shared, &number));
+    assert(SENDS ? MAY_SEND(&shared, 99) : MAY_RECV(&shared, &number));
     return NULL;
 }
 

@@ -98,6 +98,15 @@ static inline bool recv_number(struct noria_mpmc_handle *handle, uint64_t *numbe
     return rc == 0;
 }
 
+/* With -DREADY the clients ask whether they may, instead of doing it. */
+#ifdef READY
+#define MAY_SEND(handle, number) ((void)(number), noria_mpmc_may_send(handle))
+#define MAY_RECV(handle, number) ((void)(number), noria_mpmc_may_receive(handle))
+#else
+#define MAY_SEND(handle, number) send_number(handle, number)
+#define MAY_RECV(handle, number) recv_number(handle, number)
+#endif
+
 /* In an empty ring with nobody in it every slot is EMPTY. Those that were stepped over are some laps
  * ahead; when the wheel has come round that often, all can be full. */
 static inline void assert_no_slot_lost(struct noria_mpmc_handle *handle)
