@@ -198,7 +198,7 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
         noria_participant_leave(channel);
         return rc;
     }
-    noria_roster_changed(channel);
+    noria_participant_announce(channel, flags);
     noria_segment_wake(&channel->base); /* joining may have cleaned up after somebody before it could wake anybody */
     noria_recover_all(channel, true); /* the next open cleans up, too */
     rc = channel->kind->join(channel, flags);

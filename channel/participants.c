@@ -90,11 +90,17 @@ int noria_participant_join(struct noria_segment_channel *channel, int flags)
     if (rc != 0)
         return noria_fail(-EBUSY, "all %u participants' places are taken by live handles; create the channel with a "
                           "larger max_participants", channel->geometry.max_participants);
-    if ((flags & NORIA_SEND) != 0)
-        noria_add_relaxed64(&channel->shared->senders_joined, 1); /* the roster, next, publishes both */
-    if ((flags & NORIA_RECV) != 0)
-        noria_add_relaxed64(&channel->shared->receivers_joined, 1);
     return 0;
+}
+
+void noria_participant_announce(struct noria_segment_channel *channel, int flags)
+{
+    noria_roster_changed(channel);
+    /* After the roster, and release: who counts us as having been here finds us in the table, or gone again. */
+    if ((flags & NORIA_SEND) != 0)
+        noria_add_release64(&channel->shared->senders_joined, 1);
+    if ((flags & NORIA_RECV) != 0)
+        noria_add_release64(&channel->shared->receivers_joined, 1);
 }
 
 void noria_participant_leave(struct noria_segment_channel *channel)

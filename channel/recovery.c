@@ -121,12 +121,15 @@ static unsigned who_is_there(struct noria_segment_channel *channel)
 /* End of stream for a receiver whose ring was just empty: no sender is there, and somebody was there once. */
 static int end_for_receiver(struct noria_segment_channel *channel)
 {
+    /* Before the roster, with which it was published: who is counted here is there, or has left. */
+    uint64_t joined = noria_load_acquire64(&channel->shared->senders_joined);
+
     if ((who_is_there(channel) & SENDERS_THERE) != 0) {
         noria_store_relaxed32(&channel->seen_sender, 1);
         return 0;
     }
     if (noria_load_relaxed32(&channel->seen_sender) == 0) {
-        if (noria_load_relaxed64(&channel->shared->senders_joined) == channel->senders_at_open)
+        if (joined == channel->senders_at_open)
             return 0;
         noria_store_relaxed32(&channel->seen_sender, 1);
     }
@@ -144,8 +147,10 @@ bool noria_segment_has_ended(noria_channel *base, enum noria_side side)
 /* For a sender with need_receiver: receivers were there and are gone. */
 static int end_for_sender(struct noria_segment_channel *channel)
 {
-    if (!channel->need_receiver || (who_is_there(channel) & RECEIVERS_THERE) != 0 ||
-        noria_load_relaxed64(&channel->shared->receivers_joined) == 0)
+    /* As in end_for_receiver. */
+    uint64_t joined = noria_load_acquire64(&channel->shared->receivers_joined);
+
+    if (!channel->need_receiver || (who_is_there(channel) & RECEIVERS_THERE) != 0 || joined == 0)
         return 0;
     return -EPIPE;
 }

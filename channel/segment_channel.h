@@ -120,8 +120,10 @@ static inline struct noria_segment_channel *noria_segment_channel_of(noria_chann
 
 /* ---------------------------------------------------------------------------------------------------- participants */
 
-/* Claims an entry. -EBUSY the table is full of the living. The caller tells the others, when it can wake them. */
+/* Claims an entry. -EBUSY the table is full of the living. */
 int noria_participant_join(struct noria_segment_channel *channel, int flags);
+/* Tells the others, as soon as they can be woken. */
+void noria_participant_announce(struct noria_segment_channel *channel, int flags);
 void noria_participant_leave(struct noria_segment_channel *channel);
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
