@@ -104,7 +104,7 @@ struct noria_options {
     uint32_t trust;            /* SAME_USER */
     uint32_t need_receiver;    /* 0; 1: send gives -EPIPE once receivers were there and all are gone */
     uint32_t foreign;          /* 0; 1: attach also to a channel that another user, not root, has made (root too) */
-    uint32_t returns_eintr;    /* 0; 1: a sleep that a signal handler interrupted ends the call with -EINTR */
+    uint32_t returns_eintr;    /* 0; 1: a sleep that a signal handler interrupted ends the call with -EINTR (not by mutex) */
     int64_t recheck_ns;        /* 25 ms: how long a sleeper sleeps before it looks for itself */
     int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
     int64_t open_timeout_ns;   /* 1 s: wait so long for another process that is just creating the channel */
@@ -166,7 +166,8 @@ NORIA_API void noria_options_init(struct noria_options *options);
  * "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are the defaults.
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC, -EPROTO, -EBUSY (an SPSC
  * role has a live owner, or the table of participants is full), -ETIMEDOUT (its creator is stopped), -EBADMSG, -ENOTSUP,
- * -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name vanishes again and again). */
+ * -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name vanishes again and again). If only this handle could
+ * not be had, for instance a descriptor to wait at, a channel that was just created stays, and the next open finds it. */
 NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
 
 /* Copies a message in. Blocks while the channel is full, up to the timeout. */
