@@ -86,8 +86,7 @@ static void the_blocked_idle(void **state)
             continue;
         sleepers[i] = start_peer(i % 2 == 0 ? receive_for_ever : send_for_ever);
         await_peer();
-        while (!is_asleep(sleepers[i]))
-            sched_yield();
+        await_asleep(sleepers[i]);
     }
     for (size_t i = 0; i < 2 * way_count; i++)
         used[i] = sleepers[i] != 0 ? processor_time_of(sleepers[i]) : 0;

@@ -238,8 +238,10 @@ static void stop_at(pid_t victim, int k)
     note(now_ns() - start);
     seen.stranded += last != FROM_OTHER;
     finish_victim(victim, where, k);
-    while (stat_of(ch.keeper).messages != 0 || !is_asleep(receiver))
+    start = now_ns();
+    while (stat_of(ch.keeper).messages != 0 && now_ns() < start + PATIENCE)
         sched_yield();
+    await_asleep(receiver);
     while (sem_trywait(&peers->said) == 0)
         continue;
     stepper_next(victim);

@@ -135,16 +135,23 @@ static int without_peers(void **state)
     return teardown(state);
 }
 
+static inline void await_asleep(pid_t pid)
+{
+    int64_t until = now_ns() + PATIENCE;
+
+    while (!is_asleep(pid)) {
+        sched_yield();
+        assert_true(now_ns() < until);
+    }
+}
+
 /* Until that process blocks in a call. Of one that never sleeps nobody knows: then others are let run. */
 static inline void await_blocked(pid_t pid)
 {
-    if (!sleeps()) {
-        for (int i = 0; i < 100; i++)
-            sched_yield();
-        return;
-    }
-    while (!is_asleep(pid))
+    for (int i = 0; i < 100 && !sleeps(); i++)
         sched_yield();
+    if (sleeps())
+        await_asleep(pid);
 }
 
 /* -------------------------------------------------------------------------------------------- the program */
