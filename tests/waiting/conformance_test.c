@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: whatever a channel's participants wait with, they wait alike: woken by what they wait for, by shutdown and by the
- * end of the stream, in time, with others asleep, stopped or killed beside them. */
+/* Claim: whatever a channel's participants wait with, they wait alike: woken by what they wait for, by
+ * shutdown and by the end of the stream, in time, with others asleep, stopped or killed beside them. */
 #include "ways_test.h"
 
 #include <pthread.h>
@@ -100,7 +100,8 @@ static int64_t sum_received(void)
 
 static void a_send_wakes_a_receiver(void **state)
 {
-    /* Claim: a receiver blocked without a re-check gets what is sent, time and again, whether it spins first or not. */
+    /* Claim: a receiver blocked without a re-check gets what is sent, time and again, whether it spins
+     * first or not. */
     (void)state;
     rely_on_the_bell();
     for (int i = 0; i < SPIN_LIMITS; i++) {
@@ -173,7 +174,7 @@ static void a_held_span_wakes_a_sender_when_released(void **state)
     assert_int_equal(sum_received(), 7);
 }
 
-/* ------------------------------------------------------------------------------------------- timed and try */
+/* ----------------------------------------------------------------------------------------- timed and try */
 
 static ssize_t timed_receive(int64_t timeout_ns)
 {
@@ -220,8 +221,8 @@ static void prepare_call(int call)
 
 static void timed_calls_end_in_time(void **state)
 {
-    /* Claim: on an empty or full channel a timed call returns -ETIMEDOUT, never early, and it does return; with re-checks
-     * that end before, with, and long after it. */
+    /* Claim: on an empty or full channel a timed call returns -ETIMEDOUT, never early, and it does return;
+     * with re-checks that end before, with, and long after it. */
     static const int64_t timeouts[] = {1, 100000, MS, 30 * MS};
     static const int64_t rechecks[] = {5 * MS, HOUR};
 
@@ -278,8 +279,9 @@ static long sleeps_so_far(void)
 
 static void a_try_never_sleeps(void **state)
 {
-    /* Claim: 1000 tries on an empty and on a full channel are 1000 times -EAGAIN, and the kernel has not put the thread to
-     * sleep once. (It may for reasons of its own, as when it reads /proc: three attempts.) */
+    /* Claim: 1000 tries on an empty and on a full channel are 1000 times -EAGAIN, and the kernel has not
+     * put the thread to sleep once. (It may for reasons of its own, as when it reads /proc: three
+     * attempts.) */
     (void)state;
     open_pair();
     for (int call = 0; call < 4; call++) {
@@ -383,8 +385,8 @@ static void end_and_expect_canceled(bool sends_, bool closes)
 
 static void shutdown_and_close_end_blocked_calls(void **state)
 {
-    /* Claim: noria_shutdown and noria_close make calls that other threads are blocked in return -ECANCELED, at once and
-     * without a re-check, receivers and senders. */
+    /* Claim: noria_shutdown and noria_close make calls that other threads are blocked in return -ECANCELED,
+     * at once and without a re-check, receivers and senders. */
     (void)state;
     rely_on_the_bell();
     for (int i = 0; i < SPIN_LIMITS; i++) {
@@ -398,9 +400,9 @@ static void shutdown_and_close_end_blocked_calls(void **state)
 
 static void shutdown_of_one_handle_leaves_the_others_asleep(void **state)
 {
-    /* Claim: while one handle is shut down and closed, a receiver in another process goes on waiting and gets the next
-     * message. (That one may hear the bell that was meant for the threads of the closed handle: then they leave at
-     * their re-check.) */
+    /* Claim: while one handle is shut down and closed, a receiver in another process goes on waiting and
+     * gets the next message. (That one may hear the bell that was meant for the threads of the closed
+     * handle: then they leave at their re-check.) */
     struct blocked crowd[3];
     pid_t peer;
     int n;
@@ -497,7 +499,8 @@ static void tell_many(int n)
         tell_peer();
 }
 
-/* Of CROWD receivers at least one sleeps for each message of a burst. The odd bursts do not wait until they sleep. */
+/* Of CROWD receivers at least one sleeps for each message of a burst. The odd bursts do not wait until they
+ * sleep. */
 static void send_bursts(const pid_t *processes, int n)
 {
     for (int burst = 0; burst < bursts(); burst++) {
@@ -514,8 +517,9 @@ static void send_bursts(const pid_t *processes, int n)
 
 static void no_receiver_sleeps_beside_a_message(void **state)
 {
-    /* Claim (MPMC): of four receivers, each in its process and taking one message and no second, as many wake as there are
-     * messages, in every burst, without a re-check: one that slept on beside a message would do so for ever. */
+    /* Claim (MPMC): of four receivers, each in its process and taking one message and no second, as many
+     * wake as there are messages, in every burst, without a re-check: one that slept on beside a message
+     * would do so for ever. */
     pid_t processes[CROWD];
 
     (void)state;
@@ -590,12 +594,12 @@ static void no_sender_sleeps_beside_room(void **state)
     }
 }
 
-/* -------------------------------------------------------------------------------------- killed and stopped */
+/* ------------------------------------------------------------------------------------ killed and stopped */
 
 static void killed_receivers_leave_the_bell_working(void **state)
 {
-    /* Claim: receivers killed in their sleep, one after another, take no wake-up with them: without a re-check the living
-     * get every message. */
+    /* Claim: receivers killed in their sleep, one after another, take no wake-up with them: without a re-
+     * check the living get every message. */
     pid_t living = 0;
 
     (void)state;
@@ -669,8 +673,8 @@ static void pass_a_moment(unsigned seed)
 
 static void a_receiver_killed_at_any_moment_strands_nobody(void **state)
 {
-    /* Claim (MPMC): with a receiver killed while it falls asleep or wakes or works, the other one gets a message sent
-     * afterwards, at a re-check at the latest. */
+    /* Claim (MPMC): with a receiver killed while it falls asleep or wakes or works, the other one gets a
+     * message sent afterwards, at a re-check at the latest. */
     pid_t living;
 
     (void)state;
@@ -695,8 +699,8 @@ static void a_receiver_killed_at_any_moment_strands_nobody(void **state)
 
 static void a_stopped_receiver_holds_nobody_up_and_misses_nothing(void **state)
 {
-    /* Claim: with a receiver stopped somewhere on its way to sleep, others send and receive; what is sent meanwhile and not
-     * received by others, it gets when it is continued, without a re-check. */
+    /* Claim: with a receiver stopped somewhere on its way to sleep, others send and receive; what is sent
+     * meanwhile and not received by others, it gets when it is continued, without a re-check. */
     pid_t stopped;
 
     (void)state;

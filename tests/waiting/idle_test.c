@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: with every way of waiting that sleeps, waiting costs less than 1 % of a core; and with every way, sending with
- * nobody asleep makes no system call. */
+/* Claim: with every way of waiting that sleeps, waiting costs less than 1 % of a core; and with every way,
+ * sending with nobody asleep makes no system call. */
 #include "ways_test.h"
 
 #include <linux/audit.h>
@@ -71,8 +71,8 @@ static void remove_channels_of_sleepers(void)
 
 static void the_blocked_idle(void **state)
 {
-    /* Claim: a blocked receiver and a blocked sender of each strategy and kind, all at once, each use less than 1 % of a core
-     * over two seconds (long form: ten) with the default re-check. */
+    /* Claim: a blocked receiver and a blocked sender of each strategy and kind, all at once, each use less
+     * than 1 % of a core over two seconds (long form: ten) with the default re-check. */
     const struct timespec while_idle = {.tv_sec = is_long_form() ? 10 : 2};
     pid_t sleepers[2 * MOST_WAYS];
     int64_t used[2 * MOST_WAYS];
@@ -134,7 +134,8 @@ static bool pass_messages(noria_channel *tx, noria_channel *rx)
         if (noria_send(tx, bytes, 64, -1) != 0 || noria_recv(rx, bytes, 64, -1, NULL) != 64)
             return false;
     for (int i = 0; i < 1000; i++) {
-        if (noria_send_many(tx, vectors, 2, SECOND) != 2 || noria_recv_many(rx, vectors, 2, SECOND, NULL) != 2)
+        if (noria_send_many(tx, vectors, 2, SECOND) != 2 ||
+            noria_recv_many(rx, vectors, 2, SECOND, NULL) != 2)
             return false;
         if (noria_reserve(tx, 64, &span, 0) != 0 || noria_commit(tx, &span, 64, 0) != 0 ||
             noria_peek(rx, &span, 0, NULL) != 0 || noria_release(rx, &span) != 0)
@@ -147,7 +148,8 @@ static void pass_without_system_calls(void)
 {
     noria_channel *tx = open_handle(NORIA_SEND), *rx = open_handle(NORIA_RECV);
 
-    /* A thread's first call makes it known to liburcu; and whoever slept here before costs the first one a wake. */
+    /* A thread's first call makes it known to liburcu; and whoever slept here before costs the first one a
+     * wake. */
     PEER_REQUIRES(pass_messages(tx, rx));
     allow_no_system_call();
     syscall(SYS_exit_group, pass_messages(tx, rx) ? 0 : 1);
@@ -165,8 +167,8 @@ static void receive_one(void)
 
 static void nobody_asleep_no_system_call(void **state)
 {
-    /* Claim: thousands of messages, in every form: no system call. Also when somebody slept there before, woken or
-     * killed. */
+    /* Claim: thousands of messages, in every form: no system call. Also when somebody slept there before,
+     * woken or killed. */
     pid_t sleeper;
     int status;
 

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: no wake-up is lost: processes that answer each other, asleep before each message and with a re-check an hour away, get
- * on for 100,000 round trips (long form: a million). A watchdog sees who does not. */
+/* Claim: no wake-up is lost: processes that answer each other, asleep before each message and with a re-
+ * check an hour away, get on for 100,000 round trips (long form: a million). A watchdog sees who does not. */
 #include "ways_test.h"
 
 #include <sys/wait.h>
 
 enum { CROWD = 3 }; /* on each side */
 
-/* For as many round trips, but who never sleeps may end after so long: it shares its processor with its peer, perhaps. */
+/* For as many round trips, but who never sleeps may end after so long: it shares its processor with its
+ * peer, perhaps. */
 #define LONG_ENOUGH (5 * SECOND)
 #define NO_PROGRESS (10 * SECOND)
 
@@ -60,7 +61,8 @@ static void play_ping(void)
     sit_on(0);
     say();
     await_order();
-    if (__atomic_exchange_n(&peers->numbers[1], 0, __ATOMIC_RELAXED) != 0) /* one of them throws in the ball */
+    /* One of them throws in the ball. */
+    if (__atomic_exchange_n(&peers->numbers[1], 0, __ATOMIC_RELAXED) != 0)
         PEER_REQUIRES(noria_send(to, &(uint32_t){1}, 4, -1) == 0);
     forward(from, to, count_of(0));
 }

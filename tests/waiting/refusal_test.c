@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: what cannot be waited with or for is refused with a code and a sentence, and nothing stays behind: not after a
- * refusal, and not after the channel. */
+/* Claim: what cannot be waited with or for is refused with a code and a sentence, and nothing stays behind:
+ * not after a refusal, and not after the channel. */
 #include "ways_test.h"
 
 #include <dirent.h>
@@ -79,8 +79,8 @@ static void set_strategy_in_file(uint32_t wait)
 
 static void a_strategy_this_build_lacks_is_refused(void **state)
 {
-    /* Claim: a channel whose participants wait in a way that this library does not know is -ENOTSUP, with or without CREATE, and
-     * stays as it is; known again, it is the channel it was. */
+    /* Claim: a channel whose participants wait in a way that this library does not know is -ENOTSUP, with
+     * or without CREATE, and stays as it is; known again, it is the channel it was. */
     noria_channel *channel;
     uint8_t byte = 0;
 
@@ -99,8 +99,8 @@ static void a_strategy_this_build_lacks_is_refused(void **state)
 
 static void another_strategy_than_the_channels_is_survived(void **state)
 {
-    /* Claim: a file that says it waits by another known strategy, for which it has other room or none, is refused or works; no
-     * crash, nothing left open. */
+    /* Claim: a file that says it waits by another known strategy, for which it has other room or none, is
+     * refused or works; no crash, nothing left open. */
     (void)state;
     ch.options.recheck_ns = 5 * MS;
     for (uint32_t wait = 0; wait < STRATEGIES; wait++) {
@@ -124,7 +124,7 @@ static void another_strategy_than_the_channels_is_survived(void **state)
     }
 }
 
-/* ------------------------------------------------------------------------------------- no descriptors left */
+/* ----------------------------------------------------------------------------------- no descriptors left */
 
 /* The lowest number that is free: no more than that many descriptors and `more` may be open. */
 static void leave_descriptors(int more)
@@ -164,7 +164,7 @@ static int open_at_the_limit(noria_channel **channel, int flags)
         if (error != 0)
             assert_true(strlen(detail) > 10);
         if (error != 0 && (flags & NORIA_CREATE) != 0) {
-            noria_unlink(ch.address); /* the channel, whole, may have come to be before its creator could not join */
+            noria_unlink(ch.address); /* the channel, whole, may be there: its creator could not join */
             assert_int_equal(count_things(), 0);
         }
         if (rc == 0)
@@ -176,8 +176,8 @@ static int open_at_the_limit(noria_channel **channel, int flags)
 
 static void the_limit_of_descriptors_is_told(void **state)
 {
-    /* Claim: with fewer descriptors to be had than a handle needs, creating and attaching is -EMFILE with a sentence; no
-     * descriptor and no further name stays; with enough the channel works. */
+    /* Claim: with fewer descriptors to be had than a handle needs, creating and attaching is -EMFILE with a
+     * sentence; no descriptor and no further name stays; with enough the channel works. */
     int descriptors, took;
 
     (void)state;
@@ -201,7 +201,8 @@ static void the_limit_of_descriptors_is_told(void **state)
 
 static void a_descriptor_to_poll_is_refused_at_the_limit(void **state)
 {
-    /* Claim: noria_fd without a descriptor to be had is -EMFILE, or the one that the strategy has anyway; later it works. */
+    /* Claim: noria_fd without a descriptor to be had is -EMFILE, or the one that the strategy has anyway;
+     * later it works. */
     struct rlimit limit;
     int fd;
 
@@ -264,8 +265,8 @@ static void pass_one(void)
 
 static void names_go_with_the_channel(void **state)
 {
-    /* Claim: whatever a strategy keeps outside of the segment goes with noria_unlink, after closing, after killing, and with the
-     * last to close if it comes before; with UNLINK_LAST without it. */
+    /* Claim: whatever a strategy keeps outside of the segment goes with noria_unlink, after closing, after
+     * killing, and with the last to close if it comes before; with UNLINK_LAST without it. */
     pid_t peer;
 
     (void)state;

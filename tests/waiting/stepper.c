@@ -19,8 +19,8 @@
 
 enum { PATIENCE_US = 20000000, ASLEEP_US = 1000 };
 
-/* Led step by step, a call takes so long that it would ask after its peers, now and then. So for a victim the clock that this
- * is measured by stands still. Takes the place of the C library's in the whole program. */
+/* Led step by step, a call takes so long that it would ask after its peers, now and then. So for a victim
+ * the clock that this is measured by stands still. Takes the C library's place in the whole program. */
 static bool is_victim;
 
 int clock_gettime(clockid_t clock, struct timespec *now)

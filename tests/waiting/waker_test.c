@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no receiver asleep
- * beside a message for longer than a re-check, and keeps no other sender from sending and waking. */
+/* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no
+ * receiver asleep beside a message for longer than a re-check, and keeps no other sender from sending and
+ * waking. */
 #include "ways_test.h"
 
 #include "stepper.h"
@@ -8,7 +9,8 @@
 /* Who gets nothing for so long has been forgotten, however slow the machine. */
 static int64_t patience(void)
 {
-    return wait_of_test() == NORIA_WAIT_MUTEX ? SECOND / 2 : 3 * SECOND; /* it is known to forget: sync/mutex.c */
+    /* That one is known to forget: sync/mutex.c. */
+    return wait_of_test() == NORIA_WAIT_MUTEX ? SECOND / 2 : 3 * SECOND;
 }
 
 enum { FROM_VICTIM = 1, FROM_OTHER = 2 };
@@ -73,8 +75,8 @@ static void note(int64_t took)
 
 static void report(const char *what, int first, int length)
 {
-    print_message("%s, %s at %d instructions from the commit (%d) to the end (%d): slowest wake-up %.1f ms, %d above 100 ms, "
-                  "%d forgotten%s\n",
+    print_message("%s, %s at %d instructions from the commit (%d) to the end (%d): slowest wake-up %.1f ms, "
+                  "%d above 100 ms, %d forgotten%s\n",
                   name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.late,
                   seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
 }
@@ -103,7 +105,8 @@ static pid_t start_victim(void)
 static void finish_victim(pid_t victim, enum whereabouts where, int k)
 {
     if (!stepper_finish(victim, where))
-        fail_msg("%s: instruction %d: stopped there and continued, the sender did not return", name_of_test(), k);
+        fail_msg("%s: instruction %d: stopped there and continued, the sender did not return", name_of_test(),
+                 k);
 }
 
 static bool is_committed_at(pid_t victim, int k)
@@ -114,7 +117,8 @@ static bool is_committed_at(pid_t victim, int k)
     await_blocked(receiver);
     peers->numbers[0] = 0;
     where = stepper_advance(victim, &way, k);
-    is_committed = stat_of(ch.keeper).messages > 0 || __atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE) != 0;
+    is_committed = stat_of(ch.keeper).messages > 0 ||
+                   __atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE) != 0;
     finish_victim(victim, where, k);
     expect_message(k);
     stepper_next(victim);
@@ -192,8 +196,8 @@ static void kill_at(int k)
 
 static void a_killed_sender_leaves_nobody_asleep(void **state)
 {
-    /* Claim: with its sender killed before instruction k, for every k from the commit to the end of noria_send, a message is
-     * received by whoever slept, within a re-check; and the next sender's is, too. */
+    /* Claim: with its sender killed before instruction k, for every k from the commit to the end of
+     * noria_send, a message is received by whoever slept, within a re-check; and the next sender's is. */
     pid_t victim;
     int first;
 
@@ -249,8 +253,8 @@ static void stop_at(pid_t victim, int k)
 
 static void a_stopped_sender_keeps_nobody_from_waking(void **state)
 {
-    /* Claim (MPMC): with a sender stopped there, the next one's call returns and its message is received; the stopped one,
-     * continued, gets to the end of its call. */
+    /* Claim (MPMC): with a sender stopped there, the next one's call returns and its message is received;
+     * the stopped one, continued, gets to the end of its call. */
     pid_t victim;
     int first;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs each test on every kind of channel with every way of waiting that this library has. A test finds `ch` as in
- * api/variants_test.h, at an address in shm:, with the way of waiting chosen. Included by one file per program.
- * With arguments only the strategies named there are tried.
+ * Runs each test on every kind of channel with every way of waiting that this library has. A test finds
+ * `ch` as in api/variants_test.h, at an address in shm:, with the way of waiting chosen. Included by one
+ * file per program. With arguments only the strategies named there are tried.
  */
 #ifndef NORIA_WAYS_TEST_H
 #define NORIA_WAYS_TEST_H
@@ -54,8 +54,8 @@ static inline bool is_long_form(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-/* How long a sleeper may sleep who was stopped on his way there: with all but one strategy until the bell rings, stopped where
- * he may. sync/mutex.c says why that one needs the re-check then. */
+/* How long a sleeper may sleep who was stopped on his way there: with all but one strategy until the bell
+ * rings, stopped where he may. sync/mutex.c says why that one needs the re-check then. */
 static inline int64_t recheck_of_the_stopped(void)
 {
     return wait_of_test() == NORIA_WAIT_MUTEX ? 50 * MS : HOUR;
@@ -189,7 +189,8 @@ static inline int run_ways(const char *group, const struct claim *claims, size_t
             snprintf(names[used], sizeof(names[used]), "%s%s%s", claims[i].name,
                      claims[i].where & ONCE_PER_PROGRAM ? "" : ", ",
                      claims[i].where & ONCE_PER_PROGRAM ? "" : way_name(&ways[w]));
-            tests[used] = (struct CMUnitTest){names[used], claims[i].run, with_peers, without_peers, &ways[w]};
+            tests[used] =
+                (struct CMUnitTest){names[used], claims[i].run, with_peers, without_peers, &ways[w]};
             used++;
         }
     failed = _cmocka_run_group_tests(group, tests, used, NULL, NULL);
