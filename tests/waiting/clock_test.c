@@ -213,7 +213,8 @@ static void a_storm_of_signals_drifts_no_timeout(void **state)
         late = count_late(delays, n, usual);
     }
     print_message("%s: %d waits, %d signals; median %.3f ms late (undisturbed %.3f), latest %.3f, %d by more "
-                  "than 10\n", name_of_test(), n, (int)signals, (double)delays[n / 2] / MS, (double)usual / MS,
+                  "than 10\n",
+                  name_of_test(), n, (int)signals, (double)delays[n / 2] / MS, (double)usual / MS,
                   (double)delays[n - 1] / MS, late);
     assert_true(signals > 100);
     assert_true(late <= n / 20);
