@@ -2,6 +2,7 @@
 /* The public functions for those who wait elsewhere than in a call: at a descriptor, at many channels, for a signal. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -9,7 +10,7 @@
 #include "detail.h"
 
 /* Between two looks at channels that give no notice, because a sender was killed before it could. */
-#define LOOK_EVERY_NS (25 * NORIA_NS_PER_MS)
+#define LOOK_EVERY_NS (50 * NORIA_NS_PER_MS)
 
 static int check_side(const noria_channel *channel, int side)
 {
@@ -38,10 +39,30 @@ static ssize_t is_ready(noria_channel *channel, enum noria_side side)
     return noria_call(channel, side, 0, &(struct noria_attempt){try_ready, &side, false});
 }
 
-/* One guarded call of a verb. */
+/* Begins a call of more than one step: close waits until it has let go. 0, -ESTALE, -ECANCELED with a sentence. The
+ * caller is not to be cancelled, or close would wait for ever. */
+static int hold(noria_channel *channel)
+{
+    int rc = noria_enter(channel);
+
+    if (rc != 0)
+        return noria_fail_plain(rc);
+    noria_add_relaxed32(&channel->waiting, 1); /* inside the read section, as in noria_call_on */
+    noria_leave();
+    return 0;
+}
+
+static void let_go(noria_channel *channel)
+{
+    noria_rejoin();
+    noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain, which then waits for us */
+    noria_leave();
+}
+
+/* In a held handle. */
 static int descriptor_of(noria_channel *channel, enum noria_side side)
 {
-    int rc = (int)noria_enter(channel);
+    int rc = noria_enter(channel);
 
     if (rc != 0)
         return noria_fail_plain(rc);
@@ -52,33 +73,53 @@ static int descriptor_of(noria_channel *channel, enum noria_side side)
 
 int noria_fd(noria_channel *channel, int side)
 {
-    int rc = check_side(channel, side), fd;
+    int rc = check_side(channel, side), fd = rc, cancels;
 
     if (rc != 0)
         return rc;
-    fd = descriptor_of(channel, side_of(side));
-    if (fd >= 0)
-        is_ready(channel, side_of(side)); /* arms it, so that a poll before the first try misses nothing */
-    return fd;
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = hold(channel);
+    if (rc == 0) {
+        fd = descriptor_of(channel, side_of(side));
+        if (fd >= 0)
+            is_ready(channel, side_of(side)); /* arms it, so that a poll before the first try misses nothing */
+        let_go(channel);
+    }
+    pthread_setcancelstate(cancels, NULL);
+    return rc == 0 ? fd : rc;
 }
 
-int noria_notify_signal(noria_channel *channel, int signo, int how)
+/* In a held handle. */
+static int register_signal(noria_channel *channel, int signo, int how)
 {
-    int rc = check_side(channel, NORIA_RECV);
+    int rc = noria_enter(channel);
 
-    if (rc != 0)
-        return rc;
-    if (signo < 0 || signo > SIGRTMAX || signo == SIGKILL || signo == SIGSTOP ||
-        (how != NORIA_NOTIFY_ONCE && how != NORIA_NOTIFY_ALWAYS))
-        return noria_fail(-EINVAL, "signal %d, how %d: a signal that can be caught (0 cancels), ONCE or ALWAYS", signo,
-                          how);
-    rc = (int)noria_enter(channel);
     if (rc != 0)
         return noria_fail_plain(rc);
     rc = channel->verbs->notify_signal(channel, signo, how);
     noria_leave();
     if (rc == 0 && signo != 0)
         is_ready(channel, NORIA_SIDE_RECV); /* arms it, if the channel is empty */
+    return rc;
+}
+
+int noria_notify_signal(noria_channel *channel, int signo, int how)
+{
+    int rc = check_side(channel, NORIA_RECV), cancels;
+
+    if (rc != 0)
+        return rc;
+    if (signo < 0 || signo > SIGRTMAX || (signo > 31 && signo < SIGRTMIN) || signo == SIGKILL || signo == SIGSTOP ||
+        (how != NORIA_NOTIFY_ONCE && how != NORIA_NOTIFY_ALWAYS))
+        return noria_fail(-EINVAL, "signal %d, how %d: a signal that can be caught (0 cancels), ONCE or ALWAYS", signo,
+                          how);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = hold(channel);
+    if (rc == 0) {
+        rc = register_signal(channel, signo, how);
+        let_go(channel);
+    }
+    pthread_setcancelstate(cancels, NULL);
     return rc;
 }
 
@@ -96,12 +137,23 @@ static int look_at_all(struct noria_ready *waits, int n)
     return ready;
 }
 
+/* How many handles are held: n, or fewer with *rc saying why. */
+static int hold_all(const struct noria_ready *waits, int n, int *rc)
+{
+    int held = 0;
+
+    for (*rc = 0; held < n && *rc == 0; held += *rc == 0) {
+        *rc = check_side(waits[held].channel, waits[held].side);
+        if (*rc == 0)
+            *rc = hold(waits[held].channel);
+    }
+    return held;
+}
+
 static int open_all(const struct noria_ready *waits, struct pollfd *fds, int n)
 {
     for (int i = 0; i < n; i++) {
-        int fd = check_side(waits[i].channel, waits[i].side);
-        if (fd == 0)
-            fd = descriptor_of(waits[i].channel, side_of(waits[i].side));
+        int fd = descriptor_of(waits[i].channel, side_of(waits[i].side));
         if (fd < 0)
             return fd;
         fds[i] = (struct pollfd){.fd = fd, .events = POLLIN};
@@ -109,7 +161,7 @@ static int open_all(const struct noria_ready *waits, struct pollfd *fds, int n)
     return 0;
 }
 
-/* Sleeps until one rings. 0, or -EINTR. */
+/* Sleeps until one rings. 0, or -errno. */
 static int sleep_at_all(struct pollfd *fds, int n, int64_t deadline_ns)
 {
     int64_t left = deadline_ns - noria_now_ns();
@@ -117,28 +169,44 @@ static int sleep_at_all(struct pollfd *fds, int n, int64_t deadline_ns)
 
     left = left < 0 ? 0 : left > LOOK_EVERY_NS ? LOOK_EVERY_NS : left;
     most = (struct timespec){.tv_sec = left / NORIA_NS_PER_S, .tv_nsec = left % NORIA_NS_PER_S};
-    return ppoll(fds, (nfds_t)n, &most, NULL) < 0 && errno == EINTR ? -EINTR : 0;
+    return ppoll(fds, (nfds_t)n, &most, NULL) < 0 ? -errno : 0;
+}
+
+/* With all handles held. */
+static int wait_at_all(struct noria_ready *waits, struct pollfd *fds, int n, int64_t timeout_ns)
+{
+    int64_t deadline_ns = noria_deadline_ns(timeout_ns);
+    int rc = open_all(waits, fds, n);
+
+    while (rc == 0 && (rc = look_at_all(waits, n)) == 0) {
+        if (timeout_ns == 0 || noria_now_ns() >= deadline_ns)
+            break;
+        rc = sleep_at_all(fds, n, deadline_ns);
+        if (rc == -EINTR && !waits[0].channel->returns_eintr)
+            rc = 0;
+        else if (rc != 0)
+            noria_fail_plain(rc);
+    }
+    return rc;
 }
 
 int noria_wait_any(struct noria_ready *waits, int n, int64_t timeout_ns)
 {
-    int64_t deadline_ns;
     struct pollfd *fds;
-    int rc;
+    int rc, held, cancels;
 
     if (waits == NULL || n <= 0 || timeout_ns < -1)
         return noria_fail(-EINVAL, "noria_wait_any takes at least one place, and a timeout of -1, 0 or nanoseconds");
     fds = calloc((size_t)n, sizeof(*fds));
     if (fds == NULL)
         return noria_fail(-ENOMEM, "out of memory for %d places to wait at", n);
-    deadline_ns = noria_deadline_ns(timeout_ns);
-    rc = open_all(waits, fds, n);
-    while (rc == 0 && (rc = look_at_all(waits, n)) == 0) {
-        if (timeout_ns == 0 || noria_now_ns() >= deadline_ns)
-            break;
-        if (sleep_at_all(fds, n, deadline_ns) == -EINTR && waits[0].channel->returns_eintr)
-            rc = noria_fail_plain(-EINTR);
-    }
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    held = hold_all(waits, n, &rc);
+    if (rc == 0)
+        rc = wait_at_all(waits, fds, n, timeout_ns);
+    while (held > 0)
+        let_go(waits[--held].channel);
+    pthread_setcancelstate(cancels, NULL);
     free(fds);
     return rc;
 }

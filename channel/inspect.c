@@ -122,6 +122,13 @@ int noria_inspect(const char *address, struct noria_listing *listing)
     return rc;
 }
 
+/* Channels are regular files; bells that wait by FIFO or semaphore have their names there, too. */
+static int may_be_channel(const struct dirent *entry)
+{
+    return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && entry->d_name[0] != '.' &&
+           strncmp(entry->d_name, "sem.noria-", 10) != 0 && strlen(entry->d_name) < 250;
+}
+
 int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
 {
     struct dirent **names;
@@ -129,13 +136,13 @@ int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
 
     if (each == NULL)
         return noria_fail(-EINVAL, "noria_list needs a function to call");
-    n = scandir("/dev/shm", &names, NULL, alphasort);
+    n = scandir("/dev/shm", &names, may_be_channel, alphasort);
     if (n < 0)
         return noria_fail(-errno, "cannot list /dev/shm: %s", noria_error_words(errno));
     for (int i = 0; i < n; i++) {
         struct noria_listing listing;
         char address[264];
-        if (rc == 0 && names[i]->d_name[0] != '.' && strlen(names[i]->d_name) < 250) {
+        if (rc == 0) {
             snprintf(address, sizeof(address), "shm:/%.250s", names[i]->d_name);
             if (list_one(address, &listing) == 0 &&
                 (listing.condition != NORIA_CONDITION_NO_ACCESS || strncmp(names[i]->d_name, "noria", 5) == 0))

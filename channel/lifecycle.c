@@ -173,6 +173,12 @@ static struct noria_segment_channel *new_handle(void)
     return channel;
 }
 
+static int refuse_to_leave_names(uint32_t wait)
+{
+    return noria_fail(-ENOTSUP, "a channel without a name goes with its last user, however he ends, and what %s waits with "
+                      "would stay; wait by futex, mutex, eventfd, spin or yield", noria_strategy_find(wait)->name);
+}
+
 /* Joins the mapped and checked channel. */
 static int take_part(struct noria_segment_channel *channel, int flags, const struct noria_options *options)
 {
@@ -188,8 +194,13 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->base.one_caller = channel->kind->one_caller;
     channel->base.returns_eintr = options->returns_eintr;
     channel->base.most_spins = options->most_spins;
+    for (int side = 0; side < 2; side++)
+        if (channel->base.spins[side] > options->most_spins)
+            channel->base.spins[side] = options->most_spins;
     channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
     channel->base.looks_first = channel->need_receiver;
+    if (!channel->backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
+        return refuse_to_leave_names(channel->geometry.wait);
     rc = noria_participant_join(channel, flags);
     if (rc != 0)
         return rc;
@@ -287,10 +298,8 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     if (options == NULL)
         options = &defaults;
     rc = check_options(options);
-    if (rc == 0 && !backend->named && noria_strategy_find(options->wait)->remove != NULL)
-        rc = noria_fail(-ENOTSUP, "'%s:' goes with its last user, however he ends, and %s would stay; wait by futex, "
-                        "mutex, eventfd, spin or yield", name[0] == '\0' ? "anon" : backend->scheme,
-                        noria_strategy_find(options->wait)->name);
+    if (rc == 0 && !backend->named && (flags & NORIA_CREATE) != 0 && noria_strategy_find(options->wait)->remove != NULL)
+        rc = refuse_to_leave_names(options->wait);
     if (rc == 0)
         rc = make_geometry(options, &geometry);
     if (rc != 0)
@@ -321,6 +330,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
     options.need_receiver = theirs->need_receiver;
+    options.returns_eintr = theirs->base.returns_eintr;
+    options.most_spins = theirs->base.most_spins;
     rc = noria_segment_attach(&channel->segment, theirs->segment.fd);
     if (rc == 0)
         rc = noria_segment_channel_adopt(channel);

@@ -388,7 +388,14 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side)
 {
     struct noria_mpmc_handle *ring = &channel->part.mpmc.ring;
 
-    return side == NORIA_SIDE_SEND ? noria_mpmc_may_send(ring) : noria_mpmc_may_receive(ring);
+    bool may;
+
+    if (side == NORIA_SIDE_SEND)
+        return noria_mpmc_may_send(ring);
+    lock_group(channel);
+    may = noria_mpmc_may_receive(ring);
+    unlock_group(channel);
+    return may;
 }
 
 static void dispose(struct noria_segment_channel *channel)

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -44,7 +45,7 @@ int noria_segment_notify_signal(noria_channel *base, int signo, int how)
     if (signo == 0)
         return 0;
     noria_store_release32(&channel->shared->rooms[NORIA_SIDE_RECV].signals, 1);
-    noria_store_release32(&base->polls[NORIA_SIDE_RECV], 1); /* pairs with the load in noria_call: arm from now on */
+    noria_store_release32(&base->polls[NORIA_SIDE_RECV], 1); /* pairs with the load in noria_call_on: arm from now on */
     return 0;
 }
 
@@ -79,47 +80,67 @@ void noria_signal_recover(struct noria_segment_channel *channel, uint32_t dead)
         noria_event_arm(&channel->shared->rooms[NORIA_SIDE_RECV].count);
 }
 
-/* Sends to the process of an entry, if it still is that process. */
-static void send_to(struct noria_segment_channel *channel, const struct noria_entry *entry, int signo)
+/* Whether somebody with other rights than ours can write into the segment, so that its words could make us signal
+ * whomever he likes. */
+static bool is_shared_with_others(const struct noria_segment_channel *channel)
 {
-    struct noria_process process;
-    siginfo_t info;
-    int pidfd;
+    struct stat status;
 
-    process.start_time = noria_load_relaxed64(&entry->start_time); /* the entry's word was acquired by the caller */
-    process.pid_namespace = noria_load_relaxed64(&entry->pid_namespace);
-    process.pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
-    if (process.pid <= 0 || process.start_time == 0)
-        return;
-    pidfd = (int)syscall(SYS_pidfd_open, process.pid, 0);
+    return fstat(channel->segment.fd, &status) != 0 || status.st_uid != geteuid() || (status.st_mode & 022) != 0;
+}
+
+/* Sends to the process of an entry, if it still takes part: neither to a later one with its number, nor to what it has
+ * become by exec. False: it is there, and we could not. */
+static bool send_to(struct noria_segment_channel *channel, uint32_t number, uint64_t entry_word, int signo)
+{
+    const struct noria_entry *entry = &channel->table[number - 1];
+    pid_t pid = (pid_t)noria_load_relaxed32((const uint32_t *)&entry->pid); /* the caller acquired the entry's word */
+    int pidfd, maps = 1;
+    siginfo_t info;
+    bool sent;
+
+    if (noria_load_relaxed64(&entry->pid_namespace) != channel->self.pid_namespace)
+        return false; /* its number means somebody else here */
+    pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
     if (pidfd < 0)
-        return;
+        return pid <= 0 || errno == ESRCH;
     memset(&info, 0, sizeof(info));
     info.si_signo = signo;
     info.si_code = SI_QUEUE;
     info.si_pid = getpid();
     info.si_uid = getuid();
     info.si_value.sival_ptr = (void *)(uintptr_t)noria_load_relaxed64(&entry->signal_value);
-    if (noria_process_look(&channel->self, &process, true) == NORIA_PROCESS_EXISTS)
-        syscall(SYS_pidfd_send_signal, pidfd, signo, &info, 0);
+    if (is_shared_with_others(channel))
+        maps = noria_process_maps(pid, channel->segment.device, channel->segment.inode);
+    /* After pidfd_open: the process that the pidfd means is the one that is looked at. */
+    sent = maps == 0 || (number != channel->number && noria_participant_is_dead(channel, number, entry_word, true));
+    if (!sent && maps == 1)
+        sent = syscall(SYS_pidfd_send_signal, pidfd, signo, &info, 0) == 0 || errno == ESRCH;
     close(pidfd);
+    return sent;
 }
 
 void noria_signal_send(struct noria_segment_channel *channel)
 {
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
         struct noria_entry *entry = &channel->table[number - 1];
+        uint64_t entry_word = noria_load_acquire64(&entry->word); /* pairs with join: the identity */
         uint32_t word = noria_load_acquire32(&entry->signal); /* pairs with the registration: the value */
         uint32_t taken = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_TAKEN_BY(channel->number);
+        uint32_t after = (word & SIGNAL_ONCE) != 0 ? 0 : word & SIGNAL_NUMBER;
         int signo = (int)(word & SIGNAL_NUMBER);
+        bool sent;
 
-        if ((word & SIGNAL_ARMED) == 0 || signo < 1 || signo > SIGRTMAX ||
-            NORIA_ENTRY_STATE(noria_load_acquire64(&entry->word)) != NORIA_ENTRY_LIVE)
+        if ((word & SIGNAL_ARMED) == 0 || signo < 1 || signo > SIGRTMAX || signo == SIGKILL || signo == SIGSTOP ||
+            NORIA_ENTRY_STATE(entry_word) != NORIA_ENTRY_LIVE)
             continue;
         if (!noria_cas_acq_rel32(&entry->signal, &word, taken))
             continue;
-        send_to(channel, entry, signo);
-        /* Lost: armed again, or cancelled. */
-        noria_cas_acq_rel32(&entry->signal, &taken, (taken & SIGNAL_ONCE) != 0 ? 0 : taken & SIGNAL_NUMBER);
+        sent = send_to(channel, number, entry_word, signo);
+        if (!sent)
+            after = (taken & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED;
+        noria_cas_acq_rel32(&entry->signal, &taken, after); /* lost: armed again, or cancelled */
+        if (!sent) /* the next notifier tries: he may have the right, or a descriptor left */
+            noria_event_arm(&channel->shared->rooms[NORIA_SIDE_RECV].count);
     }
 }

@@ -350,8 +350,9 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side)
     uint64_t peek_pos = part->consumer.peek_pos;
     int rc;
 
-    if (side == NORIA_SIDE_SEND) /* a reservation that is never committed leaves no trace */
-        return part->reserved == 0 && noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) == 0;
+    if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so; one that is never committed leaves no trace */
+        return part->reserved != 0 ||
+               noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) != -EAGAIN;
     rc = noria_spsc_peek(&part->consumer, &record);
     part->consumer.peek_pos = peek_pos;
     return rc != -EAGAIN; /* what is corrupt the receiver is told */

@@ -53,7 +53,7 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->lifetime = geometry->lifetime;
     stat->trust = geometry->trust;
     stat->mode = geometry->mode;
-    stat->abilities = channel->kind->abilities;
+    stat->abilities = channel->kind->abilities | NORIA_CAN_POLL;
     if (channel->backend != NULL && channel->backend->named && geometry->lifetime == NORIA_PERSIST)
         stat->abilities |= NORIA_CAN_OUTLIVE;
     stat->max_message = geometry->max_message;

@@ -5,6 +5,7 @@
  * descriptor of noria_fd, for a signal. While nobody waits, all of this is one load (noria_notify).
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -102,6 +103,9 @@ void noria_waiting_remove(const struct noria_segment_channel *channel)
     const struct noria_strategy *strategy = noria_strategy_find(channel->geometry.wait);
     struct noria_bell_place place = {.id = {channel->segment.super.id[0], channel->segment.super.id[1]}};
 
+    if (channel->place.participants != 0) /* a participant, not a tool that only reads: late openers see it in the words */
+        place = channel->place;
+
     if (strategy != NULL && strategy->remove != NULL)
         strategy->remove(&place);
     noria_strategy_fifo.remove(&place);
@@ -181,7 +185,7 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
             return noria_fail(-EBUSY, "another thread is just asking for the same descriptor; ask again");
         }
     }
-    noria_store_release32(&base->polls[side], 1); /* pairs with the load in noria_call: arm from now on */
+    noria_store_release32(&base->polls[side], 1); /* pairs with the load in noria_call_on: arm from now on */
     return bell->fd;
 }
 
@@ -221,10 +225,14 @@ static void wake_the_others(struct noria_segment_channel *channel, enum noria_si
 
 void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side)
 {
+    int cancels;
+
     if (channel->events[side].strategy == NULL)
         return; /* this handle is just joining, or has left: it wakes all when it can */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels); /* write, for instance, is a point of it */
     noria_event_wake(&channel->events[side]);
     wake_the_others(channel, side);
+    pthread_setcancelstate(cancels, NULL);
 }
 
 int noria_segment_sleep(noria_channel *base, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),

@@ -485,9 +485,7 @@ static void close_bell(struct noria_bell *bell)
 
     if (shelter == NULL)
         return;
-    pthread_cond_destroy(&shelter->left);
-    pthread_mutex_destroy(&shelter->mutex);
-    free(shelter);
+    free(shelter); /* not destroyed before: in a forked child that would wait for the parent's waiters, for ever */
     bell->object = NULL;
 }
 

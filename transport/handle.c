@@ -13,6 +13,8 @@
 #include "liveness.h"
 #include "section.h"
 
+enum { SHUT_RINGS = 100 };
+
 static const uint64_t no_page; /* before the first open: equal to no handle's stamp, for those are never 0 */
 const uint64_t *noria_fork_page = &no_page;
 
@@ -147,13 +149,18 @@ void noria_channel_shut(noria_channel *channel)
     if (channel->verbs->notify_signal != NULL)
         channel->verbs->notify_signal(channel, 0, 0); /* or the wake would send us our own signal */
     channel->verbs->wake(channel);
+    /* A sleeper of another handle may have taken the ring back before ours heard it; the re-check is the net. */
+    for (int i = 0; i < SHUT_RINGS && noria_load_acquire32(&channel->waiting) != 0; i++) {
+        sched_yield();
+        channel->verbs->wake(channel);
+    }
 }
 
 void noria_channel_drain(noria_channel *channel)
 {
     /* Calls that saw the handle open have left, or are counted as waiting. */
     urcu_bp_synchronize_rcu();
-    while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with the subtraction in noria_call */
+    while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with the subtraction in noria_call_on */
         channel->verbs->wake(channel);
         sched_yield();
     }

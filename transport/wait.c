@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The one waiting loop: try, spin a little, then sleep, until an absolute deadline. */
 #include <errno.h>
+#include <pthread.h>
 
 #include "call.h"
 
@@ -159,7 +160,9 @@ ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t time
                       const struct noria_attempt *attempt)
 {
     ssize_t rc = -EAGAIN;
+    int cancels;
 
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels); /* what is asked of the kernel here may be a point of it */
     if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
         rc = reconsider(channel, side, attempt);
     } else {
@@ -173,5 +176,6 @@ ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t time
     /* After the end of the stream, too: a new sender may come. */
     if ((rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EPIPE) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
         rc = arm_and_try(channel, side, attempt, rc);
+    pthread_setcancelstate(cancels, NULL);
     return rc;
 }
