@@ -5,9 +5,9 @@
 
 #include "section.h"
 
-/* The try has found nothing: waits, if there is time to. In a read section, and returns in one. */
+/* The try has found nothing: waits, if there is time to, and ends the call. */
 ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                      const struct noria_attempt *attempt);
+                      const struct noria_attempt *attempt, enum noria_role_way way);
 
 /* What the attempt returned; or -EAGAIN (with timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE,
  * -EDEADLK, -EINTR. */
@@ -32,7 +32,7 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
     else
         rc = attempt->run(channel, attempt->arguments);
     if (__builtin_expect(rc == -EAGAIN, 0))
-        rc = noria_call_on(channel, side, timeout_ns, attempt);
+        return noria_call_on(channel, side, timeout_ns, attempt, way);
     if (channel->one_caller != 0)
         noria_role_leave(&channel->roles[side], way);
     noria_section_leave();

@@ -157,25 +157,30 @@ static ssize_t arm_and_try(noria_channel *channel, enum noria_side side, const s
 }
 
 ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                      const struct noria_attempt *attempt)
+                      const struct noria_attempt *attempt, enum noria_role_way way)
 {
-    ssize_t rc = -EAGAIN;
+    bool waits = timeout_ns != 0 && !(side == NORIA_SIDE_SEND && channel->fails_when_full);
+    ssize_t rc;
     int cancels;
 
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels); /* what is asked of the kernel here may be a point of it */
-    if (timeout_ns == 0 || (side == NORIA_SIDE_SEND && channel->fails_when_full)) {
-        rc = reconsider(channel, side, attempt);
-    } else {
+    if (waits) {
         /* Counted inside the read section: close first waits for those and then finds the count. */
         noria_add_relaxed32(&channel->waiting, 1);
         noria_section_leave();
         rc = wait_for(channel, side, timeout_ns, attempt);
         noria_rejoin();
-        noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain, which then waits for us */
+    } else {
+        rc = reconsider(channel, side, attempt);
     }
     /* After the end of the stream, too: a new sender may come. */
     if ((rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EPIPE) && noria_load_acquire32(&channel->polls[side]) != 0) /* pairs with fd */
         rc = arm_and_try(channel, side, attempt, rc);
+    if (channel->one_caller != 0)
+        noria_role_leave(&channel->roles[side], way);
+    if (waits)
+        noria_sub_release32(&channel->waiting, 1); /* the last touch; pairs with the load in noria_channel_drain */
+    noria_section_leave();
     pthread_setcancelstate(cancels, NULL);
     return rc;
 }
