@@ -74,6 +74,7 @@ struct noria_channel {
     struct noria_role roles[2]; /* with one_caller, per side */
     uint32_t waiting;     /* calls outside of a read section that will come back: close waits for them */
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
+    uint32_t waits[2]; /* calls that spun, per side */
     uint32_t most_spins;
     uint32_t returns_eintr; /* a sleep that a signal handler interrupts ends the call */
     uint32_t polls[2];      /* per side: a try that finds nothing arms the descriptor or the signal */

@@ -5,7 +5,7 @@
 
 #include "call.h"
 
-enum { FEWEST_SPINS = 8, CLOCK_EVERY = 32 };
+enum { FEWEST_SPINS = 8, CLOCK_EVERY = 32, PROBE_EVERY = 16 };
 
 /* After -EAGAIN: asks why nothing moves, and tries again if something was mended or the other side has left. */
 static ssize_t reconsider(noria_channel *channel, enum noria_side side, const struct noria_attempt *attempt)
@@ -65,19 +65,22 @@ static ssize_t spin_once(noria_channel *channel, enum noria_side side, uint32_t 
     return rc == -EAGAIN && noria_now_ns() >= deadline_ns ? -ETIMEDOUT : rc;
 }
 
-/* Spins as long as spinning has paid lately: on success the number moves to twice what was needed, on failure it
- * falls. A machine with more work than processors soon does not spin at all. */
+/* Spins as long as spinning has paid lately: a success that took long raises the number at once to twice what was needed,
+ * failures lower it. Two who answer each other asleep would never find out that they could do without, so now and then one spins as
+ * long as it may: then the other's answer finds it awake, and comes back before the other sleeps. */
 static ssize_t spin(noria_channel *channel, enum noria_side side, int64_t deadline_ns,
                     const struct noria_attempt *attempt)
 {
     uint32_t spins = noria_load_relaxed32(&channel->spins[side]); /* private to the process, a heuristic */
+    bool probes = noria_add_relaxed32(&channel->waits[side], 1) % PROBE_EVERY == PROBE_EVERY - 1;
+    uint32_t most = probes ? channel->most_spins : spins;
     ssize_t rc = -EAGAIN;
 
-    for (uint32_t i = 0; i < spins && rc == -EAGAIN; i++) {
+    for (uint32_t i = 0; i < most && rc == -EAGAIN; i++) {
         rc = spin_once(channel, side, i, deadline_ns, attempt);
         if (rc != -EAGAIN && rc != -ETIMEDOUT) {
-            uint32_t wanted = 2 * i + FEWEST_SPINS;
-            noria_store_relaxed32(&channel->spins[side], least((7 * spins + wanted) / 8 + 1, channel->most_spins));
+            uint32_t wanted = 2 * i + FEWEST_SPINS, slower = spins - spins / 8;
+            noria_store_relaxed32(&channel->spins[side], least(wanted > slower ? wanted : slower, channel->most_spins));
             return rc;
         }
     }
