@@ -20,7 +20,7 @@
  * noria_detail() says in one sentence what failed last in this thread and what to do about it.
  *
  * Timeouts are nanoseconds: 0 tries once and never sleeps, -1 waits for ever. They count on CLOCK_MONOTONIC.
- * Interrupted waits (EINTR) go on. Sizes are bytes. Length 0 is a message.
+ * Interrupted waits (EINTR) go on, unless options.returns_eintr. Sizes are bytes. Length 0 is a message.
  *
  * Threads: any number may share a handle, except that a channel of kind SPSC has one caller per role at a time
  * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin: shut down, join your threads, close.
@@ -226,10 +226,11 @@ enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
 /* A signal for this process when a message comes, with the handle as its value (si_value.sival_ptr, si_code SI_QUEUE), as
  * mq_notify gives it. Armed by a receive that found the channel empty, and at once if it is empty now: so register, then
  * receive until -EAGAIN; on each signal receive until -EAGAIN again, in the handler or elsewhere. One arming gives one
- * signal; that somebody joins, leaves or dies may give one, too. ONCE: one signal, then the registration is gone, as it
+ * signal; that somebody joins, leaves or dies may give one, too. ONCE: one signal (two, if a sender dies over it), then the registration is gone, as it
  * is when the handle is shut down or closed. signo 0 cancels; a signal that was under way may still come. One
  * registration per handle; real-time signals queue. A sender needs the right to signal this process (kill(2)). One that is
- * killed after it took the registration and before it sent makes the signal late, until somebody notices its death.
+ * killed or stopped after it took the registration and before it sent makes the signal late, until it goes on or somebody notices its
+ * death: have a timer beside it. The value comes through the segment: compare it with your handles before you use it.
  * -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
