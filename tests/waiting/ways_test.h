@@ -58,7 +58,7 @@ static inline bool is_long_form(void)
  * rings, stopped where he may. sync/mutex.c says why that one needs the re-check then. */
 static inline int64_t recheck_of_the_stopped(void)
 {
-    return wait_of_test() == NORIA_WAIT_MUTEX ? 50 * MS : HOUR;
+    return wait_of_test() == NORIA_WAIT_MUTEX ? 150 * MS : HOUR; /* longer than the steps take */
 }
 
 /* "mpmc futex" */
