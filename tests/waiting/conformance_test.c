@@ -333,6 +333,17 @@ static bool is_thread_asleep(pid_t tid)
     return state == 'S';
 }
 
+/* One that never sleeps has used so much of a processor that it cannot be on its way into the call any more. */
+static bool has_spun(pthread_t thread)
+{
+    struct timespec used = {0, 0};
+    clockid_t clock;
+
+    assert_int_equal(pthread_getcpuclockid(thread, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &used), 0);
+    return used.tv_sec > 0 || used.tv_nsec >= 10 * MS;
+}
+
 static void start_blocked(struct blocked *blocked, noria_channel *channel, bool sends_)
 {
     pid_t tid;
@@ -342,7 +353,7 @@ static void start_blocked(struct blocked *blocked, noria_channel *channel, bool 
     do {
         sched_yield();
         tid = __atomic_load_n(&blocked->tid, __ATOMIC_ACQUIRE);
-    } while (tid == 0 || (sleeps() && !is_thread_asleep(tid)));
+    } while (tid == 0 || !(sleeps() ? is_thread_asleep(tid) : has_spun(blocked->thread)));
 }
 
 /* One for SPSC, several for MPMC. */
