@@ -168,7 +168,7 @@ static int sleep_at_all(struct pollfd *fds, int n, int64_t deadline_ns)
     struct timespec most;
 
     left = left < 0 ? 0 : left > LOOK_EVERY_NS ? LOOK_EVERY_NS : left;
-    most = (struct timespec){.tv_sec = left / NORIA_NS_PER_S, .tv_nsec = left % NORIA_NS_PER_S};
+    most = noria_timespec_of(left);
     return ppoll(fds, (nfds_t)n, &most, NULL) < 0 ? -errno : 0;
 }
 

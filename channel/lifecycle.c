@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "barrier.h"
 #include "detail.h"
 #include "segment_channel.h"
 
@@ -185,7 +184,6 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     int rc;
 
     noria_process_self(&channel->self);
-    channel->fenced = !noria_barrier_register();
     channel->recheck_ns = options->recheck_ns;
     channel->need_receiver = options->need_receiver != 0;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);

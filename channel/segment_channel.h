@@ -88,7 +88,6 @@ struct noria_segment_channel {
     struct noria_fork_guard fork_guard;
     uint64_t entry_word;  /* of our entry while we live */
     uint32_t number;      /* our participant number */
-    bool fenced;          /* no asymmetric fence in this process */
     bool need_receiver;
     uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */
     uint64_t senders_at_open;
@@ -161,7 +160,7 @@ void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side
 /* Something was done that the side may wait for: a load, if nobody does. */
 static inline void noria_notify(struct noria_segment_channel *channel, enum noria_side side)
 {
-    if (noria_event_has_sleepers(&channel->shared->rooms[side].count, channel->fenced))
+    if (noria_event_has_sleepers(&channel->shared->rooms[side].count, channel->base.fenced))
         noria_wake_side(channel, side);
 }
 

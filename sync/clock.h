@@ -10,6 +10,11 @@
 #define NORIA_NS_PER_MS INT64_C(1000000)
 #define NORIA_FOREVER INT64_MAX
 
+static inline struct timespec noria_timespec_of(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / NORIA_NS_PER_S, .tv_nsec = ns % NORIA_NS_PER_S};
+}
+
 static inline int64_t noria_clock_read(clockid_t clock)
 {
     struct timespec now;

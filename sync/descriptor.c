@@ -40,7 +40,7 @@ int noria_descriptor_wait(int fd, int64_t until_ns)
 
     if (left_ns < 0)
         left_ns = 0;
-    left = (struct timespec){.tv_sec = left_ns / NORIA_NS_PER_S, .tv_nsec = left_ns % NORIA_NS_PER_S};
+    left = noria_timespec_of(left_ns);
     count = ppoll(&poll, 1, &left, NULL);
     if (count > 0 && (poll.revents & POLLIN) == 0)
         count = ppoll(NULL, 0, &left, NULL); /* not a descriptor any more: no reason to burn a core */
@@ -55,8 +55,7 @@ int noria_descriptor_adopt(struct noria_bell *bell, int newer, const void *ring,
         bell->fd = newer;
         return 0;
     }
-    if (write(bell->fd, ring, ring_bytes) < 0)
-        rc = 0; /* full: it has rung enough */
+    (void)!write(bell->fd, ring, ring_bytes); /* full: it has rung enough */
     if (dup3(newer, bell->fd, O_CLOEXEC) < 0)
         rc = -errno;
     close(newer);

@@ -98,11 +98,6 @@ void noria_event_wake_all(struct noria_event *event)
         event->strategy->ring(&event->bell);
 }
 
-static struct timespec timespec_of(int64_t ns)
-{
-    return (struct timespec){.tv_sec = ns / NORIA_NS_PER_S, .tv_nsec = ns % NORIA_NS_PER_S};
-}
-
 /* Called by ck_ec with the flag set, before each sleep; sets how long that one may last. */
 static int look_again(const struct ck_ec_wait_state *state, struct timespec *until)
 {
@@ -114,7 +109,7 @@ static int look_again(const struct ck_ec_wait_state *state, struct timespec *unt
         return 1;
     call->had_rung = strategy->quiet != NULL && strategy->quiet(&call->event->bell);
     noria_barrier_heavy(); /* S */
-    *until = timespec_of(next < call->deadline_ns ? next : call->deadline_ns);
+    *until = noria_timespec_of(next < call->deadline_ns ? next : call->deadline_ns);
     if (!call->ready(call->context))
         return 0;
     if (call->had_rung)
@@ -125,7 +120,7 @@ static int look_again(const struct ck_ec_wait_state *state, struct timespec *unt
 int noria_event_sleep(struct noria_event *event, int64_t deadline_ns, int64_t recheck_ns, bool (*ready)(void *),
                       void *context)
 {
-    struct timespec deadline = timespec_of(deadline_ns);
+    struct timespec deadline = noria_timespec_of(deadline_ns);
     struct call call;
 
     begin(&call, event);

@@ -18,7 +18,7 @@ static void ring(struct noria_bell *bell)
 
 static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
-    struct timespec until = {.tv_sec = until_ns / NORIA_NS_PER_S, .tv_nsec = until_ns % NORIA_NS_PER_S};
+    struct timespec until = noria_timespec_of(until_ns);
 
     /* BITSET, because its timeout is an absolute instant of CLOCK_MONOTONIC. */
     if (syscall(SYS_futex, bell->word, FUTEX_WAIT_BITSET, expected, &until, NULL, FUTEX_BITSET_MATCH_ANY) == 0)

@@ -259,11 +259,6 @@ static void disarm(struct pair *pair)
     noria_store_relaxed64(&pair->until_ns, 0);
 }
 
-static struct timespec timespec_of(int64_t ns)
-{
-    return (struct timespec){.tv_sec = ns / NORIA_NS_PER_S, .tv_nsec = ns % NORIA_NS_PER_S};
-}
-
 static int nap(int64_t until_ns)
 {
     int64_t end_ns = noria_now_ns() + NAP_NS;
@@ -274,7 +269,7 @@ static int nap(int64_t until_ns)
 static int wait_at_pair(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
     struct pair *pair = pair_of(bell->place, bell->place->number, bell->side);
-    struct timespec until = timespec_of(until_ns);
+    struct timespec until = noria_timespec_of(until_ns);
     int rc = 0;
 
     if (noria_load_relaxed32(&pair->ready) != READY || !arm(pair, until_ns))
@@ -298,7 +293,7 @@ static int wait_at_pair(struct noria_bell *bell, uint32_t expected, int64_t unti
 static bool enter(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
     struct shelter *shelter = bell->object;
-    struct timespec until = timespec_of(until_ns);
+    struct timespec until = noria_timespec_of(until_ns);
     bool first;
 
     pthread_mutex_lock(&shelter->mutex);

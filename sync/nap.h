@@ -20,7 +20,7 @@ static inline int noria_nap(int64_t until_ns)
 
     if (until_ns < end_ns)
         end_ns = until_ns < 0 ? 0 : until_ns;
-    end = (struct timespec){.tv_sec = end_ns / NORIA_NS_PER_S, .tv_nsec = end_ns % NORIA_NS_PER_S};
+    end = noria_timespec_of(end_ns);
     return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == EINTR ? -EINTR : 0;
 }
 

@@ -45,12 +45,11 @@
 
 #include "clock.h"
 #include "detail.h"
+#include "named_bell.h"
 #include "nap.h"
-#include "strategy.h"
 
 enum { OPEN_TRIES = 100, TAKEN_BACK_PER_CALL = 8192 };
 enum { FLOODED = 1 }; /* bell->state: the value is nonsense and not yet taken back */
-enum { REMOVED = 1 }; /* place->words[0][0] */
 enum { WORDS_OF_SEMAPHORE = sizeof(sem_t) / sizeof(uint32_t) };
 
 struct names {
@@ -68,18 +67,6 @@ static struct names names_of(const struct noria_bell_place *place, unsigned side
     memcpy(names.semaphore + 1, names.path + strlen("/dev/shm/sem."),
            strlen(names.path) - strlen("/dev/shm/sem.") + 1);
     return names;
-}
-
-static bool is_removed(const struct noria_bell_place *place)
-{
-    /* relaxed: a hint against litter */
-    return place->words[0] != NULL && noria_load_relaxed32(place->words[0]) == REMOVED;
-}
-
-/* Whose semaphore we use: our own, root's, and anybody's if the channel is open to others. */
-static bool is_trusted(const struct noria_bell_place *place, uid_t owner)
-{
-    return owner == geteuid() || owner == 0 || (place->mode & (S_IWGRP | S_IWOTH)) != 0;
 }
 
 static int report(const char *path, int error)
@@ -111,7 +98,7 @@ static int examine(const struct names *names, const struct noria_bell_place *pla
     if (!S_ISREG(status->st_mode) || status->st_size != (off_t)sizeof(sem_t))
         return noria_fail(-EEXIST, "%s is not a semaphore of ours: somebody planted or damaged it; "
                           "see what it is and remove it", names->path);
-    if (!is_trusted(place, status->st_uid))
+    if (!noria_bell_is_trusted(place, status->st_uid))
         return noria_fail(-EACCES, "the semaphore %s belongs to user %u, you are %u, and the channel's mode "
                           "lets no others in", names->path, (unsigned)status->st_uid, (unsigned)geteuid());
     return 0;
@@ -166,12 +153,12 @@ static int open_bell(struct noria_bell *bell)
 
     for (int tries = 0; tries < OPEN_TRIES; tries++) {
         rc = examine(&names, bell->place, &status);
-        if (rc == -ENOENT && is_removed(bell->place))
+        if (rc == -ENOENT && noria_bell_is_removed(bell->place))
             return 0; /* the channel lives on without names; we nap */
         if (rc == -ENOENT) {
             rc = make(&names, bell->place->mode);
             noria_fence_seq_cst(); /* I link, then look at the mark; remove() marks, then unlinks */
-            if (rc == 0 && is_removed(bell->place))
+            if (rc == 0 && noria_bell_is_removed(bell->place))
                 sem_unlink(names.semaphore);
         } else if (rc == 0) {
             rc = attach(bell, &names, &status);
@@ -193,9 +180,7 @@ static void close_bell(struct noria_bell *bell)
 
 static void remove_names(const struct noria_bell_place *place)
 {
-    if (place->words[0] != NULL)
-        noria_store_relaxed32(place->words[0], REMOVED);
-    noria_fence_seq_cst(); /* see open_bell */
+    noria_bell_mark_removed(place);
     for (unsigned side = 0; side < 2; side++) {
         struct names names = names_of(place, side);
         struct stat status;
@@ -250,7 +235,7 @@ static bool quiet(struct noria_bell *bell)
 
 static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
-    struct timespec until = {.tv_sec = until_ns / NORIA_NS_PER_S, .tv_nsec = until_ns % NORIA_NS_PER_S};
+    struct timespec until = noria_timespec_of(until_ns);
 
     if (noria_load_relaxed32(bell->word) != expected) /* a look; what is sent later rings */
         return 0;

@@ -38,14 +38,13 @@
 
 #include "clock.h"
 #include "detail.h"
+#include "named_bell.h"
 #include "nap.h"
-#include "strategy.h"
 
 enum { RUNG = 0, QUIET = 1 };
 enum { MARK = 2, SEMAPHORES = 3 };
 enum { KEYS = 8, FIND_TRIES = 16 };
 enum { STUCK = 1 };   /* bell->state: the level cannot be taken back */
-enum { REMOVED = 1 }; /* place->words[0][0] */
 
 union semun {
     int val;
@@ -72,18 +71,6 @@ static int mark_of(const struct noria_bell_place *place)
     return 1 + (int)(mix(place->id[0] ^ mix(place->id[1])) % 32767); /* 0 is a set that is not yet marked */
 }
 
-static bool is_removed(const struct noria_bell_place *place)
-{
-    /* relaxed: a hint against litter */
-    return place->words[0] != NULL && noria_load_relaxed32(place->words[0]) == REMOVED;
-}
-
-/* Whose set we use: our own, root's, and anybody's if the channel is open to others. */
-static bool is_trusted(const struct noria_bell_place *place, uid_t owner)
-{
-    return owner == geteuid() || owner == 0 || (place->mode & (S_IWGRP | S_IWOTH)) != 0;
-}
-
 static bool is_gone(int error)
 {
     return error == EIDRM || error == EINVAL;
@@ -99,7 +86,7 @@ static enum verdict examine(const struct noria_bell_place *place, int set, bool 
 
     if (semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
         return is_gone(errno) ? GONE : FOREIGN;
-    if (status.sem_nsems != SEMAPHORES || (!of_anybody && !is_trusted(place, status.sem_perm.uid)))
+    if (status.sem_nsems != SEMAPHORES || (!of_anybody && !noria_bell_is_trusted(place, status.sem_perm.uid)))
         return FOREIGN;
     mark = semctl(set, MARK, GETVAL);
     if (mark < 0)
@@ -108,7 +95,7 @@ static enum verdict examine(const struct noria_bell_place *place, int set, bool 
         return OURS;
     if (mark == 0 && status.sem_otime == 0 &&
         (of_anybody || (status.sem_perm.mode & 0777) == (place->mode & 0777)) &&
-        is_trusted(place, status.sem_perm.uid) && semctl(set, 0, GETVAL) == 0 && semctl(set, 1, GETVAL) == 0)
+        noria_bell_is_trusted(place, status.sem_perm.uid) && semctl(set, 0, GETVAL) == 0 && semctl(set, 1, GETVAL) == 0)
         return UNMARKED;
     return FOREIGN;
 }
@@ -154,7 +141,7 @@ static int make(const struct noria_bell_place *place, key_t key)
         return errno == EEXIST ? -EAGAIN : -errno;
     put_mark(place, set);
     noria_fence_seq_cst(); /* I make, then look for `removed`; remove() says it, then looks for the set */
-    if (is_removed(place)) {
+    if (noria_bell_is_removed(place)) {
         semctl(set, 0, IPC_RMID);
         return -ENOENT;
     }
@@ -169,7 +156,7 @@ static int find(const struct noria_bell_place *place, bool may_make)
     for (int tries = 0; tries < FIND_TRIES && rc == -EAGAIN; tries++) {
         key_t free_key = 0;
 
-        if (is_removed(place))
+        if (noria_bell_is_removed(place))
             return -ENOENT;
         rc = look_up(place, &free_key);
         if (rc == -ENOENT && may_make)
@@ -194,7 +181,7 @@ static int open_bell(struct noria_bell *bell)
     int set = find(bell->place, true);
 
     remember_set(bell, set);
-    if (set >= 0 || (set == -ENOENT && is_removed(bell->place))) /* it lives on without names; we nap */
+    if (set >= 0 || (set == -ENOENT && noria_bell_is_removed(bell->place))) /* it lives on without names; we nap */
         return 0;
     if (set == -ENOSPC)
         return noria_fail(set, "the system allows no further System V semaphore set: raise the second "
@@ -217,9 +204,7 @@ static void close_bell(struct noria_bell *bell)
 
 static void remove_set(const struct noria_bell_place *place)
 {
-    if (place->words[0] != NULL)
-        noria_store_relaxed32(place->words[0], REMOVED);
-    noria_fence_seq_cst(); /* see make */
+    noria_bell_mark_removed(place);
     for (unsigned attempt = 0; attempt < KEYS; attempt++) {
         int set = semget(key_of(place, attempt), 0, 0);
         enum verdict verdict = set >= 0 ? examine(place, set, true) : GONE;
@@ -265,7 +250,7 @@ static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
     struct sembuf until_rung = {.sem_num = (unsigned short)bell->side, .sem_op = 0, .sem_flg = 0};
     int64_t left_ns = until_ns - noria_now_ns();
-    struct timespec left = {.tv_sec = left_ns / NORIA_NS_PER_S, .tv_nsec = left_ns % NORIA_NS_PER_S};
+    struct timespec left = noria_timespec_of(left_ns);
     int set = known_set(bell);
 
     if (noria_load_relaxed32(bell->word) != expected || left_ns <= 0) /* a look; what is sent later rings */

@@ -136,7 +136,8 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
     channel->fork_stamp = *noria_fork_page;
     channel->flags = (uint32_t)flags;
     channel->fails_when_full = fails_when_full;
-    if (!noria_barrier_register()) /* no fast lane without the asymmetric fence */
+    channel->fenced = !noria_barrier_register();
+    if (channel->fenced) /* no fast lane either */
         channel->roles[NORIA_SIDE_SEND].owner = channel->roles[NORIA_SIDE_RECV].owner = NORIA_LANE_CLOSED;
     channel->most_spins = 1000;
     channel->spins[NORIA_SIDE_SEND] = channel->spins[NORIA_SIDE_RECV] = 100;

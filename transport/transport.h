@@ -76,6 +76,7 @@ struct noria_channel {
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
     uint32_t waits[2]; /* calls that spun, per side */
     uint32_t most_spins;
+    uint32_t fenced;  /* this process could not register for the asymmetric fence: who notifies fences himself */
     uint32_t returns_eintr; /* a sleep that a signal handler interrupts ends the call */
     uint32_t polls[2];      /* per side: a try that finds nothing arms the descriptor or the signal */
     void (*pace)(void);     /* never sleeps: what to do between two tries; NULL: it sleeps */

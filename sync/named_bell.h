@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the two kinds of semaphores share: objects that outlive their makers, whose they may be, and that they have been
+ * removed for good. */
+#ifndef NORIA_NAMED_BELL_H
+#define NORIA_NAMED_BELL_H
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "strategy.h"
+
+enum { NORIA_BELL_REMOVED = 1 }; /* place->words[0][0] */
+
+/* Relaxed: a hint against litter; who makes an object puts a fence before. */
+static inline bool noria_bell_is_removed(const struct noria_bell_place *place)
+{
+    return place->words[0] != NULL && noria_load_relaxed32(place->words[0]) == NORIA_BELL_REMOVED;
+}
+
+/* Says so, if the place is given its words, before the objects are looked for. */
+static inline void noria_bell_mark_removed(const struct noria_bell_place *place)
+{
+    if (place->words[0] != NULL)
+        noria_store_relaxed32(place->words[0], NORIA_BELL_REMOVED);
+    noria_fence_seq_cst(); /* remove() marks, then looks; who makes one links it, then looks for the mark */
+}
+
+/* Whose objects we use: our own, root's, and anybody's if the channel is open to others. */
+static inline bool noria_bell_is_trusted(const struct noria_bell_place *place, uid_t owner)
+{
+    return owner == geteuid() || owner == 0 || (place->mode & (S_IWGRP | S_IWOTH)) != 0;
+}
+
+#endif
