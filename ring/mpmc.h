@@ -23,6 +23,7 @@
  *     EMPTY(lap)    free for the record of this lap
  *     WRITING(lap)  its owner is filling it               late: it was stepped over once, nobody is patient again
  *     FULL(lap)     the record of this lap is committed
+ *     EMPTY, late   closed for good (noria_mpmc_close): no record comes here any more
  *
  *     A position is a free-running 64-bit count; slot = position mod slots, lap = position / slots.
  *
@@ -275,6 +276,11 @@ static inline uint64_t noria_mpmc_stepped(const struct noria_mpmc_handle *h, uin
     uint64_t late = NORIA_MPMC_KIND(word) == NORIA_MPMC_WRITING ? NORIA_MPMC_LATE : 0;
 
     return noria_mpmc_become(h, word, 1, NORIA_MPMC_KIND(word), NORIA_MPMC_OWNER(word)) | late;
+}
+
+static inline bool noria_mpmc_is_closed(uint64_t word)
+{
+    return (word & (NORIA_MPMC_LATE | 3)) == (NORIA_MPMC_LATE | NORIA_MPMC_EMPTY);
 }
 
 static inline bool noria_mpmc_before(uint64_t a, uint64_t b)
@@ -606,7 +612,7 @@ static inline enum noria_mpmc_step noria_mpmc_step_sender(struct noria_mpmc_hand
         uint64_t beyond = noria_load_acquire64(noria_mpmc_state_at(h, j)); /* F */
         int64_t ahead = noria_mpmc_ahead(h, beyond, j);
         unsigned kind = NORIA_MPMC_KIND(beyond);
-        room = ahead == 0 && (kind == NORIA_MPMC_EMPTY ||
+        room = ahead == 0 && ((kind == NORIA_MPMC_EMPTY && !noria_mpmc_is_closed(beyond)) ||
                               (j == mine && kind == NORIA_MPMC_WRITING && NORIA_MPMC_OWNER(beyond) == h->owner));
         if (room || (ahead == -1 && kind == NORIA_MPMC_FULL))
             break;
@@ -637,6 +643,12 @@ static inline int noria_mpmc_claim(struct noria_mpmc_handle *h, uint64_t *positi
         if (moving && noria_mpmc_before(mine, t))
             return 1;
         if (ahead > 0 || (ahead == 0 && kind >= NORIA_MPMC_WRITING)) { /* passed, or claimed */
+            t = noria_mpmc_pass(&walk, t);
+            continue;
+        }
+        if (noria_mpmc_is_closed(word)) { /* nothing new comes in; what was begun before is committed in place */
+            if (!moving)
+                return -EAGAIN;
             t = noria_mpmc_pass(&walk, t);
             continue;
         }
@@ -828,8 +840,7 @@ static inline int noria_mpmc_send(struct noria_mpmc_handle *h, const void *data,
     rc = noria_mpmc_reserve(h, &record);
     if (rc != 0)
         return rc;
-    if (len != 0)
-        memcpy(record.data, data, len);
+    noria_copy(record.data, data, len);
     rc = noria_mpmc_commit(h, &record, len);
     if (rc == -EAGAIN)
         noria_mpmc_abort(h, &record);
@@ -851,8 +862,7 @@ static inline int noria_mpmc_send_group(struct noria_mpmc_handle *h, const struc
     while (group.count < h->pack && group.count < (uint32_t)n && messages[group.count].iov_len <= h->max_message) {
         uint32_t length = (uint32_t)messages[group.count].iov_len;
         memcpy(payload + offset, &length, sizeof(length));
-        if (length != 0)
-            memcpy(payload + offset + 8, messages[group.count].iov_base, length);
+        noria_copy(payload + offset + 8, messages[group.count].iov_base, length);
         offset += 8 + noria_mpmc_align(length, 8);
         group.count++;
     }
@@ -1085,6 +1095,19 @@ static inline void noria_mpmc_cut_group(struct noria_mpmc_handle *h)
     h->open.next = h->open.count;
 }
 
+/* Takes the first committed record. 0, -EAGAIN empty, -EMSGSIZE, -EBADMSG. */
+static inline int noria_mpmc_claim_committed(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
+{
+    int rc = noria_mpmc_take_first(h, limit, record) ? 0 : noria_mpmc_take(h, limit, record);
+
+    if (rc == 0) {
+        noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position + 1);
+        noria_prefetch_write(noria_mpmc_state_at(h, record->position + h->prefetch));
+    } else if (noria_mpmc_before(noria_load_relaxed64(&h->read_guess), record->position)) /* a walk worth keeping */
+        noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position);
+    return rc;
+}
+
 /* Takes an orphan if there is one, else the first committed record. */
 static inline int noria_mpmc_claim_record(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
@@ -1097,15 +1120,7 @@ static inline int noria_mpmc_claim_record(struct noria_mpmc_handle *h, size_t li
         rc = noria_mpmc_adopt(h, announced, limit, record);
         record->flags = rc == 0 ? NORIA_MPMC_REDELIVERED : 0;
     }
-    if (rc != -EAGAIN)
-        return rc;
-    rc = noria_mpmc_take_first(h, limit, record) ? 0 : noria_mpmc_take(h, limit, record);
-    if (rc == 0) {
-        noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position + 1);
-        noria_prefetch_write(noria_mpmc_state_at(h, record->position + h->prefetch));
-    } else if (noria_mpmc_before(noria_load_relaxed64(&h->read_guess), record->position)) /* a walk worth keeping */
-        noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position);
-    return rc;
+    return rc == -EAGAIN ? noria_mpmc_claim_committed(h, limit, record) : rc;
 }
 
 /* The first committed record of at most `limit` bytes, in place; orphans of dead receivers come first. May be called
@@ -1167,8 +1182,7 @@ static inline int noria_mpmc_recv(struct noria_mpmc_handle *h, void *buffer, siz
         *len = record.len;
     if (rc != 0)
         return rc;
-    if (record.len != 0)
-        memcpy(buffer, record.data, record.len);
+    noria_copy(buffer, record.data, record.len);
     return noria_mpmc_release(h, &record);
 }
 
@@ -1190,9 +1204,9 @@ static inline int noria_mpmc_recv_many(struct noria_mpmc_handle *h, struct iovec
 static inline void noria_mpmc_wait(struct noria_mpmc_handle *h, int side)
 {
     if (side == NORIA_MPMC_SENDER)
-        noria_backoff_wait(&h->send_backoff, noria_load_relaxed64(&h->write_guess), NORIA_MPMC_BACKOFF); /* private */
+        noria_backoff_wait(&h->send_backoff, noria_load_relaxed64(&h->write_guess), 1, NORIA_MPMC_BACKOFF); /* private */
     else
-        noria_backoff_wait(&h->recv_backoff, noria_load_relaxed64(&h->read_guess), NORIA_MPMC_BACKOFF);
+        noria_backoff_wait(&h->recv_backoff, noria_load_relaxed64(&h->read_guess), 1, NORIA_MPMC_BACKOFF);
 }
 
 /* ------------------------------------------------------------------------------------------ find, settle, count */
@@ -1246,7 +1260,113 @@ static inline int noria_mpmc_discard(struct noria_mpmc_handle *h, uint64_t index
                                noria_mpmc_become(h, word, laps, NORIA_MPMC_EMPTY, 0)); /* F */
 }
 
+/* ----------------------------------------------------------------------------------------------------------- closing */
+
+/*
+ * A ring that is to go is closed slot by slot: an EMPTY one gets the late bit, which no other word of that kind has, and no claim
+ * succeeds on it; a claim that finds a closed slot says that the ring is full. A closed slot stays closed. A slot that somebody
+ * fills or reads is closed when he is done, so a ring whose slots are all closed is in nobody's use, and holds no record.
+ *
+ * Once a slot is closed, records that were begun before may come to stand behind it, where take does not look: their slots are those
+ * that could not be closed.
+ */
+
+/* Closes one slot. The word that stands there then, or that cannot be closed yet. */
+static inline uint64_t noria_mpmc_close_slot(struct noria_mpmc_handle *h, uint64_t index)
+{
+    uint64_t *state = noria_mpmc_state_at(h, index);
+    uint64_t word = noria_load_acquire64(state); /* D: pairs with C; the last reader is done with the bytes */
+
+    if (NORIA_MPMC_KIND(word) != NORIA_MPMC_EMPTY || noria_mpmc_is_closed(word))
+        return word;
+    return noria_cas_acq_rel64(state, &word, word | NORIA_MPMC_LATE) ? word | NORIA_MPMC_LATE : word; /* F */
+}
+
+/* Closes the slots from *index on, up to one that is in use. 1 all are closed; 0 the one at *index is not. */
+static inline int noria_mpmc_close(struct noria_mpmc_handle *h, uint64_t *index)
+{
+    while (*index <= h->mask && noria_mpmc_is_closed(noria_mpmc_close_slot(h, *index)))
+        ++*index;
+    return *index > h->mask;
+}
+
+/* Walks to the first committed record, as take does, but leaves it there: record->position, *word. 0, -EAGAIN empty,
+ * -EBADMSG. */
+static inline int noria_mpmc_walk_to_full(struct noria_mpmc_handle *h, struct noria_mpmc_record *record, uint64_t *word)
+{
+    uint64_t at = noria_load_acquire64(&h->read_guess); /* G */
+    struct noria_mpmc_walk walk;
+    int rc;
+
+    record->position = at;
+    noria_mpmc_start_walk(h, &walk, &h->ring->read_pos);
+    while ((rc = noria_mpmc_spend_step(h, &walk)) == 0) {
+        int64_t ahead;
+
+        *word = noria_load_acquire64(noria_mpmc_state_at(h, at)); /* B: pairs with A; what its sender did before */
+        ahead = noria_mpmc_ahead(h, *word, at);
+        record->position = at;
+        if (ahead == 0 && NORIA_MPMC_KIND(*word) == NORIA_MPMC_FULL)
+            return 0;
+        if (ahead == 0 && NORIA_MPMC_KIND(*word) == NORIA_MPMC_WRITING) {
+            enum noria_mpmc_step step;
+            rc = noria_mpmc_spend_look(h, &walk, *word);
+            if (rc != 0)
+                return rc;
+            step = noria_mpmc_step_receiver(h, &walk, at, *word);
+            if (step == NORIA_MPMC_NO_STEP ||
+                (step == NORIA_MPMC_CHANGED && ++walk.restarts > NORIA_MPMC_RESTARTS))
+                return -EAGAIN;
+        } else if (ahead > 0) {
+            at = noria_mpmc_pass(&walk, at);
+        } else {
+            return ahead == 0 ? -EAGAIN : -EBADMSG;
+        }
+    }
+    return rc;
+}
+
+/* The same, and remembers how far it came: a walk that began at the same place again and again would use up its budget
+ * as soon as enough was received. */
+static inline int noria_mpmc_look(struct noria_mpmc_handle *h, struct noria_mpmc_record *record, uint64_t *word)
+{
+    int rc = noria_mpmc_walk_to_full(h, record, word);
+
+    if (noria_mpmc_before(noria_load_relaxed64(&h->read_guess), record->position)) /* private; only saves work */
+        noria_mpmc_advance(&h->read_guess, &h->ring->read_pos, &h->read_hint_known, record->position);
+    return rc;
+}
+
+/* Takes exactly the record that was found by look. 0, -EAGAIN it is gone, -EMSGSIZE, -EBADMSG. */
+static inline int noria_mpmc_take_found(struct noria_mpmc_handle *h, uint64_t word, size_t limit,
+                                        struct noria_mpmc_record *record)
+{
+    uint64_t *state = noria_mpmc_state_at(h, record->position);
+    uint64_t position = record->position;
+    int rc;
+
+    record->flags = 0;
+    if (!noria_mpmc_fits(h, record, word, limit))
+        return -EMSGSIZE;
+    if (!noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B, F */
+        return -EAGAIN;
+    rc = noria_mpmc_open_record(h, limit, record);
+    if (rc == -EBADMSG)
+        noria_mpmc_give_back(h, position, NORIA_MPMC_READING);
+    return rc;
+}
+
 /* ----------------------------------------------------------------------------------------------------- may we? */
+
+/* Whether for certain nothing is there: the position where a receive would begin is not claimed yet, and no position behind
+ * it can be (I3), nor was an orphan announced since this handle found none. False says nothing. */
+static inline bool noria_mpmc_starts_empty(const struct noria_mpmc_handle *h)
+{
+    uint64_t at = noria_load_acquire64(&h->read_guess); /* G */
+
+    return noria_load_acquire64(&h->ring->orphans) == noria_load_relaxed64(&h->orphans_seen) && /* F; private */
+           noria_load_acquire64(noria_mpmc_state_at(h, at)) == noria_mpmc_word(h, at, NORIA_MPMC_EMPTY, 0); /* F */
+}
 
 /* Whether a receive would find something just now. Takes nothing, so it is a hint: another may be faster. Errs on the
  * side of true (a word that cannot be: the receive will say so). */
@@ -1332,7 +1452,7 @@ static inline bool noria_mpmc_word_valid(const struct noria_mpmc_handle *h, uint
     unsigned kind = NORIA_MPMC_KIND(word);
     uint32_t owner = NORIA_MPMC_OWNER(word);
 
-    if (owner > h->owners || ((word & NORIA_MPMC_LATE) != 0 && kind != NORIA_MPMC_WRITING))
+    if (owner > h->owners || ((word & NORIA_MPMC_LATE) != 0 && kind != NORIA_MPMC_WRITING && kind != NORIA_MPMC_EMPTY))
         return false;
     if ((kind == NORIA_MPMC_EMPTY || kind == NORIA_MPMC_FULL) && owner != 0)
         return false;
@@ -1341,7 +1461,8 @@ static inline bool noria_mpmc_word_valid(const struct noria_mpmc_handle *h, uint
     return kind != NORIA_MPMC_FULL || noria_load_relaxed32(&noria_mpmc_slot_at(h, position)->length) <= h->max_message;
 }
 
-/* I3, I4 and the hints, for tests, fuzzers and fsck. Meaningful while nobody moves. */
+/* I3, I4 and the hints, for tests, fuzzers and fsck. Meaningful while nobody moves, in a ring without closed slots (behind
+ * which records may come to stand). */
 static inline bool noria_mpmc_invariant(const void *memory, size_t size)
 {
     struct noria_mpmc_handle h;

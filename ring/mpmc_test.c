@@ -533,10 +533,11 @@ static void aborted_reservations_leave_nothing(void **state)
 
 static void waiting_ends(void **state)
 {
-    /* Claim: the back-off of both sides grows with a stream of records and returns. */
+    /* Claim: the back-off of both sides grows with a stream of records, as far as more and more come, and returns. */
     (void)state;
     for (int i = 0; i < 10; i++) {
-        expect_capacity(alice, bob);
+        for (int lap = 0; lap < NORIA_MPMC_BACKOFF / 8 + 2; lap++)
+            expect_capacity(alice, bob);
         noria_mpmc_wait(alice, NORIA_MPMC_SENDER);
         noria_mpmc_wait(bob, NORIA_MPMC_RECEIVER);
     }
@@ -1166,6 +1167,117 @@ static void stopped_group_sender_is_stepped_over(void **state)
     expect_empty(bob);
 }
 
+/* ------------------------------------------------------------------------- looking before taking, closing */
+
+static void what_was_found_is_taken_or_gone(void **state)
+{
+    /* Claim: take_found takes exactly the record that look found: not once another receiver has it, nor the
+     * next one in its slot; one that is too long stays first; one whose length cannot be is dropped, and its
+     * slot is not lost. */
+    struct noria_mpmc_record found = {0};
+    uint64_t word = 0;
+
+    (void)state;
+    assert_int_equal(noria_mpmc_look(bob, &found, &word), -EAGAIN);
+    for (uint64_t laps = 0; laps < 3; laps++) {
+        assert_int_equal(send_number(alice, 1), 0);
+        assert_int_equal(noria_mpmc_look(bob, &found, &word), 0);
+        expect(carol, 1);
+        turn(alice, carol, laps * 8);
+        assert_int_equal(noria_mpmc_take_found(bob, word, SIZE_MAX, &found), -EAGAIN);
+        assert_int_equal(send_number(alice, 2), 0);
+        assert_int_equal(noria_mpmc_look(bob, &found, &word), 0);
+        assert_int_equal(noria_mpmc_take_found(bob, word, 7, &found), -EMSGSIZE);
+        assert_int_equal(found.len, 8);
+        assert_int_equal(noria_mpmc_take_found(bob, word, 8, &found), 0);
+        assert_int_equal(number_of(&found), 2);
+        release(bob, &found);
+    }
+    assert_int_equal(send_number(alice, 3), 0);
+    assert_int_equal(noria_mpmc_look(bob, &found, &word), 0);
+    noria_mpmc_slot_at(bob, found.position)->length = geometry.max_message + 1;
+    assert_int_equal(noria_mpmc_take_found(bob, word, SIZE_MAX, &found), -EBADMSG);
+    assert_int_equal(held_by(bob->owner), 0);
+    expect_capacity(alice, bob);
+}
+
+static void closed_slots_take_nothing_new(void **state)
+{
+    /* Claim: closing ends at a slot that is in use; in a closed one nothing new is sent, what was begun before
+     * is committed in place and received, and once each slot is closed the ring is empty for good. */
+    struct noria_mpmc_record slow, record = {0};
+    uint64_t index = 0, number = 7, found = 0, word;
+    int in_use = 0;
+
+    (void)state;
+    turn(alice, bob, 9);
+    slow = reserve(carol);
+    assert_int_equal(send_number(alice, 5), 0);
+    for (; noria_mpmc_close(bob, &index) == 0; index++)
+        in_use++;
+    assert_int_equal(in_use, 2);
+    assert_int_equal(noria_mpmc_send(alice, &number, sizeof(number)), -EAGAIN);
+    assert_int_equal(noria_mpmc_reserve(dave, &record), -EAGAIN);
+    memcpy(slow.data, &number, sizeof(number));
+    assert_int_equal(noria_mpmc_commit(carol, &slow, sizeof(number)), 0);
+    for (index = 0; index <= bob->mask; index++) {
+        word = noria_mpmc_close_slot(bob, index);
+        if (NORIA_MPMC_KIND(word) != NORIA_MPMC_FULL)
+            continue;
+        record.position = index;
+        assert_int_equal(noria_mpmc_take_found(bob, word, SIZE_MAX, &record), 0);
+        found += number_of(&record);
+        assert_int_equal(noria_mpmc_release(bob, &record), 0);
+    }
+    assert_int_equal(found, 5 + 7);
+    index = 0;
+    assert_int_equal(noria_mpmc_close(bob, &index), 1);
+    assert_int_equal(noria_mpmc_send(alice, &number, sizeof(number)), -EAGAIN);
+    assert_int_equal(noria_mpmc_peek(bob, &record), -EAGAIN);
+    assert_int_equal(noria_mpmc_look(bob, &record, &word), -EAGAIN);
+}
+
+static void hints_err_on_the_side_of_true(void **state)
+{
+    /* Claim: whenever a reservation or a peek succeeds, may_send or may_receive had said true just before,
+     * whoever is stopped halfway through the ring meanwhile. */
+    struct noria_mpmc_record out[2] = {{0}}, in[2] = {{0}}, record;
+    int reserved = 0, peeked = 0;
+    uint64_t random = 88172645463325252u;
+
+    (void)state;
+    for (int round = 0; round < 20000; round++) {
+        struct noria_mpmc_handle *const stopped = &handles[5 + round % 2];
+        bool may_send = noria_mpmc_may_send(alice), may_receive = noria_mpmc_may_receive(bob);
+        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+        if (random % 7 < 2) {
+            reserved += may_send;
+            if (noria_mpmc_send(alice, &random, sizeof(random)) == 0)
+                assert_true(may_send);
+        } else if (random % 7 < 4) {
+            peeked += may_receive;
+            if (noria_mpmc_peek(bob, &record) == 0) {
+                assert_true(may_receive);
+                release(bob, &record);
+            }
+        } else if (out[round % 2].data == NULL && random % 7 == 4) {
+            (void)noria_mpmc_reserve(stopped, &out[round % 2]);
+        } else if (in[round % 2].data == NULL && random % 7 == 5) {
+            (void)noria_mpmc_peek(stopped, &in[round % 2]);
+        } else {
+            if (out[round % 2].data != NULL && random % 3 == 0)
+                assert_int_equal(noria_mpmc_commit(stopped, &out[round % 2], 8), 0);
+            else if (out[round % 2].data != NULL)
+                assert_int_equal(noria_mpmc_abort(stopped, &out[round % 2]), 0);
+            if (in[round % 2].data != NULL)
+                release(stopped, &in[round % 2]);
+            out[round % 2].data = in[round % 2].data = NULL;
+        }
+        check();
+    }
+    assert_true(reserved > 500 && peeked > 500);
+}
+
 /* ------------------------------------------------------------------------------------------- bad memory */
 
 static void set_word(uint64_t position, uint64_t word)
@@ -1204,6 +1316,29 @@ static void impossible_words_end_the_walk(void **state)
     make_ring(&plain);
     all_words(-1, NORIA_MPMC_READING, 3);
     assert_int_equal(noria_mpmc_reserve(alice, &record), -EBADMSG);
+}
+
+static void impossible_words_end_a_look(void **state)
+{
+    /* Claim: the same for who only looks: an answer, and never that of a record which is not there. The two
+     * hints say true of what cannot be, so that the call is made which tells. */
+    struct noria_mpmc_record record;
+    uint64_t word;
+
+    (void)state;
+    all_words(50, NORIA_MPMC_EMPTY, 0);
+    assert_int_equal(noria_mpmc_look(bob, &record, &word), -EBADMSG);
+    assert_true(noria_mpmc_may_receive(bob) && noria_mpmc_may_send(bob));
+    make_ring(&plain);
+    all_words(-2, NORIA_MPMC_EMPTY, 0);
+    assert_int_equal(noria_mpmc_look(bob, &record, &word), -EBADMSG);
+    assert_true(noria_mpmc_may_receive(bob) && noria_mpmc_may_send(bob));
+    make_ring(&plain);
+    all_words(-1, NORIA_MPMC_READING, 3);
+    assert_true(noria_mpmc_may_send(bob));
+    make_ring(&plain);
+    all_words(0, NORIA_MPMC_WRITING, OWNERS + 1); /* no owner of ours */
+    assert_int_equal(noria_mpmc_look(bob, &record, &word), -EBADMSG);
 }
 
 static void impossible_hints_are_survived(void **state)
@@ -1353,7 +1488,11 @@ int main(void)
         TEST(short_buffer_in_the_middle_of_a_group),
         TEST(long_first_record_of_a_group_is_no_obstacle_once_released),
         TEST(stopped_group_sender_is_stepped_over),
+        TEST(what_was_found_is_taken_or_gone),
+        TEST(closed_slots_take_nothing_new),
+        TEST(hints_err_on_the_side_of_true),
         TEST(impossible_words_end_the_walk),
+        TEST(impossible_words_end_a_look),
         TEST(impossible_hints_are_survived),
         TEST(impossible_lengths_are_refused),
         TEST(impossible_groups_are_refused),

@@ -71,6 +71,7 @@
 #define NORIA_SPSC_MAX_CAPACITY (UINT64_C(1) << 40)
 #define NORIA_SPSC_AHEAD 256u /* bytes */
 #define NORIA_SPSC_BACKOFF 64 /* pauses at most after a failed try */
+#define NORIA_SPSC_TRIES 64   /* swaps for a role that others take and leave meanwhile */
 
 enum { NORIA_SPSC_PRODUCER = 0, NORIA_SPSC_CONSUMER = 1 };
 
@@ -104,6 +105,7 @@ struct noria_spsc_producer {
     uint64_t first_staged; /* header withheld until publish; == write_pos when nothing is staged */
     uint64_t first_header; /* its value */
     uint64_t read_limit;   /* read_pos as last seen, plus capacity: write below this */
+    uint64_t wanted;       /* bytes, of the last reserve that found no room */
     uint64_t role_word;
     bool taken_over; /* the last producer died in its role */
     struct noria_backoff backoff;
@@ -259,15 +261,15 @@ static inline int noria_spsc_walk(const uint8_t *data, uint64_t capacity, uint64
 static inline int noria_spsc_claim_role(struct noria_spsc *ring, int role, uint32_t owner, uint64_t *word)
 {
     uint64_t old = noria_load_acquire64(&ring->role[role]); /* F */
-    uint64_t mine;
 
-    do {
-        if (NORIA_SPSC_OWNER(old) != 0)
-            return -EBUSY;
-        mine = ((old & ~(NORIA_SPSC_EPOCH - 1)) + NORIA_SPSC_EPOCH) | owner;
-    } while (!noria_cas_acq_rel64(&ring->role[role], &old, mine)); /* F: the last holder's work; E: our birth */
-    *word = mine | (old & NORIA_SPSC_UNCLEAN);
-    return 0;
+    for (int i = 0; i < NORIA_SPSC_TRIES && NORIA_SPSC_OWNER(old) == 0; i++) {
+        uint64_t mine = ((old & ~(NORIA_SPSC_EPOCH - 1)) + NORIA_SPSC_EPOCH) | owner;
+        if (noria_cas_acq_rel64(&ring->role[role], &old, mine)) { /* F: the last holder's work; E: our birth */
+            *word = mine | (old & NORIA_SPSC_UNCLEAN);
+            return 0;
+        }
+    }
+    return -EBUSY; /* somebody has it, or others took it and left it as often as we tried */
 }
 
 static inline void noria_spsc_leave_role(struct noria_spsc *ring, int role, uint64_t word, bool unclean)
@@ -330,6 +332,7 @@ static inline int noria_spsc_join_producer(struct noria_spsc_producer *producer,
     producer->first_header = 0;
     producer->role_word = word & ~NORIA_SPSC_UNCLEAN;
     producer->taken_over = (word & NORIA_SPSC_UNCLEAN) != 0;
+    producer->wanted = 0;
     producer->backoff.position = position;
     producer->backoff.pauses = 1;
     return 0;
@@ -373,7 +376,7 @@ static inline int noria_spsc_join_consumer(struct noria_spsc_consumer *consumer,
 /* -------------------------------------------------------------------------------------- reserve, commit, abort */
 
 /* Slow path of reserve: looks how far the consumer has come. */
-static inline int noria_spsc_reload_limit(struct noria_spsc_producer *producer, uint64_t end)
+NORIA_SLOW_PATH int noria_spsc_reload_limit(struct noria_spsc_producer *producer, uint64_t end)
 {
     uint64_t limit = noria_load_acquire64(&producer->ring->read_pos) + producer->capacity; /* D: pairs with C */
 
@@ -381,7 +384,10 @@ static inline int noria_spsc_reload_limit(struct noria_spsc_producer *producer, 
     if (limit - producer->write_pos > producer->capacity)
         return -EBADMSG;
     producer->read_limit = limit;
-    return limit - producer->write_pos >= end - producer->write_pos ? 0 : -EAGAIN;
+    if (limit - producer->write_pos >= end - producer->write_pos)
+        return 0;
+    producer->wanted = end - producer->write_pos;
+    return -EAGAIN;
 }
 
 /* Room for a record of up to `max_len` bytes. Changes nothing that others see; a second call before commit or stage
@@ -475,16 +481,15 @@ static inline int noria_spsc_send(struct noria_spsc_producer *producer, const vo
 
     if (rc != 0)
         return rc;
-    if (len != 0)
-        memcpy(record.data, data, len);
+    noria_copy(record.data, data, len);
     return noria_spsc_commit(producer, &record, len);
 }
 
 /* ------------------------------------------------------------------------------------------------ peek, release */
 
 /* The pad at the end of a lap, or a word that should not be. Returns the header behind the pad, or 0 with *rc set. */
-static inline uint64_t noria_spsc_skip_pad(const struct noria_spsc_consumer *consumer, uint64_t word,
-                                           uint64_t *position, int *rc)
+NORIA_SLOW_PATH uint64_t noria_spsc_skip_pad(const struct noria_spsc_consumer *consumer, uint64_t word,
+                                             uint64_t *position, int *rc)
 {
     uint64_t len, step;
 
@@ -579,8 +584,7 @@ static inline int noria_spsc_recv(struct noria_spsc_consumer *consumer, void *bu
         consumer->peek_pos = record.position;
         return -EMSGSIZE;
     }
-    if (record.len != 0)
-        memcpy(buffer, record.data, record.len);
+    noria_copy(buffer, record.data, record.len);
     return noria_spsc_release_through(consumer, &record);
 }
 
@@ -589,12 +593,12 @@ static inline int noria_spsc_recv(struct noria_spsc_consumer *consumer, void *bu
 /* Stays away from the other side's line for a moment after a failed try (see noria_backoff_wait). */
 static inline void noria_spsc_wait_producer(struct noria_spsc_producer *producer)
 {
-    noria_backoff_wait(&producer->backoff, producer->write_pos >> 4, NORIA_SPSC_BACKOFF);
+    noria_backoff_wait(&producer->backoff, producer->write_pos, producer->wanted, NORIA_SPSC_BACKOFF);
 }
 
 static inline void noria_spsc_wait_consumer(struct noria_spsc_consumer *consumer)
 {
-    noria_backoff_wait(&consumer->backoff, consumer->peek_pos >> 4, NORIA_SPSC_BACKOFF);
+    noria_backoff_wait(&consumer->backoff, consumer->peek_pos, consumer->last_size, NORIA_SPSC_BACKOFF);
 }
 
 /* Gives the role back. Records staged and not published are gone, as if never sent. */

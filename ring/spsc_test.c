@@ -843,7 +843,7 @@ static void impossible_read_positions_are_refused(void **state)
 
 static void back_off_tells_streams_from_talk(void **state)
 {
-    /* Claim: pauses double up to 128 while tries fail after many steps, are one while talking, and halve when
+    /* Claim: pauses double up to the most while tries fail after many steps, are one while talking, and halve when
      * idle. */
     (void)state;
     noria_spsc_wait_producer(&producer);
@@ -863,6 +863,65 @@ static void back_off_tells_streams_from_talk(void **state)
     assert_int_equal(put(1, 8), 0);
     noria_spsc_wait_producer(&producer);
     assert_int_equal(producer.backoff.pauses, 1);
+}
+
+/* Takes turns with oneself: `turn` records of `size` bytes, then tries that fail. The longest pause of the consumer. */
+static uint64_t longest_pause(size_t size, unsigned turn)
+{
+    uint64_t longest = 0;
+
+    for (unsigned round = 0; round < 100; round++) {
+        for (unsigned i = 0; i < turn; i++)
+            assert_int_equal(put(round, size), 0);
+        for (unsigned i = 0; i < turn; i++)
+            expect(round, size);
+        for (unsigned i = 0; i < 3; i++) {
+            noria_spsc_wait_consumer(&consumer);
+            if (consumer.backoff.pauses > longest)
+                longest = consumer.backoff.pauses;
+        }
+    }
+    return longest;
+}
+
+static void back_off_counts_records_not_bytes(void **state)
+{
+    /* Claim: whoever gets one record at a time pauses once, however long the record; whoever gets two at a time
+     * never pauses for longer than eight. */
+    static const size_t sizes[] = {0, 8, 24, 56}; /* these need no pads, which count */
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        make_ring(CAPACITY, 0);
+        assert_int_equal(longest_pause(sizes[i], 1), 1);
+        assert_true(longest_pause(sizes[i], 2) <= NORIA_BACKOFF_STREAM);
+    }
+}
+
+static int changes_of_role;
+
+static void role_changes(const void *word)
+{
+    if (word == &ring->role[NORIA_SPSC_PRODUCER]) {
+        ring->role[NORIA_SPSC_PRODUCER] += NORIA_SPSC_EPOCH; /* somebody took it, and left again */
+        changes_of_role++;
+    }
+}
+
+static void restless_roles_end_the_join(void **state)
+{
+    /* Claim: a role that changes hands in front of every swap ends a join after a counted number of swaps;
+     * when it rests, it can be had. */
+    (void)state;
+    noria_spsc_leave_producer(&producer);
+    changes_of_role = 0;
+    watch.before = role_changes;
+    assert_int_equal(noria_spsc_join_producer(&producer, ring, ring_size, 1), -EBUSY);
+    watch.before = NULL;
+    assert_true(changes_of_role >= NORIA_SPSC_TRIES && changes_of_role < 2 * NORIA_SPSC_TRIES);
+    assert_int_equal(noria_spsc_join_producer(&producer, ring, ring_size, 1), 0);
+    assert_int_equal(put(1, 1), 0);
+    expect(1, 1);
 }
 
 int main(void)
@@ -898,6 +957,8 @@ int main(void)
         TEST(endless_records_end),
         TEST(impossible_read_positions_are_refused),
         TEST(back_off_tells_streams_from_talk),
+        TEST(restless_roles_end_the_join),
+        TEST(back_off_counts_records_not_bytes),
     };
 #undef TEST
     return cmocka_run_group_tests_name("spsc", tests, NULL, NULL);

@@ -94,6 +94,26 @@ static inline uint64_t watched_add_release64(uint64_t *word, uint64_t value)
     return old_value;
 }
 
+static inline uint64_t watched_add_acquire64(uint64_t *word, uint64_t value)
+{
+    uint64_t old_value;
+
+    noria_watch_before(word);
+    old_value = noria_add_acquire64(word, value);
+    noria_watch_changed(word, old_value, old_value + value);
+    return old_value;
+}
+
+static inline uint64_t watched_add_relaxed64(uint64_t *word, uint64_t value)
+{
+    uint64_t old_value;
+
+    noria_watch_before(word);
+    old_value = noria_add_relaxed64(word, value);
+    noria_watch_changed(word, old_value, old_value + value);
+    return old_value;
+}
+
 static inline uint32_t watched_load_relaxed32(const uint32_t *word)
 {
     noria_watch_before(word);
@@ -132,6 +152,8 @@ static inline void watched_store_release32(uint32_t *word, uint32_t value)
 #define noria_store_release64 watched_store_release64
 #define noria_cas_acq_rel64 watched_cas_acq_rel64
 #define noria_add_release64 watched_add_release64
+#define noria_add_acquire64 watched_add_acquire64
+#define noria_add_relaxed64 watched_add_relaxed64
 #define noria_load_relaxed32 watched_load_relaxed32
 #define noria_load_acquire32 watched_load_acquire32
 #define noria_store_relaxed32 watched_store_relaxed32

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "number.h"
 #include "strategy.h"
 
 void noria_path_add(struct noria_path *path, const char *text)
@@ -19,16 +20,10 @@ void noria_path_add(struct noria_path *path, const char *text)
 
 void noria_path_add_number(struct noria_path *path, uint64_t number, unsigned base, unsigned digits)
 {
-    char text[24];
-    char *at = text + sizeof(text) - 1;
-    char *longest = at - digits;
+    char text[NORIA_NUMBER_BYTES];
 
-    *at = '\0';
-    do {
-        *--at = "0123456789abcdef"[number % base];
-        number /= base;
-    } while (number != 0 || at > longest);
-    noria_path_add(path, at);
+    noria_number_print(text, number, base, digits);
+    noria_path_add(path, text);
 }
 
 int noria_descriptor_wait(int fd, int64_t until_ns)
@@ -47,6 +42,15 @@ int noria_descriptor_wait(int fd, int64_t until_ns)
     return count < 0 && errno == EINTR ? -EINTR : 0;
 }
 
+void noria_descriptor_ring(int fd, const void *ring, uint32_t ring_bytes)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags >= 0 && (flags & O_NONBLOCK) == 0)
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    (void)!write(fd, ring, ring_bytes); /* full: it has rung enough */
+}
+
 int noria_descriptor_adopt(struct noria_bell *bell, int newer, const void *ring, uint32_t ring_bytes)
 {
     int rc = 0;
@@ -55,7 +59,7 @@ int noria_descriptor_adopt(struct noria_bell *bell, int newer, const void *ring,
         bell->fd = newer;
         return 0;
     }
-    (void)!write(bell->fd, ring, ring_bytes); /* full: it has rung enough */
+    noria_descriptor_ring(bell->fd, ring, ring_bytes);
     if (dup3(newer, bell->fd, O_CLOEXEC) < 0)
         rc = -errno;
     close(newer);

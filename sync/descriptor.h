@@ -25,6 +25,10 @@ void noria_path_add_number(struct noria_path *path, uint64_t number, unsigned ba
  * ran. */
 int noria_descriptor_wait(int fd, int64_t until_ns);
 
+/* Writes, without ever blocking: all who share the description may have switched O_NONBLOCK off, by
+ * mistake or to hold us up. */
+void noria_descriptor_ring(int fd, const void *ring, uint32_t ring_bytes);
+
 /* Puts `newer` behind the number of the bell's descriptor, which users have in their poll sets, and closes
  * `newer`. Whoever sleeps at the old one is woken. 0, or -errno. */
 int noria_descriptor_adopt(struct noria_bell *bell, int newer, const void *ring, uint32_t ring_bytes);

@@ -25,9 +25,12 @@ int noria_fail(int rc, const char *sentence, ...)
     return rc;
 }
 
-void noria_detail_mute(bool mute)
+bool noria_detail_mute(bool mute)
 {
+    bool before = muted;
+
     muted = mute;
+    return before;
 }
 
 int noria_fail_plain(int rc)
@@ -57,7 +60,7 @@ static const struct {
     {EBADMSG, "the segment is corrupt"},
     {EPROTO, "the segment has another layout version"},
     {ENOTSUP, "not supported by this transport"},
-    {EOWNERDEAD, "this handle was taken for dead and what it held was settled"},
+    {EOWNERDEAD, "the receiver died while it was taking the message; or this handle was taken for dead"},
     {EDEADLK, "another call is running in the same role of this handle"},
     {ENOENT, "there is no channel of that name"},
     {EEXIST, "the name is taken"},

@@ -11,8 +11,9 @@ __attribute__((format(printf, 2, 3))) int noria_fail(int rc, const char *sentenc
 /* The same with the error's own words: cheap, for failures that come often. */
 int noria_fail_plain(int rc);
 
-/* While muted, this thread's failures leave no sentence. */
-void noria_detail_mute(bool mute);
+/* While muted, this thread's failures leave no sentence. What it was before, to be put back: a handler may
+ * have interrupted somebody who is muted. */
+bool noria_detail_mute(bool mute);
 
 /* The thread's last sentence; "" before any failure. */
 const char *noria_last_detail(void);

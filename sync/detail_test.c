@@ -95,12 +95,33 @@ static void deadlines_do_not_overflow(void **state)
     assert_true(noria_deadline_ns(0) >= before);
 }
 
+static void muting_nests(void **state)
+{
+    /* Claim: muted, a failure leaves no sentence; who mutes inside of that, as a handler may, puts back
+     * what was. */
+    bool outer, inner;
+
+    (void)state;
+    noria_fail(-EIO, "before");
+    outer = noria_detail_mute(true);
+    assert_int_equal(noria_fail(-EIO, "outer"), -EIO);
+    inner = noria_detail_mute(true);
+    noria_fail(-EIO, "inner");
+    noria_detail_mute(inner);
+    noria_fail(-EIO, "outer again");
+    assert_string_equal(noria_last_detail(), "before");
+    noria_detail_mute(outer);
+    noria_fail(-EIO, "after");
+    assert_string_equal(noria_last_detail(), "after");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sentence_is_kept_until_the_next_failure),
         cmocka_unit_test(long_sentences_are_cut),
         cmocka_unit_test(threads_do_not_mix_their_sentences),
+        cmocka_unit_test(muting_nests),
         cmocka_unit_test(every_error_has_words),
         cmocka_unit_test(deadlines_do_not_overflow),
     };

@@ -2,8 +2,8 @@
 /*
  * An eventfd per side, shared by processes that are not related: for poll and epoll, without a name anywhere.
  *
- * Cost: ring is one write, quiet one read, a sleep one ppoll. One descriptor per handle and side. Nothing
- * is left behind: the kernel frees an eventfd with its last user.
+ * Cost: ring is one write and a look at the flags before it, quiet one read, a sleep one ppoll. One
+ * descriptor per handle and side. Nothing is left behind: the kernel frees an eventfd with its last user.
  *
  * Whoever opens first makes it; everybody else takes it from a live participant (pidfd_getfd, Linux 5.6),
  * which needs the permission to ptrace that participant: same user and dumpable, Yama's ptrace_scope 0 or
@@ -47,6 +47,7 @@
 
 #include "descriptor.h"
 #include "detail.h"
+#include "number.h"
 #include "strategy.h"
 
 enum { ANY = 0, TRIES = 16 };
@@ -91,20 +92,14 @@ static void withdraw(const struct noria_bell *bell)
 static int parse_identity(const char *text)
 {
     const char *at = strstr(text, "\neventfd-id:");
-    int id = 0;
+    uint64_t id;
 
     if (at == NULL)
         return strstr(text, "\neventfd-count:") != NULL ? -ENOTSUP : -ENOENT;
-    for (at += strlen("\neventfd-id:"); *at == ' ' || *at == '\t'; at++)
-        ;
-    if (*at < '0' || *at > '9')
+    at += strlen("\neventfd-id:");
+    if (noria_number_parse(at + strspn(at, " \t"), 10, &id) == NULL || id >= INT_MAX)
         return -ENOTSUP;
-    for (; *at >= '0' && *at <= '9'; at++) {
-        if (id > (INT_MAX - 10) / 10)
-            return -ENOTSUP;
-        id = id * 10 + (*at - '0');
-    }
-    return id + 1;
+    return (int)id + 1;
 }
 
 /* Which eventfd a process has open under a number; pid 0: this one. Positive, -ENOENT: none, -EACCES: not
@@ -342,8 +337,7 @@ static int open_bell(struct noria_bell *bell)
 static void ring(struct noria_bell *bell)
 {
     renew(bell);
-    if (write(bell->fd, &one, sizeof(one)) < 0)
-        return; /* full: it has rung enough */
+    noria_descriptor_ring(bell->fd, &one, sizeof(one));
 }
 
 static bool quiet(struct noria_bell *bell)

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* All of this is async-signal-safe, for who tries to send may be a signal handler: no stdio, numbers by hand. */
+/* All of this is async-signal-safe, for who tries to send may be a signal handler: no stdio. */
 #include "liveness.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+
+#include "number.h"
 
 static struct flock byte_lock(short type, int64_t byte)
 {
@@ -54,39 +55,7 @@ int noria_lock_any_held(int fd, int64_t byte, int64_t count)
     return lock.l_type != F_UNLCK;
 }
 
-/* ----------------------------------------------------------------------------- numbers and paths of /proc */
-
-/* Writes the number and a NUL; where the NUL stands. */
-static char *print_number(char *at, unsigned number)
-{
-    char digits[10];
-    size_t length = 0;
-
-    do
-        digits[length++] = (char)('0' + number % 10);
-    while ((number /= 10) != 0);
-    while (length > 0)
-        *at++ = digits[--length];
-    *at = '\0';
-    return at;
-}
-
-static unsigned digit_of(char character)
-{
-    if (character >= 'a' && character <= 'f')
-        return (unsigned)(character - 'a') + 10;
-    return character >= '0' && character <= '9' ? (unsigned)(character - '0') : UINT_MAX;
-}
-
-/* Reads a number. What follows it, or NULL if the text begins with none. */
-static const char *parse_number(const char *text, unsigned base, uint64_t *number)
-{
-    const char *at = text;
-
-    for (*number = 0; digit_of(*at) < base; at++)
-        *number = *number * base + digit_of(*at);
-    return at != text ? at : NULL;
-}
+/* ----------------------------------------------------------------------------------------- paths of /proc */
 
 /* The text `n` fields on, or NULL if it ends before. */
 static const char *skip_fields(const char *text, int n)
@@ -102,7 +71,7 @@ static int open_of_process(int32_t pid, const char *name)
     char path[32];
     int fd;
 
-    stpcpy(print_number(stpcpy(path, "/proc/"), (unsigned)pid), name);
+    stpcpy(noria_number_print(stpcpy(path, "/proc/"), (unsigned)pid, 10, 1), name);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     return fd >= 0 ? fd : -errno;
 }
@@ -112,7 +81,7 @@ int noria_lock_own_description(int fd)
     char path[32];
     int own;
 
-    print_number(stpcpy(path, "/proc/self/fd/"), (unsigned)fd);
+    noria_number_print(stpcpy(path, "/proc/self/fd/"), (unsigned)fd, 10, 1);
     own = open(path, O_RDWR | O_CLOEXEC);
     return own >= 0 ? own : -errno;
 }
@@ -133,8 +102,8 @@ static int parse_stat(const char *text, struct stat_line *line)
     state = state != NULL ? skip_fields(state, 1) : NULL;
     threads = state != NULL ? skip_fields(state, 17) : NULL;
     start_time = threads != NULL ? skip_fields(threads, 2) : NULL;
-    if (start_time == NULL || parse_number(threads, 10, &line->threads) == NULL ||
-        parse_number(start_time, 10, &line->start_time) == NULL)
+    if (start_time == NULL || noria_number_parse(threads, 10, &line->threads) == NULL ||
+        noria_number_parse(start_time, 10, &line->start_time) == NULL)
         return -EIO;
     line->state = *state;
     return 0;
@@ -200,9 +169,9 @@ static bool is_map_of(const char *line, dev_t device, ino_t inode)
     const char *at = skip_fields(line, 3);
     uint64_t major_number, minor_number, number;
 
-    if (at == NULL || (at = parse_number(at, 16, &major_number)) == NULL || *at != ':' ||
-        (at = parse_number(at + 1, 16, &minor_number)) == NULL || (at = skip_fields(at, 1)) == NULL ||
-        parse_number(at, 10, &number) == NULL)
+    if (at == NULL || (at = noria_number_parse(at, 16, &major_number)) == NULL || *at != ':' ||
+        (at = noria_number_parse(at + 1, 16, &minor_number)) == NULL || (at = skip_fields(at, 1)) == NULL ||
+        noria_number_parse(at, 10, &number) == NULL)
         return false;
     return number == inode && major_number == major(device) && minor_number == minor(device);
 }

@@ -34,7 +34,8 @@
  *   - Waker or waiter killed with a mutex: EOWNERDEAD, made consistent by the next one. If it was `turn` the
  *     variable cannot be trusted: it is marked broken, and its waiter makes it anew before it waits again.
  *   - A pair that cannot be had (a stopped waker is inside): its waiter sleeps NAP_NS at a time instead.
- *   - A waiter stopped between arming and waiting: rings give up on it; it re-checks as after any lost ring.
+ *   - A waiter stopped between arming and waiting, or without its processor there for long: rings give up on
+ *     it. So no wait at the pair lasts longer than LONGEST_NS, whatever the channel's own re-check.
  *   - NOT: a waker killed or stopped inside pthread_cond_broadcast while it has the internal lock (some 75
  *     instructions, no system call): the waiter sticks at its next time-out, because cancelling takes that
  *     lock. No timed wait of glibc can do without, and the stuck thread cannot help itself. All others can: a
@@ -66,9 +67,11 @@
 enum {
     NAP_NS = 1000000,      /* between looks while the pair cannot be used */
     DARK_NS = 200000,      /* before its deadline nobody rings a waiter */
+    LONGEST_NS = 50000000, /* one wait at the pair: a ring may have given up on a waiter that lost the processor */
     OVERDUE_NS = 10000000, /* so long after its deadline a waiter is taken to be stuck */
     PAUSES = 100,          /* tries before giving up a mutex that is held for some hundred instructions */
     YIELDS = 50,
+    ANNOUNCE_TRIES = 0x10000,
     PAIR_BYTES = 2 * NORIA_LINE_PAIR
 };
 
@@ -203,7 +206,7 @@ static void help_if_stuck(struct pair *pair)
 {
     uint64_t until = noria_load_relaxed64(&pair->until_ns); /* a hint: at worst it is made anew in vain */
 
-    if (until != 0 && noria_now_ns() - (int64_t)until > OVERDUE_NS)
+    if (until != 0 && (uint64_t)noria_now_ns() > until && (uint64_t)noria_now_ns() - until > OVERDUE_NS)
         open_internal_lock(pair);
 }
 
@@ -317,10 +320,13 @@ static void leave(struct noria_bell *bell)
 
 static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 {
+    int64_t longest_ns = noria_now_ns() + LONGEST_NS;
     int rc = 0, cancelling;
 
     if (has_rung(bell, expected))
         return 0;
+    if (until_ns > longest_ns)
+        until_ns = longest_ns;
     /* A cancelled thread would take the pair with it. */
     pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancelling);
     if (enter(bell, expected, until_ns)) {
@@ -357,7 +363,7 @@ static bool disarm_waiter(struct pair *pair)
     until = noria_load_relaxed64(&pair->until_ns);
     noria_store_relaxed32(&pair->armed, 0);
     pthread_mutex_unlock(&pair->mutex);
-    return armed != 0 && (int64_t)until - noria_now_ns() > DARK_NS;
+    return armed != 0 && until > (uint64_t)noria_now_ns() + DARK_NS;
 }
 
 static void ring_pair(struct pair *pair)
@@ -434,8 +440,10 @@ static void announce(uint32_t *highest, uint32_t number)
 {
     uint32_t seen = noria_load_relaxed32(highest); /* relaxed: the exchange decides */
 
-    while (seen < number && !noria_cas_acq_rel32(highest, &seen, number))
-        ;
+    /* Each time it is lost another participant has come, unless somebody plays with the word. */
+    for (uint32_t tries = 0; seen < number && tries < ANNOUNCE_TRIES; tries++)
+        if (noria_cas_acq_rel32(highest, &seen, number))
+            return;
 }
 
 static struct shelter *make_shelter(void)

@@ -126,7 +126,7 @@ static void await_state(pid_t pid, char wanted)
         text[n] = 0;
         fclose(file);
         state = strrchr(text, ')')[2];
-        if (state == 'Z') /* what we waited for is over */
+        if (state == 'Z' || state == 't') /* it is over: ended, or at its next step after a short sleep */
             return;
         sched_yield();
     }

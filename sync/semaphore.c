@@ -15,8 +15,8 @@
  *   count of sleepers, which costs a needless system call per ring and nothing else.
  *
  *   As the chain goes from one to the next, a sleeper who takes the ring back and finds nothing for himself
- *   may cut it off before the others. They miss no message by that, for he has asked for the next ring; what
- *   concerns their handle alone (its shutdown) they may learn with their re-check only.
+ *   may cut it off before the others. They miss no message by that, for he has asked for the next ring; who
+ *   rings for what concerns their handle alone (its shutdown) rings until they have left.
  *
  *   The name. The file is made without one, with its contents and the channel's mode (sem_open would apply
  *   the umask), and then linked: whoever finds the name finds it whole, and a maker who is killed leaves

@@ -4,14 +4,10 @@
 
 #include "strategy.h"
 
-static void go_on(void)
-{
-}
-
 static void yield(void)
 {
     sched_yield();
 }
 
-const struct noria_strategy noria_strategy_spin = {.name = "spin", .pace = go_on};
+const struct noria_strategy noria_strategy_spin = {.name = "spin"};
 const struct noria_strategy noria_strategy_yield = {.name = "yield", .pace = yield};

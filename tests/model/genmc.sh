@@ -46,7 +46,7 @@ run() {
     why=$(sed -n 's/^Error: //p; s/^Assertion violation: //p' "$dir/report" | tr '\n' ' ')
 }
 
-test $# -gt 0 || set -- "$here"/spsc_*.c "$here"/mpmc_*.c
+test $# -gt 0 || set -- "$here"/spsc_*.c "$here"/mpmc_*.c "$here"/broadcast_*.c
 for client; do
     name=$(basename "$client" .c)
     plan "$client" >"$dir/plan"

@@ -59,13 +59,16 @@ static void *victim(void *unused)
 
 static void *settle(void *unused)
 {
+    bool certified;
+
     (void)unused;
     start_together(4);
     do {
         uint64_t word = noria_spsc_find(memory, NORIA_SPSC_CONSUMER);
-        if (is_dead() && NORIA_SPSC_OWNER(word) == 2)
+        certified = is_dead();
+        if (certified && NORIA_SPSC_OWNER(word) == 2)
             noria_spsc_settle(memory, NORIA_SPSC_CONSUMER, word);
-    } while (!is_dead() && try_again());
+    } while (!certified && try_again());
     return NULL;
 }
 

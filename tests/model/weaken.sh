@@ -8,10 +8,10 @@
 #     "second" at once, must change nothing for any client. A single one then changes nothing either: it allows less.
 #
 #   weaken.sh spsc|mpmc               all of this: the evidence for docs/ORDERING.md
-#   weaken.sh spsc|mpmc STEP ...      these steps at once: which client catches them?       environment as for genmc.sh
+#   weaken.sh RING STEP ...           these steps at once: which client catches them?       environment as for genmc.sh
 #
 # A step is PLACE:ORDER. PLACE is a function without its prefix and the number of the access in it. ORDER is what a load, store or
-# addition becomes (relaxed), or what of acq_rel stays (acquire, release), or failure: relaxed where a swap fails.
+# addition becomes (relaxed), or what of acq_rel stays (acquire, release), or failure: relaxed where a swap fails; or gone, of a fence.
 set -eu
 
 here=$(dirname "$(realpath "$0")")
@@ -20,18 +20,19 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/as-shipped" "$dir/noria"
-cp "$here/../../ring/spsc.h" "$here/../../ring/mpmc.h" "$here/../../sync/atomic.h" "$dir/as-shipped"
-grep "^$ring " "$here/needless" >"$dir/needless"
+cp "$here/../../ring/$ring.h" "$here/../../sync/atomic.h" "$dir/as-shipped"
+grep "^$ring " "$here/needless" >"$dir/needless" || :
 
 # The accesses stronger than relaxed: line, place, name.
 awk '/^static inline/ && match($0, /noria_[a-z_0-9]*\(/) {
-        place = substr($0, RSTART, RLENGTH - 1); sub(/noria_(spsc|mpmc)_/, "", place); n = 0 }
-    match($0, /noria_(load_acquire|store_release|cas_acq_rel|add_release)[0-9]*\(/) {
+        place = substr($0, RSTART, RLENGTH - 1); sub(/noria_(spsc|mpmc|broadcast)_/, "", place); n = 0 }
+    match($0, /noria_(load_acquire|store_release|cas_acq_rel|add_release|fence_[a-z]+)(_cst)?[0-9]*\(/) {
         print NR, place "." ++n, substr($0, RSTART, RLENGTH - 1) }' "$dir/as-shipped/$ring.h" >"$dir/places"
 
 steps_of() {
     case $2 in
     noria_cas_*) echo "$1:acquire $1:release $1:failure" ;;
+    noria_fence_*) echo "$1:gone" ;;
     *) echo "$1:relaxed" ;;
     esac
 }
@@ -44,6 +45,7 @@ weakened() {
     case $2 in *failure*) failure=RELAXED ;; esac
     case $1 in
     noria_cas_*) echo "noria_cas_weakened64(__ATOMIC_$success, __ATOMIC_$failure, " ;;
+    noria_fence_*) echo "noria_fence_compiler(" ;;
     *) echo "$1(" | sed 's/acquire\|release/relaxed/' ;;
     esac
 }
