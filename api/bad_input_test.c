@@ -170,6 +170,26 @@ static void strange_spans_do_no_harm(void **state)
     expect_nothing(EAGAIN);
 }
 
+static void a_span_from_elsewhere_is_not_committed(void **state)
+{
+    /* Claim: with a reservation out a span that is not its own, as one of another channel is not, is -EINVAL;
+     * the reservation stands. */
+    struct noria_span mine, foreign;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(noria_reserve(ch.tx, 40, &mine, 0), 0);
+    for (unsigned away = 8; away <= 64; away += 8) {
+        foreign = mine;
+        foreign.token[0] += away;
+        assert_fails(noria_commit(ch.tx, &foreign, 8, 0), EINVAL);
+    }
+    fill_message(mine.data, 1, 40);
+    assert_int_equal(noria_commit(ch.tx, &mine, 40, 0), 0);
+    expect(1, 40);
+    expect_nothing(EAGAIN);
+}
+
 static void every_error_has_a_sentence(void **state)
 {
     /* Claim: strerror has words for any number, and detail is never NULL. */
@@ -193,6 +213,7 @@ int main(void)
         EVERYWHERE(impossible_counts_and_timeouts_are_refused),
         ONCE(reopen_knows_its_flags),
         ONCE(strange_spans_do_no_harm),
+        ONCE(a_span_from_elsewhere_is_not_committed),
         ONCE(every_error_has_a_sentence),
     };
 

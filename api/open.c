@@ -20,6 +20,8 @@ static int complete_options(const struct noria_options *given, struct noria_opti
         return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
     if (all->recheck_ns > NORIA_NS_PER_S * 3600)
         all->recheck_ns = NORIA_NS_PER_S * 3600; /* longer is as good as never, and would overflow clocks */
+    if (all->open_timeout_ns < -1 || all->wait_create_ns < -1)
+        return noria_fail(-EINVAL, "open_timeout_ns and wait_create_ns are -1 (for ever), 0 or nanoseconds");
     return 0;
 }
 

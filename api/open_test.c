@@ -127,13 +127,12 @@ static void wrong_options_are_refused(void **state)
     WITH(size, 5000, EINVAL);
     WITH(size, UINT32_MAX, EINVAL);
     WITH(kind, 0, EINVAL);
-    WITH(kind, 3, EINVAL);
+    WITH(kind, 4, EINVAL);
     WITH(kind, UINT32_MAX, EINVAL);
     WITH(order, NORIA_ORDER_PRODUCER, ENOTSUP);
     WITH(order, 2, EINVAL);
     WITH(pack, 0, EINVAL);
     WITH(pack, UINT32_MAX, EINVAL);
-    WITH(capacity, 0, EINVAL);
     WITH(capacity, UINT64_MAX, EINVAL);
     WITH(capacity, UINT64_C(1) << 63, EINVAL);
     WITH(capacity, UINT64_C(1) << 40, EINVAL);
@@ -141,7 +140,11 @@ static void wrong_options_are_refused(void **state)
     WITH(max_participants, 0, EINVAL);
     WITH(max_participants, 65536, EINVAL);
     WITH(max_participants, UINT32_MAX, EINVAL);
-    WITH(full, 2, EINVAL);
+    WITH(full, 4, EINVAL);
+    WITH(start, 3, EINVAL);
+    WITH(priorities, 33, EINVAL);
+    WITH(evict_ns, (uint64_t)-1, EINVAL);
+    WITH(evict_ns, 1, EINVAL);
     WITH(wait, 8, EINVAL);
     WITH(orphans, 2, EINVAL);
     WITH(lifetime, 2, EINVAL);
@@ -149,9 +152,15 @@ static void wrong_options_are_refused(void **state)
     WITH(trust, 2, 0);
     WITH(recheck_ns, 0, EINVAL);
     WITH(recheck_ns, (uint64_t)-1, EINVAL);
+    WITH(open_timeout_ns, (uint64_t)-2, EINVAL);
+    WITH(wait_create_ns, (uint64_t)-7, EINVAL);
     if (is_spsc()) {
         WITH(pack, 2, EINVAL);
         WITH(orphans, NORIA_ORPHANS_DROP, EINVAL);
+        WITH(full, NORIA_FULL_OVERWRITE_OLDEST, EINVAL);
+        WITH(priorities, 2, EINVAL);
+        WITH(max_bytes, 1 << 20, EINVAL);
+        WITH(capacity, 0, EINVAL);
     } else {
         WITH(max_held, UINT32_MAX, EINVAL);
         WITH(max_message, UINT32_MAX, EINVAL);

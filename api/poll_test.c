@@ -6,9 +6,12 @@
 #include "stepping_test.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+
+#include "transport.h"
 
 enum { PATIENCE_MS = 20000 };
 
@@ -402,7 +405,7 @@ static int send_polling(noria_channel *tx, uint32_t n, enum way way, bool in_tur
         int rc;
         while ((rc = noria_send(tx, &i, sizeof(i), 0)) == -EAGAIN)
             if (!wait_at(&waiter))
-                return 2;
+                return 30 + (int)way;
         if (rc != 0)
             return 3;
         if (in_turns &&
@@ -521,8 +524,10 @@ static void several_pollers_share_a_channel(void **state)
             while ((rc = noria_recv(rx, &number, sizeof(number), 0, NULL)) != -EPIPE)
                 if (rc >= 0)
                     taken[i]++;
-                else if (rc != -EAGAIN || !wait_at(&waiter))
+                else if (rc != -EAGAIN)
                     _exit(2);
+                else if (!wait_at(&waiter))
+                    _exit(20 + i); /* which way of waiting lost an event */
             _exit(noria_close(rx) == 0 ? 0 : 3);
         }
     for (int i = 0; i < SENDERS; i++)
@@ -575,6 +580,29 @@ static void next_sender_is_told(int fd)
     close_handle(&ch.tx);
 }
 
+static void last_release_tells_of_the_end(void **state)
+{
+    /* Claim (MPMC): while one receiver still holds the last message, which may come back, the others have not reached the
+     * end; its release tells them. */
+    noria_channel *other;
+    struct noria_span span;
+    int fd;
+
+    (void)state;
+    open_pair();
+    other = open_handle(NORIA_RECV);
+    fd = open_fd(other, NORIA_RECV);
+    send_numbered(1, 8);
+    assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
+    close_handle(&ch.tx);
+    assert_int_equal(drain(other), 0);
+    assert_false(is_readable(fd));
+    assert_int_equal(noria_release(ch.rx, &span), 0);
+    assert_true(is_readable(fd));
+    assert_fails(noria_recv(other, &fd, sizeof(fd), 0, NULL), EPIPE);
+    close_handle(&other);
+}
+
 static void killed_sender_delays_at_most(void **state)
 {
     /* Claim: a sender killed at any instruction of its send leaves a descriptor that a try after a timeout
@@ -625,6 +653,207 @@ static void unrelated_processes(void **state)
     }
     reap(between);
     assert_int_equal(receive_polling(ch.rx, LEVEL), 20000);
+}
+
+/* ----------------------------------------------------------------------------------- at the same instant */
+
+enum { MAKERS = 2 };
+
+/* What the processes of a test share. */
+struct crossing {
+    uint32_t here, told, may_try;
+    noria_channel *handle; /* of the child */
+    uint32_t closed;
+};
+
+static struct crossing *make_crossing(void)
+{
+    struct crossing *crossing = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    assert_true(crossing != MAP_FAILED);
+    return crossing;
+}
+
+/* False: it does not come to that. */
+static bool comes_to(const uint32_t *count, uint32_t wanted)
+{
+    int64_t until = now_ns() + PATIENCE_MS * MS;
+
+    while (__atomic_load_n(count, __ATOMIC_ACQUIRE) < wanted) {
+        if (now_ns() > until)
+            return false;
+        sched_yield();
+    }
+    return true;
+}
+
+static void count_one(uint32_t *count)
+{
+    __atomic_add_fetch(count, 1, __ATOMIC_ACQ_REL);
+}
+
+static int ask_at_once(struct crossing *crossing, int side)
+{
+    noria_channel *mine = open_in_child(side);
+    struct waiter waiter = {POLL, -1, -1};
+    int fd;
+
+    alarm(60);
+    count_one(&crossing->here);
+    while (__atomic_load_n(&crossing->here, __ATOMIC_ACQUIRE) < MAKERS)
+        continue; /* without sched_yield: at the same instant */
+    fd = noria_fd(mine, side);
+    if (fd < 0)
+        return 2;
+    if (side == NORIA_RECV)
+        drain(mine);
+    else
+        fill_up(mine);
+    waiter.fd = fd;
+    count_one(&crossing->told);
+    if (!wait_at(&waiter))
+        return 3;
+    count_one(&crossing->told);
+    /* A try would take the ring back before the other has seen it. */
+    return comes_to(&crossing->may_try, 1) && noria_close(mine) == 0 ? 0 : 4;
+}
+
+static void two_ask_at_once(void **state)
+{
+    /* Claim (MPMC): two processes that ask at the same instant for the first descriptor of a side get one
+     * each that tells, whoever of them has made what is behind it. */
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        int side = round % 2 == 0 ? NORIA_RECV : NORIA_SEND;
+        struct crossing *crossing = make_crossing();
+        pid_t makers[MAKERS];
+
+        known = ch.keeper = open_handle(side == NORIA_RECV ? NORIA_SEND : NORIA_RECV);
+        for (int i = 0; i < MAKERS; i++)
+            if ((makers[i] = fork_child()) == 0)
+                _exit(ask_at_once(crossing, side));
+        assert_true(comes_to(&crossing->told, MAKERS));
+        if (side == NORIA_RECV)
+            assert_int_equal(noria_send(ch.keeper, "x", 1, 0), 0);
+        else
+            assert_true(drain(ch.keeper) > 0);
+        assert_true(comes_to(&crossing->told, 2 * MAKERS));
+        count_one(&crossing->may_try);
+        for (int i = 0; i < MAKERS; i++)
+            reap(makers[i]);
+        drain(ch.keeper);
+        close_handle(&ch.keeper);
+        munmap(crossing, 4096);
+        if (ch.path[0] != '\0')
+            assert_int_equal(noria_unlink(ch.address), 0);
+    }
+}
+
+/* ------------------------------------------------------------------------------- close beside such a call */
+
+static struct crossing *crossing_of_child;
+static void (*call_of_child)(noria_channel *channel);
+
+static void *close_when_told(void *unused)
+{
+    struct crossing *crossing = crossing_of_child;
+
+    (void)unused;
+    while (__atomic_load_n(&crossing->may_try, __ATOMIC_ACQUIRE) == 0)
+        sched_yield(); /* it dies with the test */
+    count_one(&crossing->told);
+    if (noria_close(crossing->handle) != 0)
+        _exit(5);
+    count_one(&crossing->closed);
+    return NULL;
+}
+
+/* Two threads: this one is led through the call, the other closes the handle. */
+static void call_and_close_life(void)
+{
+    pthread_t closer;
+
+    crossing_of_child->handle = open_in_child(NORIA_RECV);
+    if (pthread_create(&closer, NULL, close_when_told, NULL) != 0)
+        _exit(6);
+    mark();
+    call_of_child(crossing_of_child->handle);
+    mark();
+    pthread_join(closer, NULL);
+    _exit(0);
+}
+
+static void call_fd(noria_channel *channel)
+{
+    noria_fd(channel, NORIA_RECV);
+}
+
+static void call_notify_signal(noria_channel *channel)
+{
+    noria_notify_signal(channel, SIGURG, NORIA_NOTIFY_ALWAYS); /* which is ignored */
+}
+
+static void call_wait_any(noria_channel *channel)
+{
+    struct noria_ready place = {channel, NORIA_RECV, 0};
+
+    noria_wait_any(&place, 1, 0);
+}
+
+static uint32_t calls_in_progress(pid_t child)
+{
+    return (uint32_t)ptrace(PTRACE_PEEKDATA, child, &crossing_of_child->handle->waiting, NULL);
+}
+
+/* Leads a child so many steps beyond where its call has begun, and has the handle closed there. Whether
+ * the call was still in progress. */
+static bool close_in_call_after(int steps)
+{
+    bool in_progress = false;
+    pid_t child;
+
+    memset(crossing_of_child, 0, sizeof(*crossing_of_child));
+    child = start_stepped(call_and_close_life);
+    set_patience(20);
+    while (!in_progress) {
+        assert_true(step(child)); /* or close is never told of the call */
+        in_progress = calls_in_progress(child) != 0;
+    }
+    for (; in_progress && steps > 0; steps--)
+        in_progress = step(child) && calls_in_progress(child) != 0;
+    if (in_progress) {
+        count_one(&crossing_of_child->may_try);
+        assert_true(comes_to(&crossing_of_child->told, 1));
+        for (int i = 0; i < 50; i++)
+            sched_yield();
+        assert_int_equal(__atomic_load_n(&crossing_of_child->closed, __ATOMIC_ACQUIRE), 0);
+        run_to_mark(child, 0);
+        assert_int_equal(ptrace(PTRACE_CONT, child, NULL, NULL), 0);
+        reap(child);
+    } else {
+        end_stepped(child);
+    }
+    return in_progress;
+}
+
+static void close_waits_for_a_call_of_several_steps(void **state)
+{
+    /* Claim: noria_fd, noria_notify_signal and noria_wait_any look at a channel several times; a close by
+     * another thread that comes anywhere between waits until the call has left, and then frees the handle. */
+    static void (*const calls[])(noria_channel *) = {call_fd, call_notify_signal, call_wait_any};
+
+    (void)state;
+    crossing_of_child = make_crossing();
+    known = ch.keeper = open_handle(0);
+    for (int i = 0; i < 3; i++) {
+        int steps = 0, places = 0;
+
+        call_of_child = calls[i];
+        for (; close_in_call_after(steps); steps += 1 + steps)
+            places++;
+        assert_true(places > 5); /* such a call has hundreds of steps, or thousands */
+    }
+    munmap(crossing_of_child, 4096);
 }
 
 /* ----------------------------------------------------------------------------------------- many at once */
@@ -825,8 +1054,12 @@ int main(int argc, char **argv)
         EVERYWHERE(large_descriptors_serve),
         EVERYWHERE(no_event_is_lost),
         ONLY_MPMC(several_pollers_share_a_channel),
+        ONLY_MPMC(last_release_tells_of_the_end),
         EVERYWHERE(killed_sender_delays_at_most),
         AT("shm", unrelated_processes),
+        ONLY_MPMC(two_ask_at_once),
+        {"close_waits_for_a_call_of_several_steps", close_waits_for_a_call_of_several_steps,
+         NORIA_KIND_MPMC, "shm"},
         EVERYWHERE(waits_for_either_side),
         ONCE(waits_no_longer_than_told),
         EVERYWHERE(end_of_stream_is_ready),

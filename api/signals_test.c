@@ -1,67 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Claim: a receiver that asks for a signal gets one, with its handle as value, when a message comes to the
- * channel that it found empty: at least one per arming, and no storm; nobody else ever gets it; a notifier's
- * death delays it at most.
+ * channel that it found empty: at least one per arming, and no storm.
  */
-#include "stepping_test.h"
+#include "signals_test.h"
 
 #include <sched.h>
-
-#include "segment_channel.h"
-
-#define SIGNAL (SIGRTMIN + 3)
-
-/* The next pending signal of that number within the time. False: none. */
-static bool take_signal(int signo, int64_t timeout_ns, siginfo_t *info)
-{
-    struct timespec timeout = {timeout_ns / SECOND, timeout_ns % SECOND};
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, signo);
-    for (;;) {
-        int taken = sigtimedwait(&set, info, &timeout);
-        if (taken == signo)
-            return true;
-        if (errno != EINTR)
-            return false;
-    }
-}
-
-static int count_signals(int signo)
-{
-    siginfo_t info;
-    int count = 0;
-
-    while (take_signal(signo, 0, &info))
-        count++;
-    return count;
-}
-
-static void block_signals(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGNAL);
-    sigaddset(&set, SIGNAL + 1);
-    sigaddset(&set, SIGUSR1);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-}
-
-/* Receives until the channel is empty, which arms. How many. */
-static uint32_t drain(noria_channel *channel)
-{
-    uint8_t bytes[64];
-    uint32_t count = 0;
-    ssize_t rc;
-
-    while ((rc = noria_recv(channel, bytes, sizeof(bytes), 0, NULL)) >= 0)
-        count++;
-    assert_true(rc == -EAGAIN || rc == -EPIPE);
-    return count;
-}
 
 /* ---------------------------------------------------------------------------------- when, and how often */
 
@@ -276,19 +220,6 @@ static void every_strategy_notifies(void **state)
 /* ------------------------------------------------------------------------------------ between processes */
 
 static uint32_t each_sends;
-static noria_channel *known; /* a handle from before the fork */
-
-static noria_channel *open_in_child(int flags)
-{
-    noria_channel *channel = NULL;
-    int rc = strcmp(ch.variant->scheme, "anon") == 0 ? noria_reopen(&channel, known, flags)
-                                                     : noria_open(&channel, ch.address, flags, &ch.options);
-
-    if (rc != 0)
-        _exit(1);
-    return channel;
-}
-
 static pid_t start_sender(uint32_t pauses)
 {
     pid_t child;
@@ -307,14 +238,6 @@ static pid_t start_sender(uint32_t pauses)
         _exit(noria_close(tx) == 0 ? 0 : 3);
     }
     return child;
-}
-
-static void reap(pid_t child)
-{
-    int status;
-
-    assert_int_equal(waitpid(child, &status, 0), child);
-    assert_int_equal(status, 0);
 }
 
 static void senders_in_other_processes(void **state)
@@ -348,132 +271,6 @@ static void senders_in_other_processes(void **state)
     assert_true(signals <= armings + received); /* a receive that armed may have found a message after all */
 }
 
-/* A child that has registered, and waits to be killed. */
-static void registered_life(void)
-{
-    noria_channel *rx = open_in_child(NORIA_RECV);
-
-    if (noria_notify_signal(rx, SIGNAL, NORIA_NOTIFY_ALWAYS) != 0)
-        _exit(1);
-    mark();
-}
-
-static void stranger_life(void)
-{
-    mark(); /* a signal that comes stays pending */
-    _exit(count_signals(SIGNAL) == 0 && count_signals(SIGUSR1) == 0 ? 0 : 1);
-}
-
-static void reused_pid_is_not_hit(void **state)
-{
-    /* Claim: a registered process was killed, and its number is another's now: that one gets no signal. */
-    struct timespec tick = {.tv_nsec = 30 * MS}; /* start times count 10 ms */
-    struct noria_segment_channel *channel;
-    pid_t registered, stranger;
-    uint32_t number = 0;
-
-    (void)state;
-    known = ch.tx = open_handle(NORIA_SEND);
-    channel = noria_segment_channel_of(ch.tx);
-    registered = start_stepped(registered_life);
-    while (channel->table[number].pid != registered || channel->table[number].signal == 0)
-        number++;
-    end_stepped(registered);
-    nanosleep(&tick, NULL);
-    stranger = start_stepped(stranger_life);
-    channel->table[number].pid = stranger;
-    send_numbered(1, 8);
-    assert_true(noria_load_acquire32(&channel->table[number].signal) !=
-                0); /* it has been dealt with: not armed any more */
-    assert_int_equal(
-        noria_load_acquire32(&channel->shared->rooms[NORIA_SIDE_RECV].count) & NORIA_EVENT_SLEEPERS, 0);
-    assert_int_equal(ptrace(PTRACE_CONT, stranger, NULL, NULL), 0);
-    reap(stranger);
-}
-
-/* ---------------------------------------------------------------------------- a notifier that is killed */
-
-static void notifier_life(void)
-{
-    noria_channel *tx = open_in_child(NORIA_SEND);
-
-    mark();
-    noria_send(tx, "news", 4, 0);
-    mark();
-}
-
-static uint32_t *registration(void)
-{
-    struct noria_segment_channel *channel = noria_segment_channel_of(ch.rx);
-
-    return &channel->table[channel->number - 1].signal;
-}
-
-/* Kills the notifier so many instructions after it took the registration. How many it made: fewer if it sent
- * the signal before. */
-static int kill_after(pid_t notifier, int steps)
-{
-    uint32_t armed = noria_load_acquire32(registration());
-    sigset_t pending;
-    int made = 0;
-
-    while (noria_load_acquire32(registration()) == armed)
-        assert_true(step(notifier));
-    for (;; made++) {
-        sigpending(&pending);
-        if (made == steps || sigismember(&pending, SIGNAL))
-            break;
-        assert_true(step(notifier));
-    }
-    end_stepped(notifier);
-    return made;
-}
-
-static int killed_at(int how, int steps)
-{
-    pid_t notifier = start_stepped(notifier_life);
-    noria_channel *other;
-    siginfo_t info;
-    int made;
-
-    set_patience(20);
-    assert_int_equal(noria_notify_signal(ch.rx, SIGNAL, how), 0);
-    assert_int_equal(drain(ch.rx), 0);
-    count_signals(SIGNAL); /* that it joined was news */
-    made = kill_after(notifier, steps);
-    other = open_handle(0); /* whoever opens notices */
-    assert_true(take_signal(SIGNAL, 0, &info));
-    assert_ptr_equal(info.si_value.sival_ptr, ch.rx);
-    assert_int_equal(drain(ch.rx), 1);
-    close_handle(&other);
-    return made;
-}
-
-static void killed_notifier_only_delays(void **state)
-{
-    /* Claim: a notifier killed between taking the registration and sending delays the signal until somebody
-     * notices its death; the message was there. */
-    (void)state;
-    known = ch.rx = open_handle(NORIA_RECV);
-    for (int how = NORIA_NOTIFY_ONCE; how <= NORIA_NOTIFY_ALWAYS; how++) {
-        int length = killed_at(how, INT32_MAX), steps = 0;
-        int stride = getenv("NORIA_LONG") != NULL ? 1 : 1 + length / 40;
-        assert_true(length > 100); /* there is something in between */
-        while (killed_at(how, steps) == steps)
-            steps += stride;
-        assert_true(steps > length / 2);
-    }
-}
-
-/* Whoever closes rings, too: what earlier tests left is taken away. */
-static int setup_signals(void **state)
-{
-    count_signals(SIGNAL);
-    count_signals(SIGNAL + 1);
-    count_signals(SIGUSR1);
-    return setup(state);
-}
-
 int main(void)
 {
     static const struct named_test tests[] = {
@@ -487,8 +284,6 @@ int main(void)
         ONCE(bad_input_is_refused),
         AT("shm", every_strategy_notifies),
         EVERYWHERE(senders_in_other_processes),
-        AT("shm", reused_pid_is_not_hit),
-        AT("shm", killed_notifier_only_delays),
     };
 
     block_signals();

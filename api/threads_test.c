@@ -222,6 +222,32 @@ static void *receive_until_shut(void *channel)
     return (void *)(intptr_t)rc;
 }
 
+static void a_spinner_holds_up_nobody(void **state)
+{
+    /* Claim: a call that spins for ever, and never sleeps, does not keep other channels of its process from closing, and
+     * shutdown ends it. */
+    static const uint32_t ways[] = {NORIA_WAIT_SPIN, NORIA_WAIT_YIELD};
+
+    (void)state;
+    for (int way = 0; way < 2; way++) {
+        struct call call;
+        ch.options.wait = ways[way];
+        open_pair();
+        start_call(&call, make_recv, ch.rx);
+        await_waiting(ch.rx, 1); /* it looks up now and then, and we have seen it */
+        for (int i = 0; i < 20; i++) {
+            noria_channel *other = NULL;
+            assert_int_equal(noria_open(&other, "anon:", NORIA_SEND | NORIA_RECV | NORIA_CREATE, NULL), 0);
+            assert_int_equal(noria_close(other), 0);
+        }
+        assert_int_equal(noria_shutdown(ch.rx), 0);
+        assert_int_equal(finish_call(&call), -ECANCELED);
+        close_handle(&ch.tx);
+        close_handle(&ch.rx);
+        noria_unlink(ch.address);
+    }
+}
+
 static void shutdown_meets_calls_anywhere(void **state)
 {
     /* Claim: a shutdown at any moment of busy threads ends each of them with -ECANCELED; then close
@@ -799,6 +825,7 @@ int main(void)
         ONCE(shutdown_ends_every_call),
         ONCE(close_ends_every_call),
         ONLY_MPMC(close_ends_many_calls),
+        ONCE(a_spinner_holds_up_nobody),
         ONCE(shutdown_meets_calls_anywhere),
         ONCE(blocked_receiver_is_woken),
         ONCE(blocked_sender_is_woken),

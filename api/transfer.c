@@ -6,16 +6,23 @@
 #include "detail.h"
 
 /* A failure in words. The handle may be gone by now: another thread may have closed it. -EAGAIN and -ETIMEDOUT come
- * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known. */
+ * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known, and -ENOTSUP where it was found. */
 static ssize_t explain(ssize_t rc)
 {
-    return rc == -EMSGSIZE ? rc : noria_fail_plain((int)rc);
+    return rc == -EMSGSIZE || rc == -ENOTSUP ? rc : noria_fail_plain((int)rc);
 }
 
 static int explain_too_long(const noria_channel *channel, size_t size)
 {
     return noria_fail(-EMSGSIZE, "the message has %zu bytes, the channel takes %llu; create it with a larger max_message",
                       size, (unsigned long long)channel->max_message);
+}
+
+static int explain_no_level(const noria_channel *channel, unsigned priority)
+{
+    if (channel->priorities <= 1)
+        return noria_fail(-ENOTSUP, "the channel has no priorities; create it with options.priorities");
+    return noria_fail(-EINVAL, "priority %u: the channel's levels are 0 to %u", priority, channel->priorities - 1);
 }
 
 static int check(const noria_channel *channel, unsigned side, bool arguments_valid)
@@ -44,34 +51,20 @@ static inline ssize_t call(noria_channel *channel, enum noria_side side, int64_t
 static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                           ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, true});
+    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, true, 0, NULL});
 }
 
 /* Finishes what was begun, whoever is there. */
 static inline ssize_t finish(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                              ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, false});
+    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, false, 0, NULL});
 }
 
 /* --------------------------------------------------------------------------------------------------------- sending */
 
-struct message {
-    const void *data;
-    size_t len;
-    unsigned priority;
-};
-
-static inline ssize_t try_send(noria_channel *channel, void *arguments)
+static inline int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
-    const struct message *message = arguments;
-
-    return channel->verbs->send(channel, message->data, message->len, message->priority);
-}
-
-int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
-{
-    struct message message = {data, len, priority};
     int rc = check(channel, NORIA_SEND, data != NULL || len == 0);
 
     if (rc == 0)
@@ -80,14 +73,20 @@ int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsign
         return rc;
     if (len > channel->max_message)
         return explain_too_long(channel, len);
-    if (priority != 0)
-        return noria_fail(-ENOTSUP, "the channel has no priorities");
-    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_send, &message);
+    if (__builtin_expect(priority != 0, 0) && priority >= channel->priorities)
+        return explain_no_level(channel, priority);
+    rc = channel->verbs->send_call(channel, data, len, priority, timeout_ns);
+    return __builtin_expect(rc == 0, 1) ? 0 : (int)explain(rc);
+}
+
+int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    return send_one(channel, data, len, priority, timeout_ns);
 }
 
 int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
 {
-    return noria_send_prio(channel, data, len, 0, timeout_ns);
+    return send_one(channel, data, len, 0, timeout_ns);
 }
 
 struct outgoing {
@@ -100,6 +99,16 @@ static ssize_t try_send_many(noria_channel *channel, void *arguments)
     const struct outgoing *outgoing = arguments;
 
     return channel->verbs->send_many(channel, outgoing->messages, outgoing->n);
+}
+
+/* How many from the first on are not too long: only these may be dropped, the next call tells of the one behind them. */
+static int count_valid(const noria_channel *channel, const struct iovec *messages, int n)
+{
+    int valid = 0;
+
+    while (valid < n && messages[valid].iov_len <= channel->max_message)
+        valid++;
+    return valid;
 }
 
 int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns)
@@ -116,7 +125,12 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
         return rc;
     if (messages[0].iov_len > channel->max_message)
         return explain_too_long(channel, messages[0].iov_len);
-    return (int)run(channel, NORIA_SIDE_SEND, timeout_ns, try_send_many, &outgoing);
+    if (channel->verbs->send_many == NULL) {
+        rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
+        return rc == 0 ? 1 : (int)explain(rc);
+    }
+    return (int)call(channel, NORIA_SIDE_SEND, timeout_ns,
+                     &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
 }
 
 struct space {
@@ -184,27 +198,16 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
 
-struct buffer {
-    void *data;
-    size_t capacity;
-    struct noria_info *info;
-};
-
-static inline ssize_t try_recv(noria_channel *channel, void *arguments)
-{
-    const struct buffer *buffer = arguments;
-
-    return channel->verbs->recv(channel, buffer->data, buffer->capacity, buffer->info);
-}
-
 ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t timeout_ns, struct noria_info *info)
 {
-    struct buffer buffer = {data, capacity, info};
-    int rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
+    ssize_t rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
-    return rc != 0 ? rc : run(channel, NORIA_SIDE_RECV, timeout_ns, try_recv, &buffer);
+    if (rc != 0)
+        return rc;
+    rc = channel->verbs->recv_call(channel, data, capacity, info, timeout_ns);
+    return __builtin_expect(rc >= 0, 1) ? rc : explain(rc);
 }
 
 struct incoming {

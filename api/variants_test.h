@@ -35,10 +35,12 @@ struct variant {
     const char *scheme;
 };
 
-static const struct variant variants[] = {
-    {NORIA_KIND_SPSC, "shm"}, {NORIA_KIND_SPSC, "memfd"}, {NORIA_KIND_SPSC, "anon"},
-    {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "memfd"}, {NORIA_KIND_MPMC, "anon"},
-};
+#ifndef KINDS_TO_TEST /* or those of the file that includes this */
+#define KINDS_TO_TEST \
+    {NORIA_KIND_SPSC, "shm"}, {NORIA_KIND_SPSC, "memfd"}, {NORIA_KIND_SPSC, "anon"}, \
+    {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "memfd"}, {NORIA_KIND_MPMC, "anon"}
+#endif
+static const struct variant variants[] = {KINDS_TO_TEST};
 enum { VARIANTS = sizeof(variants) / sizeof(variants[0]) };
 
 static struct {
@@ -229,6 +231,8 @@ struct named_test {
 #define AT(scheme, test) {#test, test, 0, scheme}
 #define ONCE(test) AT("anon", test) /* nothing in it depends on the address */
 
+static const char *const kind_names[] = {"?", "spsc", "mpmc", "broadcast"};
+
 static inline int run_variants_with(const char *group, const struct named_test *named, size_t n,
                                     CMFixtureFunction before, CMFixtureFunction after)
 {
@@ -243,8 +247,8 @@ static inline int run_variants_with(const char *group, const struct named_test *
             if ((named[i].kind != 0 && named[i].kind != variant->kind) ||
                 (named[i].scheme != NULL && strcmp(variant->scheme, named[i].scheme) != 0))
                 continue;
-            snprintf(names[used], sizeof(names[used]), "%s, %s %s:", named[i].name,
-                     variant->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc", variant->scheme);
+            snprintf(names[used], sizeof(names[used]), "%s, %s %s:", named[i].name, kind_names[variant->kind & 3],
+                     variant->scheme);
             tests[used] =
                 (struct CMUnitTest){names[used], named[i].run, before, after, (void *)(uintptr_t)variant};
             used++;

@@ -36,7 +36,7 @@ static ssize_t try_ready(noria_channel *channel, void *side)
 /* -EAGAIN: nothing, and armed. Everything else is worth a try. */
 static ssize_t is_ready(noria_channel *channel, enum noria_side side)
 {
-    return noria_call(channel, side, 0, &(struct noria_attempt){try_ready, &side, false});
+    return noria_call(channel, side, 0, &(struct noria_attempt){try_ready, &side, false, 0, NULL});
 }
 
 /* Begins a call of more than one step: close waits until it has let go. 0, -ESTALE, -ECANCELED with a sentence. The
@@ -47,15 +47,13 @@ static int hold(noria_channel *channel)
 
     if (rc != 0)
         return noria_fail_plain(rc);
-    noria_add_relaxed32(&channel->waiting, 1); /* inside the read section, as in noria_call_on */
-    noria_leave();
+    noria_step_out(channel);
     return 0;
 }
 
 static void let_go(noria_channel *channel)
 {
-    noria_rejoin();
-    noria_sub_release32(&channel->waiting, 1); /* pairs with the load in noria_channel_drain, which then waits for us */
+    noria_step_in(channel);
     noria_leave();
 }
 

@@ -49,7 +49,7 @@ static void add_round_trips(bool mpmc)
                           .batch = 1,
                           .producers = 1,
                           .consumers = 1,
-                          .quick = sizes[i] == 8 && !mpmc});
+                          .quick = sizes[i] <= 64 && !mpmc});
 }
 
 static void add_mpmc(void)

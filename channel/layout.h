@@ -34,9 +34,13 @@ struct noria_geometry {
     uint64_t bell_size;
     uint64_t poll_offset; /* what noria_fd keeps there */
     uint64_t poll_size;
-    uint64_t reserved;
+    uint64_t max_bytes;
+    int64_t evict_ns;
+    uint32_t priorities;
+    uint32_t reserved0;
+    uint64_t reserved1[14];
 };
-NORIA_STATIC_ASSERT(sizeof(struct noria_geometry) == 128, "geometry is two lines");
+NORIA_STATIC_ASSERT(sizeof(struct noria_geometry) == 256, "geometry is four lines");
 NORIA_STATIC_ASSERT(offsetof(struct noria_geometry, capacity) == 48, "the same for 32 and 64 bits");
 
 /* Where one side waits: sync/event.h. All but `count` is looked at only by who has to wake somebody. */
@@ -63,11 +67,14 @@ struct noria_header {
     uint64_t redelivered;
     uint64_t lost;
     uint64_t lost_told; /* of `lost`, how many a receiver has been told of */
-    uint64_t reserved2[9];
+    uint64_t missed; /* BROADCAST: by receivers that were overtaken or evicted, each counted for itself */
+    uint64_t losses; /* changes when a message was lost, or may have been: somebody has to be told */
+    uint64_t reserved3[7];
 };
-NORIA_STATIC_ASSERT(offsetof(struct noria_header, rooms) == 128, "event words have a line pair each");
-NORIA_STATIC_ASSERT(offsetof(struct noria_header, roster) == 384, "counters come last");
-NORIA_STATIC_ASSERT(sizeof(struct noria_header) == 512, "the table follows");
+NORIA_STATIC_ASSERT(offsetof(struct noria_header, rooms) == 256, "event words have a line pair each");
+NORIA_STATIC_ASSERT(offsetof(struct noria_header, roster) == 512, "counters come last");
+NORIA_STATIC_ASSERT(offsetof(struct noria_header, losses) == 576, "a line that only losses change");
+NORIA_STATIC_ASSERT(sizeof(struct noria_header) == 640, "the table follows");
 
 /*
  * A participant. Its number is its index + 1; the lock byte of that index, held on the handle's own open file
@@ -88,14 +95,25 @@ struct noria_entry {
     uint64_t received;
     uint64_t sent_before; /* at join */
     uint64_t received_before;
-    uint64_t reserved1[4];
+    uint64_t dropping; /* sequence of the message that the owner drops to make room, see overwrite_kind.c */
+    uint64_t dropped;  /* how many it has dropped << 1 | it is just dropping one; goes on over incarnations */
+    uint64_t reserved1[2];
 };
 NORIA_STATIC_ASSERT(offsetof(struct noria_entry, sent) == 64, "counters have a line of their own");
 NORIA_STATIC_ASSERT(sizeof(struct noria_entry) == 128, "an entry is a line pair");
+
+/* In front of the rings of a channel with priorities, see priority_kind.c. */
+struct noria_priority {
+    uint64_t hints; /* level by level, a bit: look here; above, what is just being taken back */
+    uint64_t reserved0[15];
+};
+NORIA_STATIC_ASSERT(sizeof(struct noria_priority) == 128, "a line pair; the rings follow");
 
 enum { NORIA_ENTRY_FREE = 0, NORIA_ENTRY_LIVE = 1 };
 #define NORIA_ENTRY_STATE(word) ((unsigned)((word) & 3))
 #define NORIA_ENTRY_FLAGS(word) ((unsigned)((word) >> 2 & 3))
 #define NORIA_ENTRY_INCARNATION UINT64_C(16)
+/* Which life of a participant an entry's word names. */
+#define NORIA_ENTRY_LIFE(word) ((word) / NORIA_ENTRY_INCARNATION)
 
 #endif

@@ -8,82 +8,6 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-/* Rings start on a page, so that huge pages and read-only views stay possible. */
-#define RING_ALIGNMENT UINT64_C(4096)
-
-const struct noria_kind_table *noria_kind_find(uint32_t kind)
-{
-    switch (kind) { /* the only place that knows the list */
-    case NORIA_KIND_SPSC: return &noria_spsc_kind;
-    case NORIA_KIND_MPMC: return &noria_mpmc_kind;
-    default: return NULL;
-    }
-}
-
-/* -------------------------------------------------------------------------------------------------------- geometry */
-
-static int check_options(const struct noria_options *options)
-{
-    if (noria_kind_find(options->kind) == NULL)
-        return noria_fail(-EINVAL, "kind %u is unknown: SPSC is 1, MPMC is 2", options->kind);
-    if (options->order == NORIA_ORDER_PRODUCER)
-        return noria_fail(-ENOTSUP, "order `producer` is not there yet; use strict order");
-    if (noria_strategy_find(options->wait) == NULL)
-        return noria_fail(-EINVAL, "wait %u is no way to wait that this library knows: 0 futex, 1 mutex, 2 semaphore, "
-                          "3 sysv-semaphore, 4 eventfd, 5 fifo, 6 spin, 7 yield", options->wait);
-    if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_FAIL || options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST)
-        return noria_fail(-EINVAL, "order, full, wait, orphans or lifetime has a value this library does not know");
-    if (options->trust != NORIA_TRUST_SAME_USER)
-        return noria_fail(-ENOTSUP, "trust `none` is not there yet");
-    if (options->capacity == 0)
-        return noria_fail(-EINVAL, "capacity 0 (rendezvous) is not there yet; 1 is the least");
-    if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
-        return noria_fail(-EINVAL, "max_held, max_participants and pack are at least 1");
-    if (options->max_participants > 0xffff || options->max_held > 0xffff)
-        return noria_fail(-EINVAL, "max_participants is %u and max_held %u; 65535 are possible",
-                          options->max_participants, options->max_held);
-    if (options->kind == NORIA_KIND_SPSC && (options->pack > 1 || options->orphans == NORIA_ORPHANS_DROP))
-        return noria_fail(-EINVAL, "an SPSC channel neither packs nor drops: its batches cost one store, and what its "
-                          "dead receiver had seen is not known");
-    return 0;
-}
-
-static int make_geometry(const struct noria_options *options, struct noria_geometry *geometry)
-{
-    size_t ring;
-
-    memset(geometry, 0, sizeof(*geometry));
-    geometry->kind = options->kind;
-    geometry->order = options->order;
-    geometry->pack = options->pack;
-    geometry->full = options->full;
-    geometry->wait = options->wait;
-    geometry->orphans = options->orphans;
-    geometry->lifetime = options->lifetime;
-    geometry->mode = options->mode;
-    geometry->trust = options->trust;
-    geometry->max_message = options->max_message;
-    geometry->max_held = options->max_held;
-    geometry->max_participants = options->max_participants;
-    geometry->capacity = options->capacity;
-    geometry->first_position = options->first_position;
-    geometry->table_offset = sizeof(struct noria_header);
-    geometry->bell_offset = geometry->table_offset + options->max_participants * sizeof(struct noria_entry);
-    geometry->bell_size = noria_waiting_bell_size(geometry);
-    geometry->poll_offset = geometry->bell_offset + geometry->bell_size;
-    geometry->poll_size = noria_waiting_poll_size(geometry);
-    geometry->ring_offset = geometry->poll_offset + geometry->poll_size;
-    /* From the start of the file, not of the content. */
-    geometry->ring_offset += NORIA_SEGMENT_CONTENT + RING_ALIGNMENT - 1;
-    geometry->ring_offset = (geometry->ring_offset & ~(RING_ALIGNMENT - 1)) - NORIA_SEGMENT_CONTENT;
-    ring = noria_kind_find(options->kind)->footprint(geometry);
-    geometry->ring_size = ring;
-    if (ring == 0 || NORIA_SEGMENT_CONTENT + geometry->ring_offset + ring > NORIA_SEGMENT_MAX_SIZE)
-        return noria_fail(-EINVAL, "capacity %llu of messages of %u bytes is more than a ring can have",
-                          (unsigned long long)options->capacity, options->max_message);
-    return 0;
-}
-
 /* Fills a new segment. */
 static int format(void *content, size_t size, void *context)
 {
@@ -95,8 +19,8 @@ static int format(void *content, size_t size, void *context)
     memset(header, 0, sizeof(*header));
     memset(table, 0, (size_t)(geometry->ring_offset - geometry->table_offset)); /* with the bells behind it */
     header->geometry = *geometry;
-    return noria_kind_find(geometry->kind)->format((uint8_t *)content + geometry->ring_offset,
-                                                   (size_t)geometry->ring_size, geometry);
+    return noria_kind_of(geometry)->format((uint8_t *)content + geometry->ring_offset, (size_t)geometry->ring_size,
+                                            geometry);
 }
 
 int noria_segment_channel_adopt(struct noria_segment_channel *channel)
@@ -104,56 +28,19 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel)
     struct noria_header *header = noria_segment_content(&channel->segment);
     struct noria_geometry *geometry = &channel->geometry;
     uint64_t room = channel->segment.size - NORIA_SEGMENT_CONTENT;
+    int rc;
 
     if (room < sizeof(*header))
         return noria_fail(-EBADMSG, "the segment is too small for a channel");
     *geometry = header->geometry; /* once: from here on only the copy counts */
-    channel->kind = noria_kind_find(geometry->kind);
-    if (channel->kind == NULL || geometry->order != NORIA_ORDER_STRICT)
-        return noria_fail(-ENOTSUP, "the channel's kind or order is unknown to this library; update it");
-    if (noria_strategy_find(geometry->wait) == NULL)
-        return noria_fail(-ENOTSUP, "the channel's participants wait in a way (%u) that this library does not know; "
-                          "update it", geometry->wait);
-    if (geometry->max_participants == 0 || geometry->max_participants > 0xffff || geometry->max_held == 0 ||
-        geometry->max_held > 0xffff ||
-        geometry->pack == 0 || geometry->table_offset != sizeof(*header) ||
-        geometry->bell_offset != geometry->table_offset + geometry->max_participants * sizeof(struct noria_entry) ||
-        geometry->bell_size > geometry->poll_offset - geometry->bell_offset ||
-        geometry->poll_offset < geometry->bell_offset || geometry->poll_offset > room ||
-        (geometry->poll_offset + NORIA_SEGMENT_CONTENT) % NORIA_CACHE_LINE != 0 ||
-        geometry->poll_size != noria_waiting_poll_size(geometry) ||
-        geometry->ring_offset < geometry->poll_offset + geometry->poll_size ||
-        geometry->ring_offset > room || geometry->ring_size > room - geometry->ring_offset ||
-        ((geometry->ring_offset + NORIA_SEGMENT_CONTENT) & (NORIA_CACHE_LINE - 1)) != 0 ||
-        channel->kind->footprint(geometry) == 0 || channel->kind->footprint(geometry) > geometry->ring_size)
-        return noria_fail(-EBADMSG, "the channel's geometry contradicts itself; remove the channel");
-    if (geometry->bell_size != noria_waiting_bell_size(geometry))
-        return noria_fail(-ENOTSUP, "what the channel's participants wait with has another size in this program: 32 and "
-                          "64 bits, or two C libraries, cannot share it; create the channel with wait = futex");
+    rc = noria_geometry_check(geometry, room);
+    if (rc != 0)
+        return rc;
+    channel->kind = noria_kind_of(geometry);
     channel->shared = header;
     channel->table = (struct noria_entry *)(void *)((uint8_t *)header + geometry->table_offset);
     channel->ring = (uint8_t *)header + geometry->ring_offset;
     return channel->kind->attach(channel);
-}
-
-/* Whether an existing channel is what the caller asked for. Its geometry wins otherwise. */
-static int compare(const struct noria_segment_channel *channel, const struct noria_options *wanted)
-{
-    const struct noria_geometry *geometry = &channel->geometry;
-
-    if (wanted == NULL)
-        return 0;
-    if (wanted->kind != geometry->kind)
-        return noria_fail(-EINVAL, "the channel is of kind %s, you ask for %s",
-                          geometry->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc",
-                          wanted->kind == NORIA_KIND_SPSC ? "spsc" : "mpmc");
-    if (wanted->order != geometry->order || wanted->trust != geometry->trust)
-        return noria_fail(-EINVAL, "the channel has order %u and trust %u, you ask for %u and %u", geometry->order,
-                          geometry->trust, wanted->order, wanted->trust);
-    if (wanted->max_message > geometry->max_message)
-        return noria_fail(-EINVAL, "the channel takes messages of up to %u bytes, you ask for %u",
-                          geometry->max_message, wanted->max_message);
-    return 0;
 }
 
 /* --------------------------------------------------------------------------------------------------- open and close */
@@ -186,15 +73,16 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_process_self(&channel->self);
     channel->recheck_ns = options->recheck_ns;
     channel->need_receiver = options->need_receiver != 0;
+    channel->start = options->start;
+    channel->start_position = options->start_position;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
     noria_channel_init(&channel->base, &channel->kind->verbs, flags, channel->geometry.max_message,
-                       channel->geometry.full == NORIA_FULL_FAIL);
+                       channel->geometry.full);
+    channel->base.priorities = channel->geometry.priorities;
     channel->base.one_caller = channel->kind->one_caller;
     channel->base.returns_eintr = options->returns_eintr;
-    channel->base.most_spins = options->most_spins;
-    for (int side = 0; side < 2; side++)
-        if (channel->base.spins[side] > options->most_spins)
-            channel->base.spins[side] = options->most_spins;
+    noria_channel_limit_spins(&channel->base, options->most_spins);
+    channel->base.never_sleeps = !noria_strategy_find(channel->geometry.wait)->sleeps;
     channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
     channel->base.looks_first = channel->need_receiver;
     if (!channel->backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
@@ -267,7 +155,7 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         if (rc == 0)
             rc = noria_segment_channel_adopt(channel);
         if (rc == 0 && request->create && !channel->segment.created)
-            rc = compare(channel, wanted);
+            rc = noria_geometry_compare(&channel->geometry, wanted);
         if (rc == 0)
             rc = take_part_by_name(channel, flags, options);
         if (rc == 0) {
@@ -290,22 +178,23 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     const struct noria_options *options = given;
     struct noria_geometry geometry;
     struct noria_segment_request request;
+    uint64_t solid;
     int rc;
 
     noria_options_init(&defaults);
     if (options == NULL)
         options = &defaults;
-    rc = check_options(options);
+    rc = noria_geometry_make(options, &geometry);
     if (rc == 0 && !backend->named && (flags & NORIA_CREATE) != 0 && noria_strategy_find(options->wait)->remove != NULL)
         rc = refuse_to_leave_names(options->wait);
-    if (rc == 0)
-        rc = make_geometry(options, &geometry);
     if (rc != 0)
         return rc;
+    solid = noria_kind_of(&geometry)->initial != NULL ? noria_kind_of(&geometry)->initial(&geometry) : geometry.ring_size;
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
         .size = NORIA_SEGMENT_CONTENT + geometry.ring_offset + geometry.ring_size,
+        .solid = NORIA_SEGMENT_CONTENT + geometry.ring_offset + solid,
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
     return open_in_segment(out, &request, flags, options, given);
@@ -330,6 +219,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     options.need_receiver = theirs->need_receiver;
     options.returns_eintr = theirs->base.returns_eintr;
     options.most_spins = theirs->base.most_spins;
+    options.start = theirs->start;
+    options.start_position = theirs->start_position;
     rc = noria_segment_attach(&channel->segment, theirs->segment.fd);
     if (rc == 0)
         rc = noria_segment_channel_adopt(channel);

@@ -31,19 +31,29 @@
 
 enum { ARM_TRIES = 16 };
 
+/* A handle that was taken for dead has an entry no more: it may be another's by now. */
+static bool has_own_entry(const struct noria_segment_channel *channel)
+{
+    return noria_load_acquire64(&channel->table[channel->number - 1].word) == channel->entry_word;
+}
+
 int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_entry *entry = &channel->table[channel->number - 1];
     uint32_t word = (uint32_t)signo | (how == NORIA_NOTIFY_ONCE ? SIGNAL_ONCE : 0);
 
+    if (!has_own_entry(channel))
+        return signo == 0 ? 0 : noria_fail_plain(-EOWNERDEAD);
+    if (signo == 0) {
+        noria_store_release32(&entry->signal, 0);
+        return 0;
+    }
     if (channel->self.pid_namespace == 0 || channel->self.start_time == 0)
         return noria_fail(-ENOTSUP, "signals need /proc, to tell this process from a later one with its number");
     /* Release: the value before the word that makes it count. */
     noria_store_relaxed64(&entry->signal_value, (uint64_t)(uintptr_t)base);
-    noria_store_release32(&entry->signal, signo == 0 ? 0 : word);
-    if (signo == 0)
-        return 0;
+    noria_store_release32(&entry->signal, word);
     noria_store_release32(&channel->shared->rooms[NORIA_SIDE_RECV].signals, 1);
     noria_store_release32(&base->polls[NORIA_SIDE_RECV], 1); /* pairs with the load in noria_call_on: arm from now on */
     return 0;
@@ -54,6 +64,8 @@ void noria_signal_arm(struct noria_segment_channel *channel)
     uint32_t *signal = &channel->table[channel->number - 1].signal;
     uint32_t word = noria_load_relaxed32(signal); /* the swap below decides */
 
+    if (!has_own_entry(channel))
+        return;
     /* Lost: it was cancelled by another thread, or is sent; after that nobody but us changes it. */
     for (int tries = 0; tries < ARM_TRIES; tries++) {
         uint32_t armed = (word & (SIGNAL_NUMBER | SIGNAL_ONCE)) | SIGNAL_ARMED;
@@ -78,6 +90,14 @@ void noria_signal_recover(struct noria_segment_channel *channel, uint32_t dead)
     }
     if (found) /* also if we die before we wake: the next notifier sees the flag */
         noria_event_arm(&channel->shared->rooms[NORIA_SIDE_RECV].count);
+}
+
+/* What registering refuses, for the word may have been written by somebody else: what cannot be caught,
+ * and the C library's own. */
+static bool may_be_sent(int signo)
+{
+    return signo > 0 && signo <= SIGRTMAX && (signo < 32 || signo >= SIGRTMIN) && signo != SIGKILL &&
+           signo != SIGSTOP;
 }
 
 /* Whether somebody with other rights than ours can write into the segment, so that its words could make us signal
@@ -113,7 +133,7 @@ static bool send_to(struct noria_segment_channel *channel, uint32_t number, uint
     if (is_shared_with_others(channel))
         maps = noria_process_maps(pid, channel->segment.device, channel->segment.inode);
     /* After pidfd_open: the process that the pidfd means is the one that is looked at. */
-    sent = maps == 0 || (number != channel->number && noria_participant_is_dead(channel, number, entry_word, true));
+    sent = maps == 0 || noria_participant_is_dead(channel, number, entry_word, true);
     if (!sent && maps == 1)
         sent = syscall(SYS_pidfd_send_signal, pidfd, signo, &info, 0) == 0 || errno == ESRCH;
     close(pidfd);
@@ -131,7 +151,7 @@ void noria_signal_send(struct noria_segment_channel *channel)
         int signo = (int)(word & SIGNAL_NUMBER);
         bool sent;
 
-        if ((word & SIGNAL_ARMED) == 0 || signo < 1 || signo > SIGRTMAX || signo == SIGKILL || signo == SIGSTOP ||
+        if ((word & SIGNAL_ARMED) == 0 || !may_be_sent(signo) ||
             NORIA_ENTRY_STATE(entry_word) != NORIA_ENTRY_LIVE)
             continue;
         if (!noria_cas_acq_rel32(&entry->signal, &word, taken))

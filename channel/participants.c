@@ -45,6 +45,7 @@ static int settle_in(struct noria_segment_channel *channel, uint32_t number, uin
     noria_store_relaxed64((uint64_t *)&entry->joined_ns, (uint64_t)noria_clock_read(CLOCK_REALTIME));
     noria_store_relaxed32((uint32_t *)&entry->pid, (uint32_t)channel->self.pid);
     noria_store_relaxed32(&entry->signal, 0); /* of an earlier incarnation */
+    noria_signal_recover(channel, number);    /* what that one may have taken while it left, and died */
     noria_store_relaxed64(&entry->sent_before, noria_load_relaxed64(&entry->sent));
     noria_store_relaxed64(&entry->received_before, noria_load_relaxed64(&entry->received));
     if (!noria_cas_acq_rel64(&entry->word, &word, mine)) /* pairs with the loads of participants' words everywhere */
@@ -107,13 +108,13 @@ void noria_participant_leave(struct noria_segment_channel *channel)
 {
     uint64_t word = channel->entry_word;
 
-    if (channel->number == 0)
+    if (channel->number == 0 || channel->left)
         return;
     /* Release: whoever finds us gone finds all we sent. Fails if we were taken for dead: then it is done already. */
     noria_cas_acq_rel64(&entry_of(channel, channel->number)->word, &word,
                         (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE);
     noria_lock_free(channel->segment.fd, lock_byte(channel->number));
-    channel->number = 0;
+    channel->left = true;
     noria_roster_changed(channel);
 }
 
@@ -139,7 +140,7 @@ bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t n
     struct noria_entry *entry = entry_of(channel, number);
     struct noria_process process;
 
-    if (number == channel->number || NORIA_ENTRY_STATE(word) != NORIA_ENTRY_LIVE)
+    if (noria_participant_is_self(channel, number) || NORIA_ENTRY_STATE(word) != NORIA_ENTRY_LIVE)
         return false;
     /* Relaxed: acquired with the word; if another incarnation is writing them, the word below differs. */
     process.start_time = noria_load_relaxed64(&entry->start_time);

@@ -12,6 +12,7 @@
  * once per 10 ms; a side that fails now and then, every 50 ms.
  */
 #include <errno.h>
+#include <pthread.h>
 
 #include "segment_channel.h"
 
@@ -19,7 +20,7 @@
 #define THOROUGH_EVERY_NS (100 * NORIA_NS_PER_MS)
 #define ROUND_EVERY_NS (50 * NORIA_NS_PER_MS)
 
-int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool thorough)
+static int recover(struct noria_segment_channel *channel, uint32_t number, bool thorough)
 {
     uint64_t *entry = &channel->table[number - 1].word;
     uint64_t word = noria_load_acquire64(entry), expected = word;
@@ -31,6 +32,7 @@ int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool t
     if (!noria_participant_is_dead(channel, number, word, true))
         return 0;
     noria_signal_recover(channel, number);
+    noria_losses_changed(channel); /* it may have lost a message and died before it said so */
     if (!noria_cas_acq_rel64(entry, &expected, (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE))
         return 0;
     noria_count(&channel->shared->deaths, 1);
@@ -39,12 +41,23 @@ int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool t
     return 1;
 }
 
+/* What the kernel is asked may be a point of cancellation, and a thread must not vanish in the middle of a call. */
+int noria_recover(struct noria_segment_channel *channel, uint32_t number, bool thorough)
+{
+    int cancels, recovered;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    recovered = recover(channel, number, thorough);
+    pthread_setcancelstate(cancels, NULL);
+    return recovered;
+}
+
 int noria_recover_all(struct noria_segment_channel *channel, bool thorough)
 {
     int recovered = 0;
 
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
-        if (number != channel->number &&
+        if (!noria_participant_is_self(channel, number) &&
             NORIA_ENTRY_STATE(noria_load_relaxed64(&channel->table[number - 1].word)) == NORIA_ENTRY_LIVE)
             recovered += noria_recover(channel, number, thorough); /* which loads the word with acquire */
     return recovered;
@@ -63,8 +76,8 @@ void noria_ask_after(struct noria_segment_channel *channel, uint32_t number)
 {
     int64_t now = noria_now_coarse_ns();
 
-    if (number == 0 || number > channel->geometry.max_participants || number == channel->number ||
-        !is_due(&channel->last_probe, now, PROBE_EVERY_NS))
+    if (number == 0 || number > channel->geometry.max_participants ||
+        noria_participant_is_self(channel, number) || !is_due(&channel->last_probe, now, PROBE_EVERY_NS))
         return;
     noria_recover(channel, number, is_due(&channel->last_thorough, now, THOROUGH_EVERY_NS));
 }
@@ -142,6 +155,14 @@ bool noria_segment_has_ended(noria_channel *base, enum noria_side side)
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
 
     return side == NORIA_SIDE_SEND || !channel->kind->held_elsewhere(channel);
+}
+
+void noria_tell_of_end(struct noria_segment_channel *channel)
+{
+    /* As in noria_notify: what was released stands before the load. */
+    if (noria_event_has_sleepers(&channel->shared->rooms[NORIA_SIDE_RECV].count, channel->base.fenced) &&
+        (who_is_there(channel) & SENDERS_THERE) == 0)
+        noria_wake_side(channel, NORIA_SIDE_RECV);
 }
 
 /* For a sender with need_receiver: receivers were there and are gone. */

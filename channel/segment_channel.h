@@ -6,7 +6,11 @@
 #ifndef NORIA_SEGMENT_CHANNEL_H
 #define NORIA_SEGMENT_CHANNEL_H
 
+#include <noria/broadcast.h>
+#include <noria/chain.h>
+#include <noria/latest.h>
 #include <noria/mpmc.h>
+#include <noria/rendezvous.h>
 #include <noria/spsc.h>
 
 #include "event.h"
@@ -17,10 +21,29 @@
 
 struct noria_segment_channel;
 
+enum { NORIA_MOST_PRIORITIES = 32 };
+
+/* What a geometry may ask for beyond a plain queue, and a kind may grant. */
+enum {
+    NORIA_TAKES_PACK = 1,           /* pack > 1 */
+    NORIA_TAKES_MANY_HELD = 2,      /* max_held > 1 */
+    NORIA_TAKES_ORPHANS_DROP = 4,
+    NORIA_TAKES_DROP_NEWEST = 8,
+    NORIA_TAKES_OVERWRITE = 16,     /* OVERWRITE_OLDEST */
+    NORIA_TAKES_PRIORITIES = 32,
+    NORIA_TAKES_GROWTH = 64,        /* max_bytes */
+    NORIA_TAKES_EVICTION = 128,     /* evict_ns */
+    NORIA_TAKES_NO_CAPACITY = 256   /* capacity 0 */
+};
+
 struct noria_kind_table {
     struct noria_verbs verbs;
+    const char *name;
+    uint32_t takes; /* NORIA_TAKES_...: everything else is refused */
     /* Bytes of the ring; 0 if the geometry is not valid. */
     size_t (*footprint)(const struct noria_geometry *geometry);
+    /* Bytes of it that get their pages when the channel is made, the others being holes; NULL: all. */
+    size_t (*initial)(const struct noria_geometry *geometry);
     int (*format)(void *ring, size_t size, const struct noria_geometry *geometry);
     /* Checks the ring against the geometry and makes it readable; nothing is taken yet. 0, -EBADMSG. */
     int (*attach)(struct noria_segment_channel *channel);
@@ -45,14 +68,18 @@ struct noria_kind_table {
     bool one_caller; /* per role at a time */
 };
 
-extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind;
-const struct noria_kind_table *noria_kind_find(uint32_t kind);
+extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind, noria_overwrite_kind, noria_priority_kind,
+    noria_latest_kind, noria_rendezvous_kind, noria_unbounded_kind,
+    noria_broadcast_kind, noria_evicting_kind, noria_lossy_kind;
+/* The kind that a geometry leads to; NULL: none that this library knows. The only place that knows the list. */
+const struct noria_kind_table *noria_kind_of(const struct noria_geometry *geometry);
 
 struct noria_spsc_part {
     struct noria_spsc_producer producer;
     struct noria_spsc_consumer consumer;
     uint32_t roles;        /* taken: NORIA_SEND, NORIA_RECV */
     uint32_t reserved;     /* a reservation is out */
+    uint64_t reserved_at;  /* its position */
     uint32_t held;         /* records peeked and not released */
     uint32_t in_doubt;     /* records still to be flagged after a takeover */
     uint32_t last_sender;
@@ -76,6 +103,58 @@ struct noria_mpmc_part {
     struct noria_holding *held; /* max_held places */
 };
 
+struct noria_overwrite_part {
+    struct noria_mpmc_part queue; /* first: in all that it shares with mpmc_kind.c it is one */
+    uint32_t busy;                /* a thread of the handle drops a message */
+};
+
+struct noria_priority_part {
+    struct noria_mpmc_part out;      /* what is reserved and peeked; its ring is only read for its geometry */
+    struct noria_mpmc_handle *rings; /* by level */
+    struct noria_priority *shared;
+    size_t stride;                   /* bytes from ring to ring */
+    uint32_t all;                    /* a bit for each level */
+    uint64_t moved[2];               /* messages by side, roughly: threads may race */
+    struct noria_backoff backoffs[2];
+    uint32_t misses[NORIA_MOST_PRIORITIES]; /* looks in a row, with success below, that found nothing at this level */
+};
+
+struct noria_latest_part {
+    struct noria_latest_handle cell;
+    uint32_t busy; /* a thread of the handle sends */
+    struct noria_backoff backoff;
+};
+
+struct noria_rendezvous_part {
+    struct noria_rendezvous_handle table;
+    uint64_t sent, received; /* by this handle; only to see that they grow */
+    uint32_t crowded;        /* a sender of this handle found no free slot */
+};
+
+struct noria_unbounded_part {
+    struct noria_chain_handle chain;
+    struct noria_chain_view *views;
+    uint64_t sent, received; /* by this handle; only to see that they grow */
+    uint32_t idle;           /* looks that found nothing, in a row */
+    struct noria_backoff backoff[2];
+};
+
+struct noria_broadcast_part {
+    struct noria_broadcast_shape shape;
+    struct noria_broadcast_sender sender;
+    struct noria_broadcast_receiver receiver;
+    struct noria_broadcast_slowest slowest; /* who held the sender up at its last failed try */
+    int64_t held_up_since;                  /* 0: nobody did */
+    uint64_t untold;       /* messages missed that no info has told of yet */
+    uint64_t dropped_told; /* of shared->lost */
+    uint32_t roles;        /* taken: NORIA_SEND, NORIA_RECV */
+    uint32_t reserved;     /* a reservation is out */
+    uint64_t reserved_at;  /* its position */
+    uint32_t held;         /* records peeked and not released */
+    uint32_t last_sender;
+    bool is_protected;     /* the ring is mapped read-only */
+};
+
 struct noria_segment_channel {
     struct noria_channel base;
     const struct noria_kind_table *kind;
@@ -87,8 +166,11 @@ struct noria_segment_channel {
     struct noria_process self;
     struct noria_fork_guard fork_guard;
     uint64_t entry_word;  /* of our entry while we live */
-    uint32_t number;      /* our participant number */
+    uint32_t number;      /* our participant number; still known when we have left */
+    bool left;            /* our entry may be another's now */
     bool need_receiver;
+    uint32_t start;       /* enum noria_start */
+    uint64_t start_position;
     uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */
     uint64_t senders_at_open;
     int64_t recheck_ns;
@@ -104,9 +186,16 @@ struct noria_segment_channel {
     uint64_t last_thorough;
     uint64_t last_round;
     uint64_t roster_seen;   /* see who_is_there; 0: count again */
+    uint64_t losses_seen;   /* shared->losses when a receiver was last told */
     union {
         struct noria_spsc_part spsc;
         struct noria_mpmc_part mpmc;
+        struct noria_overwrite_part overwrite;
+        struct noria_priority_part priority;
+        struct noria_latest_part latest;
+        struct noria_rendezvous_part rendezvous;
+        struct noria_unbounded_part unbounded;
+        struct noria_broadcast_part broadcast;
     } part;
     const struct noria_segment_backend *backend;
     char name[256]; /* of the segment, for the last one to remove */
@@ -124,6 +213,11 @@ int noria_participant_join(struct noria_segment_channel *channel, int flags);
 /* Tells the others, as soon as they can be woken. */
 void noria_participant_announce(struct noria_segment_channel *channel, int flags);
 void noria_participant_leave(struct noria_segment_channel *channel);
+/* Whether that is our own place in the table. */
+static inline bool noria_participant_is_self(const struct noria_segment_channel *channel, uint32_t number)
+{
+    return number == channel->number && !channel->left;
+}
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
 /* How many live entries have the flag, from the table. */
@@ -140,6 +234,8 @@ int noria_recover_all(struct noria_segment_channel *channel, bool thorough);
 /* The shared verbs of both kinds. */
 int noria_segment_look_round(noria_channel *channel, enum noria_side side);
 bool noria_segment_has_ended(noria_channel *channel, enum noria_side side);
+/* After a release, where several may receive: if nobody sends any more, the others may have waited for what was held. */
+void noria_tell_of_end(struct noria_segment_channel *channel);
 /* Called now and then on a busy ring: the owner of a slot that had to be stepped over may be dead. */
 void noria_ask_after(struct noria_segment_channel *channel, uint32_t number);
 
@@ -184,7 +280,7 @@ ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 
 /* The verbs that all kinds share. */
 #define NORIA_SEGMENT_VERBS \
-    .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended, .sleep = noria_segment_sleep, \
+    .count_lost = noria_segment_count_lost, .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended, .sleep = noria_segment_sleep, \
     .wake = noria_segment_wake, .fd = noria_segment_fd, .arm = noria_segment_arm, .ready = noria_segment_ready, \
     .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, \
     .reopen = noria_segment_channel_reopen, .close = noria_segment_channel_close
@@ -213,6 +309,15 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 int noria_segment_channel_look_into(struct noria_segment_channel *channel,
                                     const struct noria_segment_backend *backend, const char *name);
 
+/* ------------------------------------------------------------------------------------------------------- geometry */
+
+/* What the options ask for, laid out. 0, -EINVAL, -ENOTSUP with a sentence. */
+int noria_geometry_make(const struct noria_options *options, struct noria_geometry *geometry);
+/* Whether a geometry found in a segment with `room` bytes of content can be true. 0, -EBADMSG, -ENOTSUP. */
+int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room);
+/* Whether an existing channel is what the caller asked for: it wins otherwise. 0, -EINVAL. */
+int noria_geometry_compare(const struct noria_geometry *geometry, const struct noria_options *wanted);
+
 extern const struct noria_transport noria_transport_shm, noria_transport_memfd, noria_transport_anon;
 
 /* --------------------------------------------------------- what an MPMC handle has out (holdings.c): quotas and sanity */
@@ -235,6 +340,11 @@ struct noria_holding *noria_holding_find(struct noria_mpmc_part *part, uint32_t 
 /* What a receiver is told along with a message. */
 void noria_fill_info(struct noria_segment_channel *channel, struct noria_info *info, size_t size, uint32_t sender,
                      uint64_t sequence, bool redelivered);
+
+/* Messages were dropped by policy. */
+void noria_segment_count_lost(noria_channel *channel, uint64_t n);
+/* A message may have been lost: receivers look whether there is something to tell. After the count. */
+void noria_losses_changed(struct noria_segment_channel *channel);
 
 /* A count that only this handle writes, read by anybody. */
 static inline void noria_count(uint64_t *counter, uint64_t by)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "call.h"
 #include "detail.h"
 #include "segment_channel.h"
 
@@ -67,8 +68,7 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
         rc = len > channel->base.max_message ? -EMSGSIZE : noria_spsc_reserve(producer, len, &record);
         if (rc != 0)
             break;
-        if (len != 0)
-            memcpy(record.data, messages[staged].iov_base, len);
+        noria_copy(record.data, messages[staged].iov_base, len);
         rc = noria_spsc_stage(producer, &record, len);
         staged += rc == 0;
     }
@@ -104,6 +104,7 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 
     if (rc == 0) {
         part->reserved = 1;
+        part->reserved_at = record.position;
         set_span(span, &record);
     }
     return rc;
@@ -113,7 +114,8 @@ static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
     struct noria_spsc_part *part = part_of(base);
     struct noria_spsc_record record = record_of(span);
-    int rc = part->reserved == 0 ? -EINVAL : noria_spsc_commit(&part->producer, &record, len);
+    bool ours = part->reserved != 0 && record.position == part->reserved_at;
+    int rc = ours ? noria_spsc_commit(&part->producer, &record, len) : -EINVAL;
 
     if (rc == 0) {
         part->reserved = 0;
@@ -174,8 +176,7 @@ static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, 
 
     if (rc != 0)
         return rc;
-    if (record.len != 0)
-        memcpy(buffer, record.data, record.len);
+    noria_copy(buffer, record.data, record.len);
     fill_info(channel, info, &record, 0);
     noria_spsc_release_through(&channel->part.spsc.consumer, &record);
     received(channel, 1);
@@ -198,8 +199,7 @@ static int receive_many(struct noria_segment_channel *channel, struct iovec *buf
         rc = peek_within(channel, buffers[taken].iov_len, &record);
         if (rc != 0)
             break;
-        if (record.len != 0)
-            memcpy(buffers[taken].iov_base, record.data, record.len);
+        noria_copy(buffers[taken].iov_base, record.data, record.len);
         buffers[taken].iov_len = record.len;
         fill_info(channel, info != NULL ? &info[taken] : NULL, &record, (uint32_t)taken);
         last = record;
@@ -405,9 +405,13 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
     return roles;
 }
 
+NORIA_WHOLE_CALLS(send_one, recv_one, back_off, true)
+
 const struct noria_kind_table noria_spsc_kind = {
+    .name = "spsc", .takes = NORIA_TAKES_MANY_HELD | NORIA_TAKES_DROP_NEWEST,
     .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
               .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
+              .send_call = send_call, .recv_call = recv_call,
               NORIA_SEGMENT_VERBS},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
     .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, .held_by = held_by,

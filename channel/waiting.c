@@ -38,7 +38,8 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
         const struct noria_entry *entry = &channel->table[number - 1];
         uint64_t word = noria_load_acquire64(&entry->word); /* pairs with join: the identity */
         int32_t pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
-        if (number != channel->number && NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE && pid > 0 &&
+        if (!noria_participant_is_self(channel, number) &&
+            NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE && pid > 0 &&
             noria_load_relaxed64(&entry->pid_namespace) == channel->self.pid_namespace &&
             !noria_participant_is_dead(channel, number, word, false) && each(mine, number, pid))
             return true;
@@ -46,11 +47,18 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
     return false;
 }
 
+/* What the names of things outside of the segment are made of: the channel's id, and its file, for a copy
+ * of the file has the same id. Whoever can open the channel knows both. */
+static void name_by(const struct noria_segment_channel *channel, uint64_t id[2])
+{
+    id[0] = channel->segment.super.id[0];
+    id[1] = channel->segment.super.id[1] ^ (uint64_t)channel->segment.inode;
+}
+
 static struct noria_bell_place place_of(struct noria_segment_channel *channel, uint64_t offset, uint64_t size,
                                         uint32_t *senders, uint32_t *receivers)
 {
-    return (struct noria_bell_place){
-        .id = {channel->segment.super.id[0], channel->segment.super.id[1]},
+    struct noria_bell_place place = {
         .mode = channel->geometry.mode & 0777,
         .creates = channel->segment.created,
         .participants = channel->geometry.max_participants,
@@ -59,6 +67,9 @@ static struct noria_bell_place place_of(struct noria_segment_channel *channel, u
         .words = {senders, receivers},
         .find_peer = find_peer,
         .context = channel};
+
+    name_by(channel, place.id);
+    return place;
 }
 
 int noria_waiting_open(struct noria_segment_channel *channel)
@@ -101,11 +112,11 @@ void noria_waiting_close(struct noria_segment_channel *channel)
 void noria_waiting_remove(const struct noria_segment_channel *channel)
 {
     const struct noria_strategy *strategy = noria_strategy_find(channel->geometry.wait);
-    struct noria_bell_place place = {.id = {channel->segment.super.id[0], channel->segment.super.id[1]}};
+    struct noria_bell_place place = {.words = {NULL, NULL}};
 
-    if (channel->place.participants != 0) /* a participant, not a tool that only reads: late openers see it in the words */
-        place = channel->place;
-
+    name_by(channel, place.id);
+    if (channel->place.participants != 0) /* a participant, not a tool that only reads */
+        place = channel->place;           /* with its words, where late openers see it */
     if (strategy != NULL && strategy->remove != NULL)
         strategy->remove(&place);
     noria_strategy_fifo.remove(&place);
@@ -148,11 +159,10 @@ static int find_poll_bell(struct noria_segment_channel *channel, enum noria_side
 static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled)
 {
     struct noria_bell spare, *bell;
-    int rc;
+    bool muted = noria_detail_mute(true); /* formatting is not async-signal-safe, and nobody asked */
+    int rc = find_poll_bell(channel, side, polled, &spare, &bell);
 
-    noria_detail_mute(true); /* formatting is not async-signal-safe, and nobody asked */
-    rc = find_poll_bell(channel, side, polled, &spare, &bell);
-    noria_detail_mute(false);
+    noria_detail_mute(muted);
     if (rc != 0)
         return; /* no descriptors left, or the like: those who poll have a timeout for it */
     poll_strategy(polled)->ring(bell);

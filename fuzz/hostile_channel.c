@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A channel whose segment a bad peer writes to. Claim: every call of noria.h ends, with a documented result, and touches
- * nothing but the segment and its own arguments, whatever stands in superblock, header, table and ring.
+ * A channel whose segment a bad peer writes to. Claim: every call of noria.h ends, with a documented result,
+ * and touches nothing but the segment and its own arguments, whatever stands in superblock, header, table and
+ * ring.
  *
- * The input chooses the channel, then goes on with calls of a sender, a receiver and newcomers, and with words that are
- * written into the shared memory between them. --live: a second thread writes while the calls run.
+ * The input chooses the channel, of any kind of delivery, then goes on with calls of a sender, a receiver and
+ * newcomers, and with words that are written into the shared memory between them. --live: a second thread
+ * writes while the calls run.
  */
 #include "input.h"
 #include "target.h"
@@ -12,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,22 +68,106 @@ static void touch(const struct noria_span *span)
     (void)sum;
 }
 
-/* ---------------------------------------------------------------------------------------------------- the channel */
+/* -------------------------------------------------------------------------------------------- the signals */
+
+static struct sigaction before[NSIG];
+
+/* Words of the segment are registrations for signals, too, and a peer with our own rights may kill us without
+ * them: what such a word made us send to ourselves is let go. Everything else is as it was. */
+static void on_signal(int signo, siginfo_t *info, void *context)
+{
+    const struct sigaction *old = &before[signo];
+
+    if (info->si_code == SI_QUEUE)
+        return;
+    if ((old->sa_flags & SA_SIGINFO) != 0)
+        old->sa_sigaction(signo, info, context);
+    else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
+        old->sa_handler(signo);
+    else if (old->sa_handler == SIG_DFL && sigaction(signo, old, NULL) == 0)
+        raise(signo); /* comes when we return */
+}
+
+/* A default that neither ends nor stops a process. */
+static bool is_harmless(int signo)
+{
+    return signo == SIGCHLD || signo == SIGURG || signo == SIGWINCH || signo == SIGCONT;
+}
+
+static void outlive_forged_signals(void)
+{
+    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
+    static bool done;
+
+    for (int signo = 1; signo < NSIG && !done; signo++)
+        if (!is_harmless(signo) && sigaction(signo, NULL, &before[signo]) == 0)
+            sigaction(signo, &action, NULL); /* fails for those that cannot be sent either */
+    done = true;
+}
+
+/* -------------------------------------------------------------------------------------------- the channel */
+
+/* Every kind of delivery that noria_open knows. */
+enum delivery {
+    SPSC,
+    MPMC,
+    PACKED,
+    DROPS_NEWEST,
+    OVERWRITES,
+    LATEST,
+    PRIORITIES,
+    RENDEZVOUS,
+    GROWS,
+    RELIABLE,
+    EVICTING,
+    LOSSY,
+    DELIVERIES
+};
+
+static void choose_delivery(enum delivery delivery, struct fuzz_input *input)
+{
+    uint32_t number = fuzz_byte(input);
+    bool holds_one =
+        delivery == LATEST || delivery == RENDEZVOUS || delivery == EVICTING || delivery == LOSSY;
+
+    options.kind = delivery == SPSC      ? NORIA_KIND_SPSC
+                   : delivery < RELIABLE ? NORIA_KIND_MPMC
+                                         : NORIA_KIND_BROADCAST;
+    options.max_held = holds_one ? 1 : 1 + number % 3;
+    if (delivery == MPMC || delivery == PACKED || delivery == OVERWRITES || delivery == PRIORITIES)
+        options.orphans = number / 4 % 2;
+    if (delivery == PACKED)
+        options.pack = 2 + number / 8 % 2;
+    if (delivery == LATEST || delivery == RENDEZVOUS)
+        options.capacity = delivery == LATEST;
+    else if (options.capacity == 1 && (delivery == OVERWRITES || delivery == LOSSY))
+        options.capacity = 2;
+    if (delivery == OVERWRITES || delivery == LATEST || delivery == LOSSY)
+        options.full = NORIA_FULL_OVERWRITE_OLDEST;
+    else if (delivery == DROPS_NEWEST || (delivery >= PRIORITIES && number % 2 == 0))
+        options.full = NORIA_FULL_DROP_NEWEST;
+    if (delivery == PRIORITIES)
+        options.priorities = 2 + number / 8 % 31;
+    if (delivery == EVICTING)
+        options.evict_ns = 1 + number;
+    if (delivery == GROWS) {
+        options.max_held = 1;
+        options.max_bytes = UINT64_C(256) * 1024 << number % 3;
+    }
+}
 
 static void open_both(struct fuzz_input *input)
 {
+    enum delivery delivery = (enum delivery)fuzz_below(input, DELIVERIES);
     struct stat status;
 
+    outlive_forged_signals();
     noria_options_init(&options);
-    options.kind = fuzz_below(input, 2) == 0 ? NORIA_KIND_SPSC : NORIA_KIND_MPMC;
     options.capacity = 1 + fuzz_below(input, 16);
     options.max_message = fuzz_below(input, ROOM);
-    options.max_held = 1 + fuzz_below(input, 3);
     options.max_participants = 4;
-    if (options.kind == NORIA_KIND_MPMC) {
-        options.pack = 1 + fuzz_below(input, 3);
-        options.orphans = fuzz_below(input, 2);
-    }
+    options.start = fuzz_below(input, 3);
+    choose_delivery(delivery, input);
     fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     check(fd >= 0, "a memfd");
     snprintf(address, sizeof(address), "memfd:%d", fd);
@@ -100,13 +187,13 @@ static void close_both(void)
     close(fd);
 }
 
-/* ------------------------------------------------------------------------------------------------------- the peer */
+/* ----------------------------------------------------------------------------------------------- the peer */
 
 /* Rather where words are looked at: superblock, header, table, and the start of the ring. */
 static size_t place(uint32_t where, uint64_t word)
 {
-    static const size_t starts[] = {0, 256, 768, 4096};
-    static const size_t lengths[] = {256, 512, 4 * 128, 4096};
+    static const size_t starts[] = {0, 256, 896, 4096};
+    static const size_t lengths[] = {256, 640, 4 * 128, 4096};
     size_t offset = where % 8 < 4 ? starts[where % 4] + word % lengths[where % 4] : word % shared_size;
 
     return offset % shared_size & ~(size_t)7;
@@ -136,7 +223,7 @@ static void scribble(uint32_t where, uint32_t how, uint64_t word)
     __atomic_store_n((uint64_t *)(void *)(shared + offset), plausible(how, offset, word), __ATOMIC_RELAXED);
 }
 
-/* ------------------------------------------------------------------------------------------------------ the calls */
+/* ---------------------------------------------------------------------------------------------- the calls */
 
 static void send_some(uint32_t n)
 {
@@ -145,8 +232,11 @@ static void send_some(uint32_t n)
 
     for (int i = 0; i < BATCH; i++)
         messages[i] = (struct iovec){(void *)(uintptr_t)bytes, (n + (uint32_t)i) % ROOM};
-    check_result(n % 3 == 0 ? noria_send_many(sender, messages, BATCH, 0)
-                            : noria_send(sender, bytes, n % ROOM, 0));
+    switch (n % 5) {
+    case 0: check_result(noria_send_many(sender, messages, BATCH, 0)); break;
+    case 1: check_result(noria_send_prio(sender, bytes, n % ROOM, n / 8, 0)); break;
+    default: check_result(noria_send(sender, bytes, n % ROOM, 0));
+    }
 }
 
 static void receive_some(uint32_t n)
@@ -157,7 +247,8 @@ static void receive_some(uint32_t n)
     ssize_t rc;
 
     for (int i = 0; i < BATCH; i++)
-        buffers[i] = (struct iovec){malloc(room == 0 ? 1 : room), room}; /* exact, for AddressSanitizer to guard */
+        buffers[i] =
+            (struct iovec){malloc(room == 0 ? 1 : room), room}; /* exact, for AddressSanitizer to guard */
     if (n % 3 == 0) {
         rc = noria_recv_many(receiver, buffers, BATCH, 0, info);
         for (int i = 0; i < rc; i++)
@@ -247,7 +338,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     return 0;
 }
 
-/* --------------------------------------------------------------------------------------------- the live scribbler */
+/* ------------------------------------------------------------------------------------- the live scribbler */
 
 static uint32_t scribbler_ends;
 

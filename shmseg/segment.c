@@ -71,7 +71,7 @@ static int read_super(int fd, const char *name, struct noria_superblock *super)
     if (rc != 0)
         return rc;
     if ((size_t)got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
-        super->size > (uint64_t)status.st_size)
+        super->solid > super->size || super->size > (uint64_t)status.st_size)
         return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
                           (unsigned long long)status.st_size, (unsigned long long)super->size);
     return DONE;
@@ -136,11 +136,17 @@ static uint64_t memory_available(void)
     return available;
 }
 
+/* What must not have holes. */
+static uint64_t solid_bytes(const struct noria_segment_request *request)
+{
+    return request->solid != 0 ? request->solid : request->size;
+}
+
 static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
 {
     return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
                       "enlarge the file system (docker: --shm-size)", request->backend->scheme, request->name,
-                      (unsigned long long)request->size, (unsigned long long)fs->f_bavail * fs->f_frsize);
+                      (unsigned long long)solid_bytes(request), (unsigned long long)fs->f_bavail * fs->f_frsize);
 }
 
 /* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
@@ -156,9 +162,9 @@ static int reserve_space(int fd, const struct noria_segment_request *request)
         return noria_fail(-EFBIG, "'%s:%s' needs %llu bytes, files may have %llu; raise `ulimit -f`",
                           request->backend->scheme, request->name, (unsigned long long)request->size,
                           (unsigned long long)limit.rlim_cur);
-    if (request->backend->named && fstatvfs(fd, &fs) == 0 && request->size > (uint64_t)fs.f_blocks * fs.f_frsize)
+    if (request->backend->named && fstatvfs(fd, &fs) == 0 && solid_bytes(request) > (uint64_t)fs.f_blocks * fs.f_frsize)
         return no_space(request, &fs);
-    if (available != 0 && request->size > available - available / 16)
+    if (available != 0 && solid_bytes(request) > available - available / 16)
         return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
                           "a smaller max_message", request->backend->scheme, request->name,
                           (unsigned long long)request->size, (unsigned long long)available);
@@ -167,9 +173,10 @@ static int reserve_space(int fd, const struct noria_segment_request *request)
     if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
         rc = errno;
     while (rc == 0 || rc == EINTR) {
-        rc = posix_fallocate(fd, 0, (off_t)request->size);
-        if (rc == 0)
+        rc = posix_fallocate(fd, 0, (off_t)solid_bytes(request));
+        if (rc == 0 && ftruncate(fd, (off_t)request->size) == 0)
             return 0;
+        rc = rc == 0 ? errno : rc;
     }
     if (rc == ENOSPC && fstatvfs(fd, &fs) == 0)
         return no_space(request, &fs);
@@ -199,6 +206,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     super->version = NORIA_SEGMENT_VERSION;
     super->features = 0;
     super->size = request->size;
+    super->solid = solid_bytes(request) == request->size ? 0 : request->solid;
     super->boot = boot_hash();
     super->created_ns = noria_clock_read(CLOCK_REALTIME);
     if (getrandom(super->id, sizeof(super->id), GRND_NONBLOCK) != (ssize_t)sizeof(super->id))
@@ -243,12 +251,13 @@ static int finish(struct noria_segment *segment, const struct noria_segment_requ
 static int check_extent(const struct noria_segment *segment, const char *name)
 {
     struct stat status;
-
+    uint64_t solid;
     int rc = look_at(segment->fd, name, &status);
 
     if (rc != 0)
         return rc;
-    if ((uint64_t)status.st_size < segment->super.size || (uint64_t)status.st_blocks * 512 < segment->super.size)
+    solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
+    if ((uint64_t)status.st_size < segment->super.size || (uint64_t)status.st_blocks * 512 < solid)
         return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
     return 0;
 }
@@ -370,7 +379,14 @@ static int copy(struct noria_segment *segment, uint64_t size, const char *name)
         return noria_fail(-ENOMEM, "no memory for a copy of '%s'", name);
     }
     while (done < size) {
-        ssize_t got = pread(segment->fd, (uint8_t *)segment->base + done, (size_t)(size - done), (off_t)done);
+        off_t data = segment->super.solid != 0 ? lseek(segment->fd, (off_t)done, SEEK_DATA) : (off_t)done;
+        off_t hole = segment->super.solid != 0 && data >= 0 ? lseek(segment->fd, data, SEEK_HOLE) : (off_t)size;
+        ssize_t got;
+        if (data < 0 || (uint64_t)data >= size)
+            break; /* holes to the end, which read as the zeros that are there */
+        done = (uint64_t)data;
+        got = pread(segment->fd, (uint8_t *)segment->base + done,
+                    (size_t)((hole > data && (uint64_t)hole < size ? (uint64_t)hole : size) - done), (off_t)done);
         if (got <= 0)
             return noria_fail(-EBADMSG, "'%s' shrank while it was read", name);
         done += (uint64_t)got;

@@ -22,7 +22,7 @@
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
-#define NORIA_SEGMENT_VERSION 2u
+#define NORIA_SEGMENT_VERSION 3u
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
 
@@ -38,7 +38,8 @@ struct noria_superblock {
     uint64_t id[2];    /* random */
     uint64_t boot;     /* hash of the boot id of the machine that made it */
     int64_t created_ns; /* CLOCK_REALTIME */
-    uint64_t reserved[25];
+    uint64_t solid;    /* bytes from the start that have their pages for good; what follows may have holes. 0: all */
+    uint64_t reserved[24];
 };
 NORIA_STATIC_ASSERT(offsetof(struct noria_superblock, version) == 8, "the version stands right after the magic");
 NORIA_STATIC_ASSERT(sizeof(struct noria_superblock) == NORIA_SEGMENT_CONTENT, "the content follows");
@@ -74,6 +75,7 @@ struct noria_segment_request {
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
     mode_t mode;
     uint64_t size; /* when created */
+    uint64_t solid; /* bytes from the start that get their pages now; 0: all. The content's owner sees to the others */
     int64_t open_timeout_ns;
     int64_t wait_create_ns;
     /* Fills the content of a new segment. */

@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -100,6 +101,15 @@ static struct noria_segment_request request_for(bool create)
                                           .size = SIZE,
                                           .open_timeout_ns = 50 * MS,
                                           .format = fill};
+}
+
+static struct noria_segment_request memfd_request(const char *descriptor, bool create)
+{
+    struct noria_segment_request request = request_for(create);
+
+    request.backend = &noria_segment_memfd;
+    request.name = descriptor;
+    return request;
 }
 
 static int open_named(struct noria_segment *segment, bool create)
@@ -495,6 +505,21 @@ static void truncated_files_are_refused(void **state)
     make_segment();
     assert_int_equal(truncate(path, SIZE + 4096), 0); /* longer does no harm */
     assert_int_equal(noria_segment_unlink(&noria_segment_posix, name), 0);
+}
+
+static void files_with_holes_are_refused(void **state)
+{
+    /* Claim: a file of the right length that lacks pages, which might not be had when they are touched, is an error code. */
+    int fd;
+
+    (void)state;
+    make_segment();
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 8192, 4096), 0);
+    close(fd);
+    expect_refusal(false, -EBADMSG);
+    assert_true(strstr(noria_last_detail(), "holes") != NULL);
+    expect_refusal(true, -EBADMSG);
 }
 
 static void impossible_sizes_are_refused(void **state)
@@ -965,8 +990,46 @@ static void files_of_other_users_need_consent(void **state)
     unlink(path_of_daemon);
 }
 
+static void limit_file_sizes(void)
+{
+    struct noria_segment_request request = request_for(true);
+    struct rlimit limit = {SIZE - 1, RLIM_INFINITY};
+    struct noria_segment segment;
+
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    REQUIRE(noria_segment_open(&segment, &request) == -EFBIG);
+    REQUIRE(strstr(noria_last_detail(), "ulimit -f") != NULL);
+    REQUIRE(access(path, F_OK) != 0);
+    request = memfd_request("", true);
+    REQUIRE(noria_segment_open(&segment, &request) == -EFBIG);
+    limit.rlim_cur = SIZE;
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    REQUIRE(noria_segment_open(&segment, &request) == 0);
+    noria_segment_close(&segment);
+}
+
+static void limited_file_sizes_are_an_error_code(void **state)
+{
+    /* Claim: a segment above the limit for files is -EFBIG with the cure, instead of the signal; one at the limit is made. */
+    (void)state;
+    run_apart(limit_file_sizes);
+}
+
+static void more_than_all_memory_is_an_error_code(void **state)
+{
+    /* Claim: memory without a name that the machine does not have is -ENOMEM with the figures, before anything is taken. */
+    struct noria_segment_request request = memfd_request("", true);
+    struct noria_segment segment;
+
+    (void)state;
+    request.size = UINT64_C(1) << 46;
+    assert_int_equal(noria_segment_open(&segment, &request), -ENOMEM);
+    assert_true(strstr(noria_last_detail(), "available") != NULL);
+}
+
 static void exhaust_descriptors(void)
 {
+    const struct noria_segment_request request = memfd_request("", true);
     struct noria_segment segment;
     int last = -1, fd;
 
@@ -975,6 +1038,7 @@ static void exhaust_descriptors(void)
     REQUIRE(open_named(&segment, true) == -EMFILE);
     REQUIRE(strstr(noria_last_detail(), "ulimit") != NULL);
     REQUIRE(access(path, F_OK) != 0);
+    REQUIRE(noria_segment_open(&segment, &request) == -EMFILE);
     for (fd = last; fd > last - 8; fd--)
         close(fd); /* the end of the process may need some */
 }
@@ -1018,6 +1082,68 @@ static void inspection_changes_nothing(void **state)
     assert_int_equal(noria_segment_inspect(&segment, &noria_segment_posix, name, &unfinished), -EINVAL);
 }
 
+static int fill_a_page(void *content, size_t size, void *context)
+{
+    (void)context;
+    memset(content, CONTENT_BYTE, size < 4096 ? size : 4096);
+    return 0;
+}
+
+/* Another user's segment of 1 MiB, holes but for its first pages and, if told so, its middle. */
+static void make_foreign_segment_with_holes(bool has_middle)
+{
+    struct noria_segment_request request = request_for(true);
+    struct noria_segment segment;
+
+    request.size = 1 << 20;
+    request.solid = 8192;
+    request.format = fill_a_page;
+    assert_int_equal(noria_segment_open(&segment, &request), 0);
+    if (has_middle)
+        ((uint8_t *)segment.base)[1 << 19] = 7;
+    assert_int_equal(fchown(segment.fd, 1, 1), 0);
+    noria_segment_close(&segment);
+}
+
+static void anothers_segment_is_looked_at_in_a_copy(void **state)
+{
+    /* Claim: what another user could cut off under us is copied, holes and all, but not filled: whatever he does
+     * afterwards, the copy stays. One that has shrunk is told. */
+    struct noria_segment view;
+    struct stat before, after;
+    bool unfinished;
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: this needs root\n");
+        skip();
+    }
+    for (int has_middle = 0; has_middle < 2; has_middle++) {
+        make_foreign_segment_with_holes(has_middle != 0);
+        assert_int_equal(stat(path, &before), 0);
+        assert_true(before.st_blocks * 512 <= 4 * 4096);
+        assert_int_equal(noria_segment_inspect(&view, &noria_segment_posix, name, &unfinished), 0);
+        assert_int_equal(stat(path, &after), 0);
+        assert_int_equal(after.st_blocks, before.st_blocks);
+        assert_int_equal(truncate(path, 0), 0);
+        assert_int_equal(view.size, 1 << 20);
+        assert_int_equal(((uint8_t *)noria_segment_content(&view))[9], CONTENT_BYTE);
+        assert_int_equal(((uint8_t *)view.base)[1 << 19], has_middle != 0 ? 7 : 0);
+        assert_int_equal(((uint8_t *)view.base)[(1 << 20) - 1], 0);
+        noria_segment_close(&view);
+        unlink(path);
+    }
+    make_foreign_segment_with_holes(true);
+    assert_int_equal(truncate(path, 1 << 18), 0);
+    assert_int_equal(noria_segment_inspect(&view, &noria_segment_posix, name, &unfinished), -EBADMSG);
+    unlink(path);
+    make_segment();
+    assert_int_equal(chown(path, 1, 1), 0);
+    assert_int_equal(noria_segment_inspect(&view, &noria_segment_posix, name, &unfinished), 0);
+    assert_int_equal(((uint8_t *)view.base)[SIZE - 1], CONTENT_BYTE);
+    noria_segment_close(&view);
+}
+
 static void corrupt_segments_can_be_removed(void **state)
 {
     /* Claim: a segment of another version, truncated or unfinished can be unlinked: nobody has to use rm. */
@@ -1036,15 +1162,6 @@ static void corrupt_segments_can_be_removed(void **state)
 }
 
 /* -------------------------------------------------------------------------------------------------- memfd */
-
-static struct noria_segment_request memfd_request(const char *descriptor, bool create)
-{
-    struct noria_segment_request request = request_for(create);
-
-    request.backend = &noria_segment_memfd;
-    request.name = descriptor;
-    return request;
-}
 
 static void memfd_is_shared_by_descriptor(void **state)
 {
@@ -1174,6 +1291,7 @@ int main(void)
         TEST(empty_file_is_taken_over),
         TEST(other_versions_are_refused),
         TEST(truncated_files_are_refused),
+        TEST(files_with_holes_are_refused),
         TEST(impossible_sizes_are_refused),
         TEST(unmappable_sizes_are_refused),
         TEST(creator_killed_before_sealing_is_not_missed),
@@ -1188,8 +1306,11 @@ int main(void)
         TEST(full_shared_memory_is_an_error_code),
         TEST(others_may_not_open_a_private_segment),
         TEST(files_of_other_users_need_consent),
+        TEST(limited_file_sizes_are_an_error_code),
+        TEST(more_than_all_memory_is_an_error_code),
         TEST(too_many_files_is_an_error_code),
         TEST(inspection_changes_nothing),
+        TEST(anothers_segment_is_looked_at_in_a_copy),
         TEST(corrupt_segments_can_be_removed),
         TEST(memfd_is_shared_by_descriptor),
         TEST(memfd_that_is_empty_needs_a_creator),

@@ -196,7 +196,7 @@ static void look_at_pids(struct finding *finding)
               name);
 }
 
-/* The last word that the files matching the pattern say on RemoveIPC: 0 no, 1 yes, else what it was before. */
+/* The last word that the files matching the pattern say on RemoveIPC: 0 no, 1 yes, else as it was before. */
 static int remove_ipc(const char *pattern, int before)
 {
     glob_t files;

@@ -20,6 +20,8 @@ static int create(const struct command *self, int argc, char **argv)
     if (argc - optind != 1)
         return wrong_usage(self, "exactly one address is needed");
 
+    if (check_address(argv[optind]) != DONE)
+        return FAILED;
     noria_channel *channel;
     if (noria_open(&channel, argv[optind], NORIA_CREATE | NORIA_EXCL, &options) != 0)
         return fail_detail();

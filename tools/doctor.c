@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* noria doctor: is the machine fit for noria, and has anything been left behind? Cleans up after dead participants, as
- * every open does; changes nothing else. */
+/* noria doctor: is the machine fit for noria, and has anything been left behind? Cleans up after dead
+ * participants, as every open does; changes nothing else. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "command.h"
 #include "quantity.h"
 #include "words.h"
 
@@ -37,6 +38,12 @@ int set_geometry(struct noria_options *options, int option, const char *argument
         return parse_word(argument, orphans_words, &options->orphans);
     case OPTION_TRUST:
         return parse_word(argument, trust_words, &options->trust);
+    case OPTION_PRIORITIES:
+        return parse_size32(argument, &options->priorities);
+    case OPTION_MAX_BYTES:
+        return parse_size(argument, &options->max_bytes);
+    case OPTION_EVICT:
+        return parse_duration_ns(argument, &options->evict_ns);
     case OPTION_MODE:
         return parse_mode(argument, &options->mode);
     default:
@@ -44,15 +51,35 @@ int set_geometry(struct noria_options *options, int option, const char *argument
     }
 }
 
+int check_address(const char *address)
+{
+    if (strncmp(address, "anon:", 5) == 0)
+        return fail("'%s' is memory without a name, which goes with this command: write shm:/name", address);
+    return DONE;
+}
+
+void ask_for_no_more(struct noria_options *options, unsigned asked, const struct noria_stat *stat)
+{
+    if ((asked & ASKED(OPTION_KIND)) == 0)
+        options->kind = stat->kind;
+    if ((asked & ASKED(OPTION_ORDER)) == 0)
+        options->order = stat->order;
+    if ((asked & ASKED(OPTION_TRUST)) == 0)
+        options->trust = stat->trust;
+    if ((asked & ASKED(OPTION_MAX_MESSAGE)) == 0)
+        options->max_message = (uint32_t)stat->max_message;
+    /* The rest is the channel's own, and is not compared; but options must not contradict each other. */
+    if (stat->kind != NORIA_KIND_MPMC) {
+        options->pack = stat->pack;
+        options->priorities = stat->priorities;
+    }
+}
+
 int open_as_it_is(noria_channel **channel, const char *address, int flags,
                   const struct noria_options *options)
 {
     struct noria_options any = *options;
+
     any.max_message = 1;
-    any.kind = NORIA_KIND_MPMC;
-    int rc = noria_open(channel, address, flags, &any);
-    if (rc != -EINVAL)
-        return rc;
-    any.kind = NORIA_KIND_SPSC;
-    return noria_open(channel, address, flags, &any);
+    return noria_open(channel, address, flags, &any); /* without CREATE the channel is what it is */
 }

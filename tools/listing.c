@@ -39,6 +39,9 @@ static void json_numbers(struct json *json, const struct noria_stat *stat)
     json_unsigned(json, "max_held", stat->max_held);
     json_unsigned(json, "max_participants", stat->max_participants);
     json_unsigned(json, "pack", stat->pack);
+    json_unsigned(json, "priorities", stat->priorities);
+    json_unsigned(json, "max_bytes", stat->max_bytes);
+    json_number(json, "evict_ns", stat->evict_ns);
     json_count(json, "messages", stat->messages);
     json_count(json, "message_bytes", stat->bytes);
     json_unsigned(json, "held", stat->held);

@@ -15,11 +15,11 @@ static int print_row(const struct noria_listing *listing, void *context)
     char owner[64], used[24];
     user_name(listing->uid, owner, sizeof owner);
     if (listing->condition == NORIA_CONDITION_OK)
-        printf("%-24s %-5s %8" PRIu64 " %8s %7" PRIu32 " %9" PRIu32 " ", listing->address,
+        printf("%-24s %-9s %8" PRIu64 " %8s %7" PRIu32 " %9" PRIu32 " ", listing->address,
                word_of(kind_words, stat->kind), stat->capacity,
                count_or_dash(stat->messages, used, sizeof used), stat->senders, stat->receivers);
     else
-        printf("%-24s %-5s %8s %8s %7s %9s ", listing->address, "-", "-", "-", "-", "-");
+        printf("%-24s %-9s %8s %8s %7s %9s ", listing->address, "-", "-", "-", "-", "-");
     printf("%-10s %04" PRIo32 " %-10s %10" PRIu64 "\n", owner, listing->mode & 07777, state_of(listing),
            listing->footprint);
     return 0;
@@ -42,7 +42,7 @@ static int list_json(void)
 
 static int list_table(void)
 {
-    printf("%-24s %-5s %8s %8s %7s %9s %-10s %-4s %-10s %10s\n", "NAME", "KIND", "CAPACITY", "USED",
+    printf("%-24s %-9s %8s %8s %7s %9s %-10s %-4s %-10s %10s\n", "NAME", "KIND", "CAPACITY", "USED",
            "SENDERS", "RECEIVERS", "OWNER", "MODE", "STATE", "BYTES");
     return noria_list(print_row, NULL);
 }

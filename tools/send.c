@@ -19,23 +19,30 @@ struct request {
     const char *file; /* "-" is standard input */
     enum framing framing;
     uint64_t raw_size;
+    uint32_t priority;
     int64_t timeout_ns;
-    bool geometry_given;
+    unsigned asked; /* options of the geometry on the command line, a bit each */
     struct noria_options options;
 };
 
-static int send_one(noria_channel *channel, const struct message *message, int64_t timeout_ns)
+/* 0, or the exit status to end with. */
+static int send_one(const struct request *request, noria_channel *channel, const struct message *message)
 {
-    if (!message->no_newline)
-        return noria_send(channel, message->data, message->len, timeout_ns);
-    struct noria_span span;
-    size_t len = message->len + NO_NEWLINE_MARK_SIZE;
-    int rc = noria_reserve(channel, len, &span, timeout_ns);
-    if (rc < 0)
-        return rc;
-    memcpy(span.data, message->data, message->len);
-    memcpy((char *)span.data + message->len, NO_NEWLINE_MARK, NO_NEWLINE_MARK_SIZE);
-    return noria_commit(channel, &span, len, timeout_ns);
+    const void *data = message->data;
+    size_t len = message->len;
+    unsigned char *marked = NULL;
+    if (message->no_newline) {
+        marked = malloc(len + NO_NEWLINE_MARK_SIZE);
+        if (marked == NULL)
+            return fail("there is no memory for a message of %zu bytes", len);
+        memcpy(marked, data, len);
+        memcpy(marked + len, NO_NEWLINE_MARK, NO_NEWLINE_MARK_SIZE);
+        data = marked;
+        len += NO_NEWLINE_MARK_SIZE;
+    }
+    int rc = noria_send_prio(channel, data, len, request->priority, request->timeout_ns);
+    free(marked);
+    return rc == 0 ? DONE : fail_detail();
 }
 
 static int fail_input(const struct request *request, const struct input *input, int error)
@@ -70,24 +77,27 @@ static int send_all(const struct request *request, noria_channel *channel, int f
     struct message message;
     int got;
     while (status == DONE && (got = input_next(&input, &message)) != 0) {
-        if (got < 0)
-            status = fail_input(request, &input, got);
-        else if (send_one(channel, &message, request->timeout_ns) < 0)
-            status = fail_detail();
+        status = got < 0 ? fail_input(request, &input, got) : send_one(request, channel, &message);
     }
     input_close(&input);
     return status;
 }
 
-/* An existing channel is taken as it is, unless the command line asks for something. */
+/* An existing channel is taken as it is, if it is what the command line asks for. */
 static int open_to_send(struct request *request, noria_channel **channel)
 {
-    if (!request->geometry_given) {
-        int rc = open_as_it_is(channel, request->address, NORIA_SEND, &request->options);
-        if (rc != -ENOENT)
+    int rc = open_as_it_is(channel, request->address, NORIA_SEND, &request->options);
+
+    if (rc == 0 && request->asked != 0) {
+        struct noria_stat stat = {.size = sizeof stat};
+        rc = noria_stat(*channel, &stat);
+        noria_close(*channel);
+        if (rc != 0)
             return rc;
+        ask_for_no_more(&request->options, request->asked, &stat);
+        rc = -ENOENT; /* once more, so that the rest is compared */
     }
-    return noria_open(channel, request->address, NORIA_SEND | NORIA_CREATE, &request->options);
+    return rc != -ENOENT ? rc : noria_open(channel, request->address, NORIA_SEND | NORIA_CREATE, &request->options);
 }
 
 static int send_request(struct request *request)
@@ -125,10 +135,12 @@ static int take_option(const struct command *self, struct request *request, int 
     } else if (option == 'F') {
         request->options.foreign = 1;
         return 0;
+    } else if (option == 'p') {
+        rc = parse_size32(optarg, &request->priority);
     } else if (option == 't') {
         rc = parse_duration_ns(optarg, &request->timeout_ns);
     } else {
-        request->geometry_given = true;
+        request->asked |= ASKED(option);
         rc = set_geometry(&request->options, option, optarg);
     }
     return rc == 0 ? 0 : wrong_usage(self, "'%s' is not a value of that option", optarg);
@@ -146,6 +158,7 @@ static int run_send(const struct command *self, int argc, char **argv)
 {
     static const struct option table[] = {{"length", no_argument, NULL, 'l'},
                                           {"raw", required_argument, NULL, 'r'},
+                                          {"priority", required_argument, NULL, 'p'},
                                           {"timeout", required_argument, NULL, 't'},
                                           {"foreign", no_argument, NULL, 'F'},
                                           GEOMETRY_OPTIONS,
@@ -165,6 +178,8 @@ static int run_send(const struct command *self, int argc, char **argv)
     if (argc - optind < 1 || argc - optind > 2)
         return wrong_usage(self, "an address is needed, and at most one file");
     request.address = argv[optind];
+    if (check_address(request.address) != DONE)
+        return FAILED;
     if (argc - optind == 2)
         request.file = argv[optind + 1];
     if (!max_message_given && request.raw_size > DEFAULT_MAX_MESSAGE && request.raw_size <= UINT32_MAX)
@@ -178,6 +193,7 @@ const struct command send_command = {
     .summary = "Sends each line of FILE or standard input as a message; makes the channel if it is missing",
     .options = "  --length                  each message comes after its length, 32 bits, little-endian\n"
                "  --raw BYTES               messages are pieces of so many bytes, the last one shorter\n"
+               "  --priority N              at this level of a channel with priorities, highest first (0)\n"
                "  --timeout DURATION        give up when the channel is full so long (never)\n"
                "  --foreign                 also to a channel that another user has made\n" GEOMETRY_HELP(
                    "256", "64K"),

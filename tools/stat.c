@@ -33,6 +33,11 @@ static void print_choices(const struct noria_stat *stat)
     printf("max held          %" PRIu32 "\n", stat->max_held);
     printf("max participants  %" PRIu32 "\n", stat->max_participants);
     printf("pack              %" PRIu32 "\n", stat->pack);
+    printf("priorities        %" PRIu32 "\n", stat->priorities);
+    if (stat->max_bytes != 0)
+        printf("max bytes         %" PRIu64 "\n", stat->max_bytes);
+    if (stat->evict_ns != 0)
+        printf("evicts after      %" PRId64 " ns\n", stat->evict_ns);
 }
 
 static void print_traffic(const struct noria_stat *stat)

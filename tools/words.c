@@ -8,9 +8,9 @@
 
 #include <noria/noria.h>
 
-const char *const kind_words[] = {"", "spsc", "mpmc", NULL};
+const char *const kind_words[] = {"", "spsc", "mpmc", "broadcast", NULL};
 const char *const order_words[] = {"strict", "producer", NULL};
-const char *const full_words[] = {"block", "fail", NULL};
+const char *const full_words[] = {"block", "fail", "drop-newest", "overwrite-oldest", NULL};
 const char *const wait_words[] = {"futex", "mutex", "semaphore", "sysv-semaphore", "eventfd", "fifo", "spin",
                                   "yield", NULL};
 const char *const orphans_words[] = {"redeliver", "drop", NULL};

@@ -7,36 +7,91 @@
 
 /* The try has found nothing: waits, if there is time to, and ends the call. */
 ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                      const struct noria_attempt *attempt, enum noria_role_way way);
+                      const struct noria_attempt *attempt, uint32_t *mark);
+int noria_send_on(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns,
+                  uint32_t *mark);
+ssize_t noria_recv_on(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                      int64_t timeout_ns, uint32_t *mark);
+
+static inline void noria_call_end(uint32_t *mark)
+{
+    if (mark != NULL)
+        noria_role_leave(mark);
+    noria_section_leave();
+}
+
+/* Enters. 0, or why not; `begins` something: see noria_attempt. `mark`: of the role, where it takes one caller. */
+static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side side, bool one_caller, bool begins,
+                                       uint32_t **mark)
+{
+    ssize_t rc = noria_section_enter(channel);
+
+    *mark = NULL;
+    if (__builtin_expect(rc != 0, 0))
+        return rc;
+    if (one_caller) {
+        *mark = noria_role_enter(&channel->roles[side], noria_section_thread());
+        if (__builtin_expect(*mark == NULL, 0)) {
+            noria_section_leave();
+            return -EDEADLK;
+        }
+    }
+    if (begins && side == NORIA_SIDE_SEND && __builtin_expect(channel->looks_first != 0, 0) &&
+        channel->verbs->look_round(channel, side) == -EPIPE) {
+        noria_call_end(*mark);
+        return -EPIPE;
+    }
+    return 0;
+}
 
 /* What the attempt returned; or -EAGAIN (with timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE,
  * -EDEADLK, -EINTR. */
 static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                                  const struct noria_attempt *attempt)
 {
-    enum noria_role_way way = NORIA_ROLE_BY_FLAG;
-    ssize_t rc = noria_section_enter(channel);
+    uint32_t *mark;
+    ssize_t rc = noria_call_begin(channel, side, channel->one_caller != 0, attempt->begins, &mark);
 
     if (__builtin_expect(rc != 0, 0))
         return rc;
-    if (channel->one_caller != 0) {
-        way = noria_role_enter(&channel->roles[side], noria_section_thread());
-        if (__builtin_expect(way == NORIA_ROLE_TAKEN, 0)) {
-            noria_section_leave();
-            return -EDEADLK;
-        }
-    }
-    if (attempt->begins && side == NORIA_SIDE_SEND && channel->looks_first != 0 &&
-        channel->verbs->look_round(channel, side) == -EPIPE)
-        rc = -EPIPE;
-    else
-        rc = attempt->run(channel, attempt->arguments);
+    rc = attempt->run(channel, attempt->arguments);
     if (__builtin_expect(rc == -EAGAIN, 0))
-        return noria_call_on(channel, side, timeout_ns, attempt, way);
-    if (channel->one_caller != 0)
-        noria_role_leave(&channel->roles[side], way);
-    noria_section_leave();
+        return noria_call_on(channel, side, timeout_ns, attempt, mark);
+    noria_call_end(mark);
     return rc;
 }
+
+/* The verbs send_call and recv_call of a kind: whole calls, with its tries inlined, and of an answer that is just coming the
+ * first looks, too: the fewer instructions lie between them, the sooner it is seen. */
+#define NORIA_WHOLE_CALLS(try_send, try_recv, back_off, one_caller) \
+    static int send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
+    { \
+        uint32_t *mark; \
+        int rc = (int)noria_call_begin(channel, NORIA_SIDE_SEND, one_caller, true, &mark); \
+        if (__builtin_expect(rc != 0, 0)) \
+            return rc; \
+        rc = try_send(channel, data, len, priority); \
+        if (__builtin_expect(rc == -EAGAIN, 0)) \
+            return noria_send_on(channel, data, len, priority, timeout_ns, mark); \
+        noria_call_end(mark); \
+        return rc; \
+    } \
+    static ssize_t recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
+                             int64_t timeout_ns) \
+    { \
+        uint32_t *mark; \
+        ssize_t rc = noria_call_begin(channel, NORIA_SIDE_RECV, one_caller, true, &mark); \
+        if (__builtin_expect(rc != 0, 0)) \
+            return rc; \
+        rc = try_recv(channel, buffer, capacity, info); \
+        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
+            back_off(channel, NORIA_SIDE_RECV); \
+            rc = try_recv(channel, buffer, capacity, info); \
+        } \
+        if (__builtin_expect(rc == -EAGAIN, 0)) \
+            return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
+        noria_call_end(mark); \
+        return rc; \
+    }
 
 #endif

@@ -11,9 +11,12 @@
 #include "barrier.h"
 #include "detail.h"
 #include "liveness.h"
+#include "nap.h"
 #include "section.h"
 
-enum { SHUT_RINGS = 100 };
+/* 2 ms each; a second altogether. */
+enum { SHUT_RINGS = 100, SHUT_NAPS = 500 };
+enum { MOST_SPINS = 1000 };
 
 static const uint64_t no_page; /* before the first open: equal to no handle's stamp, for those are never 0 */
 const uint64_t *noria_fork_page = &no_page;
@@ -25,12 +28,24 @@ int noria_enter(noria_channel *channel)
 
 void noria_leave(void)
 {
-    urcu_bp_read_unlock();
+    noria_section_leave();
 }
 
 void noria_rejoin(void)
 {
     urcu_bp_read_lock();
+}
+
+void noria_step_out(noria_channel *channel)
+{
+    noria_add_relaxed32(&channel->waiting, 1); /* inside the section: close first waits for those and then finds the count */
+    noria_leave();
+}
+
+void noria_step_in(noria_channel *channel)
+{
+    noria_rejoin();
+    noria_sub_release32(&channel->waiting, 1); /* pairs with the loads in noria_channel_drain */
 }
 
 /* ----------------------------------------------------------------------------------------------------------- fork */
@@ -130,17 +145,16 @@ int noria_process_prepare(void)
 /* ------------------------------------------------------------------------------------------------- opening, closing */
 
 void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
-                        bool fails_when_full)
+                        uint32_t full)
 {
     channel->verbs = verbs;
     channel->fork_stamp = *noria_fork_page;
     channel->flags = (uint32_t)flags;
-    channel->fails_when_full = fails_when_full;
+    channel->full = full;
     channel->fenced = !noria_barrier_register();
     if (channel->fenced) /* no fast lane either */
         channel->roles[NORIA_SIDE_SEND].owner = channel->roles[NORIA_SIDE_RECV].owner = NORIA_LANE_CLOSED;
-    channel->most_spins = 1000;
-    channel->spins[NORIA_SIDE_SEND] = channel->spins[NORIA_SIDE_RECV] = 100;
+    noria_channel_limit_spins(channel, MOST_SPINS);
     channel->max_message = max_message;
 }
 
@@ -150,9 +164,14 @@ void noria_channel_shut(noria_channel *channel)
     if (channel->verbs->notify_signal != NULL)
         channel->verbs->notify_signal(channel, 0, 0); /* or the wake would send us our own signal */
     channel->verbs->wake(channel);
-    /* A sleeper of another handle may have taken the ring back before ours heard it; the re-check is the net. */
-    for (int i = 0; i < SHUT_RINGS && noria_load_acquire32(&channel->waiting) != 0; i++) {
-        sched_yield();
+    /* A sleeper of another handle may have taken the ring back before ours, woken but not yet running,
+     * looked at its level. So it rings until they have left, and lets them run; bounded, for they may be
+     * stopped: the re-check is the net. */
+    for (int i = 0; i < SHUT_RINGS + SHUT_NAPS && noria_load_acquire32(&channel->waiting) != 0; i++) {
+        if (i < SHUT_RINGS)
+            sched_yield();
+        else
+            noria_nap(NORIA_FOREVER);
         channel->verbs->wake(channel);
     }
 }
@@ -160,11 +179,13 @@ void noria_channel_shut(noria_channel *channel)
 void noria_channel_drain(noria_channel *channel)
 {
     /* Calls that saw the handle open have left, or are counted as waiting. */
-    urcu_bp_synchronize_rcu();
-    while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with the subtraction in noria_call_on */
-        channel->verbs->wake(channel);
-        sched_yield();
-    }
-    /* The last of them have left the read section in which they stopped counting. */
-    urcu_bp_synchronize_rcu();
+    noria_sections_await();
+    do {
+        while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with noria_step_in */
+            channel->verbs->wake(channel);
+            sched_yield();
+        }
+        /* The last of them have left the read section in which they stopped counting, or count again. */
+        noria_sections_await();
+    } while (noria_load_acquire32(&channel->waiting) != 0);
 }

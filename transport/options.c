@@ -27,5 +27,6 @@ void noria_options_init(struct noria_options *options)
     options->trust = NORIA_TRUST_SAME_USER;
     options->recheck_ns = 25 * NORIA_NS_PER_MS;
     options->most_spins = 1000;
+    options->priorities = 1;
     options->open_timeout_ns = NORIA_NS_PER_S;
 }

@@ -3,20 +3,22 @@
 
 #include "barrier.h"
 
-enum noria_role_way noria_role_enter_slowly(struct noria_role *role, uint64_t self)
+uint32_t *noria_role_enter_slowly(struct noria_role *role, uint64_t self)
 {
     uint64_t owner = noria_load_relaxed64(&role->owner); /* the swaps below decide */
 
     if (owner == 0 && noria_cas_acq_rel64(&role->owner, &owner, self))
+        owner = self;
+    if (owner == self) /* now, or since a signal handler made the first call just before us */
         return noria_role_enter(role, self);
-    if (owner != NORIA_LANE_CLOSED && owner != self) {
+    if (owner != NORIA_LANE_CLOSED) {
         noria_store_release64(&role->owner, NORIA_LANE_CLOSED);
         noria_barrier_heavy();
     }
     if (noria_exchange_acquire32(&role->busy, 1) != 0) /* pairs with leave */
-        return NORIA_ROLE_TAKEN;
+        return NULL;
     if (noria_load_acquire32(&role->in_lane) == 0) /* pairs with the owner's leave */
-        return NORIA_ROLE_BY_FLAG;
+        return &role->busy;
     noria_store_release32(&role->busy, 0);
-    return NORIA_ROLE_TAKEN;
+    return NULL;
 }

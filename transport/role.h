@@ -27,29 +27,27 @@ struct noria_role {
 
 #define NORIA_LANE_CLOSED UINT64_MAX
 
-enum noria_role_way { NORIA_ROLE_TAKEN, NORIA_ROLE_BY_LANE, NORIA_ROLE_BY_FLAG };
-
 /* For all who are not the owner. */
-enum noria_role_way noria_role_enter_slowly(struct noria_role *role, uint64_t self);
+uint32_t *noria_role_enter_slowly(struct noria_role *role, uint64_t self);
 
-/* Begins a call. `self` names the thread (not 0). NORIA_ROLE_TAKEN: another call is inside. */
-static inline enum noria_role_way noria_role_enter(struct noria_role *role, uint64_t self)
+/* Begins a call. `self` names the thread (not 0). What it marked, for leave; NULL: another call is inside. */
+static inline uint32_t *noria_role_enter(struct noria_role *role, uint64_t self)
 {
     if (noria_load_relaxed64(&role->owner) == self) { /* ours to give away: nobody but us sets it to us */
         if (noria_load_relaxed32(&role->in_lane) != 0)
-            return NORIA_ROLE_TAKEN; /* by ourselves: a signal handler */
+            return NULL; /* by ourselves: a signal handler */
         noria_store_relaxed32(&role->in_lane, 1);
         noria_fence_compiler();
-        if (noria_load_relaxed64(&role->owner) == self)
-            return NORIA_ROLE_BY_LANE;
+        if (__builtin_expect(noria_load_relaxed64(&role->owner) == self, 1))
+            return &role->in_lane;
         noria_store_release32(&role->in_lane, 0);
     }
     return noria_role_enter_slowly(role, self);
 }
 
-static inline void noria_role_leave(struct noria_role *role, enum noria_role_way way)
+static inline void noria_role_leave(uint32_t *mark)
 {
-    noria_store_release32(way == NORIA_ROLE_BY_LANE ? &role->in_lane : &role->busy, 0); /* pairs with the next enter */
+    noria_store_release32(mark, 0); /* pairs with the next enter */
 }
 
 #endif

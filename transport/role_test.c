@@ -36,16 +36,16 @@ static void load_ballast(uint32_t value)
 
 static bool call_once(uint64_t self)
 {
-    enum noria_role_way way;
+    uint32_t *mark;
 
     load_ballast((uint32_t)self);
-    way = noria_role_enter(&shared.role, self);
-    if (way == NORIA_ROLE_TAKEN)
+    mark = noria_role_enter(&shared.role, self);
+    if (mark == NULL)
         return false;
     if (noria_add_relaxed32(&shared.inside, 1) != 0)
         noria_add_relaxed32(&shared.met, 1);
     noria_sub_release32(&shared.inside, 1);
-    noria_role_leave(&shared.role, way);
+    noria_role_leave(mark);
     return true;
 }
 
@@ -95,15 +95,15 @@ static void own_lane_is_known(void **state)
     struct noria_role role = {0, 0, 0};
 
     (void)state;
-    assert_int_equal(noria_role_enter(&role, 7), NORIA_ROLE_BY_LANE);
-    assert_int_equal(noria_role_enter(&role, 7), NORIA_ROLE_TAKEN);
-    assert_int_equal(noria_role_enter(&role, 8), NORIA_ROLE_TAKEN);
-    noria_role_leave(&role, NORIA_ROLE_BY_LANE);
-    assert_int_equal(noria_role_enter(&role, 8), NORIA_ROLE_BY_FLAG);
-    assert_int_equal(noria_role_enter(&role, 7), NORIA_ROLE_TAKEN);
-    noria_role_leave(&role, NORIA_ROLE_BY_FLAG);
-    assert_int_equal(noria_role_enter(&role, 7), NORIA_ROLE_BY_FLAG);
-    noria_role_leave(&role, NORIA_ROLE_BY_FLAG);
+    assert_ptr_equal(noria_role_enter(&role, 7), &role.in_lane);
+    assert_null(noria_role_enter(&role, 7));
+    assert_null(noria_role_enter(&role, 8));
+    noria_role_leave(&role.in_lane);
+    assert_ptr_equal(noria_role_enter(&role, 8), &role.busy);
+    assert_null(noria_role_enter(&role, 7));
+    noria_role_leave(&role.busy);
+    assert_ptr_equal(noria_role_enter(&role, 7), &role.busy);
+    noria_role_leave(&role.busy);
 }
 
 int main(void)

@@ -3,8 +3,8 @@
  * What a channel is to the layers above: one table of verbs that each kind of channel and each adapter fills, and the
  * one loop that turns "try" into "wait".
  *
- * A verb tries once and never blocks. The public functions (api/) enter the handle, call one verb and leave; only when
- * it answers -EAGAIN and the caller has time does the loop in wait.c take over.
+ * A verb tries once and never blocks. A call enters the handle, calls one verb and leaves (call.h); only when it answers
+ * -EAGAIN and the caller has time does the loop in wait.c take over.
  *
  * A call in progress stands in a read section of liburcu (the bp flavour: threads of the user need not register), so
  * that close can wait for it without a lock on the hot path. A read section never spans a sleep: a call that waits
@@ -23,10 +23,11 @@
 
 enum noria_side { NORIA_SIDE_SEND = 0, NORIA_SIDE_RECV = 1 };
 
-/* All tries: 0 or a count, -EAGAIN full or empty, or another -errno. Outputs are untouched on failure. */
+/* All tries: 0 or a count, -EAGAIN full or empty, or another -errno. Outputs are untouched on failure. send and recv may be
+ * missing where send_call and recv_call make tries of their own. */
 struct noria_verbs {
     int (*send)(noria_channel *channel, const void *data, size_t len, unsigned priority);
-    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n);
+    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: one at a time, by send_call */
     ssize_t (*recv)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
     int (*recv_many)(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
     int (*reserve)(noria_channel *channel, size_t max_len, struct noria_span *span);
@@ -34,6 +35,12 @@ struct noria_verbs {
     int (*abort)(noria_channel *channel, struct noria_span *span);
     int (*peek)(noria_channel *channel, struct noria_span *span, struct noria_info *info);
     int (*release)(noria_channel *channel, struct noria_span *span);
+    /* Whole calls around send and recv, waiting included: NORIA_WHOLE_CALLS, or noria_send_call and noria_recv_call. */
+    int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
+    ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                         int64_t timeout_ns);
+    /* Messages were dropped by policy. */
+    void (*count_lost)(noria_channel *channel, uint64_t n);
     /* After a failed try: a moment away from the other side's cache line. */
     void (*back_off)(noria_channel *channel, enum noria_side side);
     /* After a failed try: why nothing moves. 0 no reason, 1 something was mended: try again, -EPIPE nobody is there on the
@@ -68,7 +75,8 @@ struct noria_channel {
     uint64_t fork_stamp; /* equal to *noria_fork_page in the process that opened it */
     uint32_t state;
     uint32_t flags; /* of noria_open */
-    uint32_t fails_when_full;
+    uint32_t full; /* enum noria_full */
+    uint32_t priorities;  /* levels; 0 and 1: none */
     uint32_t one_caller;  /* per side: a second call at once gets -EDEADLK */
     uint32_t looks_first; /* a sender asks whether anybody is there before it sends */
     struct noria_role roles[2]; /* with one_caller, per side */
@@ -76,10 +84,12 @@ struct noria_channel {
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
     uint32_t waits[2]; /* calls that spun, per side */
     uint32_t most_spins;
+    uint32_t quick_tries;   /* of a receiver, before all that waiting takes */
     uint32_t fenced;  /* this process could not register for the asymmetric fence: who notifies fences himself */
     uint32_t returns_eintr; /* a sleep that a signal handler interrupts ends the call */
     uint32_t polls[2];      /* per side: a try that finds nothing arms the descriptor or the signal */
-    void (*pace)(void);     /* never sleeps: what to do between two tries; NULL: it sleeps */
+    uint32_t never_sleeps;  /* tries until it gets on */
+    void (*pace)(void);     /* what to do between two tries; NULL: nothing but to back off */
     uint64_t max_message;
 };
 
@@ -105,13 +115,20 @@ int noria_enter(noria_channel *channel);
 void noria_leave(void);
 /* Enters whatever state the handle is in: a call that is counted as waiting comes back to finish. */
 void noria_rejoin(void);
+/* Between two looks of one call: leaves the read section, in which nobody must stay for long, counted in `waiting`, by which
+ * close waits; and comes back. */
+void noria_step_out(noria_channel *channel);
+void noria_step_in(noria_channel *channel);
 
 /* Makes this process ready for handles: the fork page, what happens at fork. 0 or -errno. */
 int noria_process_prepare(void);
 
 /* Initialises the common part. */
 void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
-                        bool fails_when_full);
+                        uint32_t full);
+
+/* How often a call may try before it sleeps. */
+void noria_channel_limit_spins(noria_channel *channel, uint32_t most);
 
 /* Shuts the handle and returns when no call is inside any more. */
 void noria_channel_shut(noria_channel *channel);
@@ -133,6 +150,15 @@ struct noria_attempt {
     ssize_t (*run)(noria_channel *channel, void *arguments);
     void *arguments;
     bool begins; /* something new; false: it finishes what was begun */
+    int drops;   /* messages that go, counted, if the channel is full and drops the newest; 0: there is none yet */
+    /* The last step of a call that found nothing at first and is about to fail with `rc`: takes back what the tries began.
+     * What it returns is what the call returns. NULL: a try that failed leaves nothing behind. */
+    ssize_t (*end)(noria_channel *channel, void *arguments, ssize_t rc);
 };
+
+/* The whole calls of any kind, by its verbs send and recv. */
+int noria_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
+ssize_t noria_recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                        int64_t timeout_ns);
 
 #endif

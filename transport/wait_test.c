@@ -113,7 +113,7 @@ static ssize_t do_nothing(noria_channel *channel, void *unused)
 
 static ssize_t try_it(noria_channel *channel, void *context)
 {
-    const struct noria_attempt other = {do_nothing, NULL, true};
+    const struct noria_attempt other = {do_nothing, NULL, true, 0, NULL};
 
     assert_ptr_equal(context, &fake);
     fake.tries++;
@@ -126,7 +126,7 @@ static ssize_t try_it(noria_channel *channel, void *context)
     return fake.succeed_at != 0 && fake.tries >= fake.succeed_at ? fake.success : -EAGAIN;
 }
 
-static const struct noria_attempt attempt = {try_it, &fake, true};
+static const struct noria_attempt attempt = {try_it, &fake, true, 0, NULL};
 
 static void reset(bool fails_when_full)
 {
@@ -134,7 +134,8 @@ static void reset(bool fails_when_full)
     fake.recheck_ns = 5 * MS;
     fake.success = 7;
     noria_event_open(&fake.event, &fake.word, &noria_strategy_futex, NULL, 0);
-    noria_channel_init(&fake.channel, &fakes, NORIA_SEND | NORIA_RECV, 64, fails_when_full);
+    noria_channel_init(&fake.channel, &fakes, NORIA_SEND | NORIA_RECV, 64,
+                       fails_when_full ? NORIA_FULL_FAIL : NORIA_FULL_BLOCK);
 }
 
 static int setup(void **state)
@@ -399,6 +400,83 @@ static void shut_handles_are_cancelled(void **state)
     }
 }
 
+static void shut_calls_do_not_go_to_sleep(void **state)
+{
+    /* Claim: a call that learns at its last try that the handle was shut does not count itself as waiting again, whatever
+     * number of tries it had: close may have looked at the count by then. */
+    (void)state;
+    for (uint32_t most = 1; most <= 130; most++) {
+        reset(false);
+        noria_channel_limit_spins(&fake.channel, most);
+        fake.channel.spins[NORIA_SIDE_RECV] = most;
+        fake.shut_at = (int)most + 1 + (int)(most / 32); /* every 32nd turn tries twice */
+        assert_int_equal(receive(-1), -ECANCELED);
+        assert_int_equal(fake.sleeps, 0);
+    }
+}
+
+static int64_t dropped;
+
+static void count_lost(noria_channel *channel, uint64_t n)
+{
+    (void)channel;
+    dropped += (int64_t)n;
+}
+
+static void what_may_be_dropped_is(void **state)
+{
+    /* Claim: with DROP_NEWEST a try that begins something and finds no room neither waits nor sleeps: its messages are
+     * counted and it succeeds; one that has no message yet is -EAGAIN; one that finishes what was begun waits. */
+    struct noria_verbs verbs = fakes;
+    struct noria_attempt sends = {try_it, &fake, true, 3, NULL}, reserves = {try_it, &fake, true, 0, NULL},
+                         commits = {try_it, &fake, false, 0, NULL};
+
+    (void)state;
+    verbs.count_lost = count_lost;
+    dropped = 0;
+    reset(false);
+    fake.channel.verbs = &verbs;
+    fake.channel.full = NORIA_FULL_DROP_NEWEST;
+    assert_int_equal(noria_call(&fake.channel, NORIA_SIDE_SEND, -1, &sends), 3);
+    assert_int_equal(dropped, 3);
+    assert_int_equal(noria_call(&fake.channel, NORIA_SIDE_SEND, -1, &reserves), -EAGAIN);
+    assert_int_equal(dropped, 3);
+    assert_int_equal(fake.sleeps, 0);
+    fake.tries = 0;
+    fake.succeed_at = 150;
+    fake.recheck_ns = 1;
+    assert_int_equal(noria_call(&fake.channel, NORIA_SIDE_SEND, -1, &commits), 7);
+    assert_true(fake.sleeps > 0);
+    assert_int_equal(dropped, 3);
+}
+
+/* Somebody leaves, and rings, between the call's look round and its arming, which takes the ring back. */
+static bool arm_after_the_last_has_left(noria_channel *channel, enum noria_side side, bool quiet)
+{
+    (void)channel;
+    (void)side;
+    fake.leave_at = fake.looks + 1;
+    fake.ended = true;
+    return quiet;
+}
+
+static void arming_looks_for_the_end_of_the_stream(void **state)
+{
+    /* Claim: who arms a descriptor learns of an end of the stream whose notice his arming took back, and passes it on. */
+    struct noria_verbs verbs = fakes;
+
+    (void)state;
+    verbs.arm = arm_after_the_last_has_left;
+    for (int timed = 0; timed < 2; timed++) {
+        reset(false);
+        fake.recheck_ns = 1;
+        fake.channel.verbs = &verbs;
+        fake.channel.polls[NORIA_SIDE_RECV] = 1;
+        assert_int_equal(receive(timed ? MS : 0), -EPIPE);
+        assert_int_equal(fake.wakes, 1);
+    }
+}
+
 static void *receive_for_ever(void *rc)
 {
     *(ssize_t *)rc = receive(-1);
@@ -578,6 +656,9 @@ int main(void)
         TEST(signals_do_not_shorten_a_wait),
         TEST(one_caller_per_side),
         TEST(shut_handles_are_cancelled),
+        TEST(arming_looks_for_the_end_of_the_stream),
+        TEST(shut_calls_do_not_go_to_sleep),
+        TEST(what_may_be_dropped_is),
         TEST(draining_waits_for_every_call),
         TEST(inherited_handles_are_stale),
         TEST(guarded_descriptions_are_not_inherited),

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * noria's channels, through the library, in each way to wait. "asleep" goes to sleep at once when there is nothing (most_spins
- * 0); otherwise a call spins as long as that pays. "by fd" waits in poll, at the descriptor of noria_fd.
+ * 0); otherwise a call spins as long as that pays. "by fd" waits in poll, at the descriptor of noria_fd. With "32
+ * priorities" each sender has a level of its own, so that its order can be checked.
  */
 #include <noria/noria.h>
 
@@ -12,16 +13,17 @@
 
 #include "../contestant.h"
 
-enum { BY_CALL = 0, BY_FD = 1, MOST_SPINS = 1000 };
+enum { BY_CALL = 0, BY_FD = 1, BY_LEVEL = 2, LEVELS = 32, MOST_SPINS = 1000 };
 
 struct channel_side {
     noria_channel *channel;
     uint8_t *scratch;
     uint32_t ready;
+    uint32_t level;
     int fd; /* -1: waits in the call */
 };
 
-static int channel_format(void *memory, const struct cell *cell, uint32_t wait, uint32_t most_spins)
+static int channel_format(void *memory, const struct cell *cell, uint32_t wait, uint32_t most_spins, int how)
 {
     static unsigned made;
     struct noria_options options;
@@ -34,6 +36,7 @@ static int channel_format(void *memory, const struct cell *cell, uint32_t wait, 
     options.max_message = cell->size;
     options.max_participants = 2 * BENCH_MOST_SIDE;
     options.wait = wait;
+    options.priorities = how == BY_LEVEL ? LEVELS : 1;
     options.most_spins = most_spins;
     snprintf(address, sizeof address, "shm:/noria-bench-%d-%u", getpid(), made++);
     rc = noria_open(memory, address, NORIA_CREATE | NORIA_EXCL, &options);
@@ -55,16 +58,19 @@ static int channel_join(struct channel_side *side, const struct seat *seat, int 
 
     side->scratch = seat->scratch;
     side->fd = -1;
+    side->level = (seat->index * 7 + 3) % LEVELS;
     if (rc == 0 && how == BY_FD && seat->role == ROLE_CONSUMER)
         side->fd = rc = noria_fd(side->channel, NORIA_RECV);
     return rc < 0 ? rc : 0;
 }
 
-static inline uint32_t channel_publish(struct channel_side *side, uint32_t from, uint32_t to, size_t size)
+static inline uint32_t channel_publish(struct channel_side *side, uint32_t from, uint32_t to, size_t size, int how)
 {
     struct iovec messages[BENCH_BATCH];
     int sent;
 
+    if (how == BY_LEVEL)
+        return noria_send_prio(side->channel, side->scratch + from * size, size, side->level, -1) == 0;
     if (to - from == 1)
         return noria_send(side->channel, side->scratch + from * size, size, -1) == 0;
     for (uint32_t i = from; i < to; i++)
@@ -107,12 +113,13 @@ static inline void channel_wait(struct channel_side *side)
     }; \
     static size_t name##_footprint(const struct cell *cell) \
     { \
-        return cell->round_trip ? (cell->size == 8 ? sizeof(noria_channel *) : 0) \
-                                : ((in_streams) ? sizeof(noria_channel *) : 0); \
+        return cell->round_trip ? (cell->size == 8 && (how) != BY_LEVEL ? sizeof(noria_channel *) : 0) \
+                                : ((in_streams) && ((how) != BY_LEVEL || (cell->mpmc && cell->batch == 1)) \
+                                       ? sizeof(noria_channel *) : 0); \
     } \
     static int name##_format(void *memory, const struct cell *cell) \
     { \
-        return channel_format(memory, cell, wait, most_spins); \
+        return channel_format(memory, cell, wait, most_spins, how); \
     } \
     static int name##_join(struct name##_side *side, const struct seat *seat) \
     { \
@@ -127,7 +134,7 @@ static inline void channel_wait(struct channel_side *side)
                                           uint32_t batch) \
     { \
         (void)batch; \
-        return channel_publish(&side->side, from, to, size); \
+        return channel_publish(&side->side, from, to, size, how); \
     } \
     static inline const uint8_t *name##_arrived(struct name##_side *side, uint32_t i, size_t size, uint32_t batch) \
     { \
@@ -151,6 +158,15 @@ CHANNEL(by_default, NORIA_WAIT_FUTEX, MOST_SPINS, BY_CALL, true)
 #define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms; spins, then sleeps on a futex"
 #define CONTESTANT_TRAITS CONTESTANT_TRAITS_OF_CHANNELS
 #define CONTESTANT_WAIT by_default_wait
+#define CONTESTANT_CLOSE channel_close
+#include "../traffic.h"
+
+CHANNEL(by_level, NORIA_WAIT_FUTEX, MOST_SPINS, BY_LEVEL, true)
+#define CONTESTANT by_level
+#define CONTESTANT_NAME "noria channel 32 priorities"
+#define CONTESTANT_CALLS "noria_send_prio at one of 32 levels, noria_recv"
+#define CONTESTANT_TRAITS (TAKES_MPMC | WAITS_ITSELF | IS_YARDSTICK)
+#define CONTESTANT_WAIT by_level_wait
 #define CONTESTANT_CLOSE channel_close
 #include "../traffic.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * noria: messages between processes through shared memory, in channels that no stopped or dying process can wedge.
+ * noria: messages between processes through shared memory, in channels that no stopped or dying process can
+ * wedge.
  *
  *     noria_channel *ch;
  *     noria_open(&ch, "shm:/orders", NORIA_SEND | NORIA_CREATE, NULL);
@@ -15,22 +16,24 @@
  *     -EBUSY       role or quota taken                       -EBADMSG    the segment is corrupt
  *     -EINVAL      an argument, or options that contradict   -EPROTO     the segment has another layout version
  *     -ENOTSUP     this transport cannot do that             -EDEADLK    second call at once in one SPSC role
- *     -EOWNERDEAD  the peers took this handle for dead and settled what it held
+ *     -EOWNERDEAD  a rendezvous: the receiver died while it took the message; or the peers took this handle for dead
  *
  * noria_detail() says in one sentence what failed last in this thread and what to do about it.
  *
  * Timeouts are nanoseconds: 0 tries once and never sleeps, -1 waits for ever. They count on CLOCK_MONOTONIC.
  * Interrupted waits (EINTR) go on, unless options.returns_eintr. Sizes are bytes. Length 0 is a message.
  *
- * Threads: any number may share a handle, except that a channel of kind SPSC has one caller per role at a time
- * (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin: shut down, join your threads, close.
- * For capacity and max_held a thread that shares a handle counts like a handle of its own. Processes: each opens its own
- * handle. The library has no global state that a user can see, no threads, no signal handlers, no atexit, and prints
- * nothing. No call is promised to be a cancellation point for pthread_cancel.
+ * Threads: any number may share a handle, except that a channel of kind SPSC or BROADCAST has one caller per
+ * role at a time (-EDEADLK otherwise), and noria_close must be the last call on a handle to begin: shut down,
+ * join your threads, close. For capacity and max_held a thread that shares a handle counts like a handle of
+ * its own. Processes: each opens its own handle. The library has no global state that a user can see, no
+ * threads, no signal handlers, no atexit, and prints nothing. No call is promised to be a cancellation point
+ * for pthread_cancel.
  *
- * Signal handlers may call noria_send and noria_recv with timeout 0, also on the handle whose call they interrupted, if
- * the channel does not wait by mutex, its pack is 1, and the thread has made a call before. On an SPSC channel that is
- * -EDEADLK if it interrupted the same role. Save errno. All else is not safe there.
+ * Signal handlers may call noria_send and noria_recv with timeout 0, also on the handle whose call they
+ * interrupted, if the channel does not wait by mutex, its pack is 1, and the thread has made a call before.
+ * On an SPSC channel that is -EDEADLK if it interrupted the same role; on one that overwrites, -EAGAIN if it
+ * interrupted a send. Save errno. All else is not safe there.
  *
  *     may run together    send  recv  shutdown  close          send: send, reserve, commit, abort, and their forms
  *     send                MPMC  yes   yes       until it began  recv: recv, peek, release, and their forms
@@ -64,11 +67,38 @@ enum {
     NORIA_EXCL = 8    /* with CREATE: -EEXIST if the name is taken */
 };
 
-enum noria_kind { NORIA_KIND_SPSC = 1, NORIA_KIND_MPMC = 2 };
+/* SPSC, MPMC: a queue, each message goes to one receiver. MPMC with capacity 0 is a rendezvous, with
+ * max_bytes it grows. BROADCAST: one sender, every receiver gets every message. */
+enum noria_kind { NORIA_KIND_SPSC = 1, NORIA_KIND_MPMC = 2, NORIA_KIND_BROADCAST = 3 };
 enum noria_order { NORIA_ORDER_STRICT = 0, NORIA_ORDER_PRODUCER = 1 /* not yet: -ENOTSUP */ };
-enum noria_full { NORIA_FULL_BLOCK = 0, NORIA_FULL_FAIL = 1 };
-/* How a channel's participants wait for each other, chosen by its creator. All but the last two spin as long as that has
- * paid lately, then sleep; docs/DESIGN.md compares them. */
+/* What a send does on a full channel. Every message dropped is counted in stat, and the receiver is told.
+ *
+ * On a BROADCAST channel `full` says what the sender does about the slowest receiver. BLOCK, FAIL,
+ * DROP_NEWEST: it stays behind it; a receiver that is stopped holds it, in bounded calls; with evict_ns it is
+ * left behind after that time. OVERWRITE_OLDEST: it waits for nobody, and receivers map the ring read-only.
+ * Each receiver is told in noria_info exactly how many messages it missed; info.sequence is dense. Messages
+ * stay for receivers that come later, up to the channel's size (OVERWRITE_OLDEST: at least `capacity` of
+ * them). With evict_ns or OVERWRITE_OLDEST peek is -ENOTSUP, max_held 1, and a receive that fails may have
+ * written into the buffer. One sender at a time, one caller per role of a handle. */
+enum noria_full {
+    NORIA_FULL_BLOCK = 0,           /* waits, up to its timeout */
+    NORIA_FULL_FAIL = 1,            /* -EAGAIN whatever its timeout */
+    NORIA_FULL_DROP_NEWEST = 2,     /* drops its own message, or batch, and succeeds; a reservation is -EAGAIN */
+    /* Makes room: the oldest message goes; what a receiver holds stays. Never waits for receivers; -EAGAIN
+     * only if all that is there is held or half done, or while another thread of the handle makes room. MPMC,
+     * with pack and priorities 1.
+     *
+     * With capacity 1, MPMC or BROADCAST: the latest value. Every receiver gets the newest message, once, and
+     * a newcomer what is current; noria_info.lost is how many this handle missed, stat.lost how many were
+     * overwritten before anybody could see them. No reserve and peek (-ENOTSUP). A receive that is overtaken
+     * 64 times while it copies has changed the buffer when it tries again. Sequences start again after 2^47
+     * messages. */
+    NORIA_FULL_OVERWRITE_OLDEST = 3
+};
+/* Where a receiver of a BROADCAST channel begins. */
+enum noria_start { NORIA_START_NOW = 0, NORIA_START_OLDEST = 1, NORIA_START_POSITION = 2 };
+/* How a channel's participants wait for each other, chosen by its creator. All but the last two spin as long
+ * as that has paid lately, then sleep; docs/DESIGN.md compares them. */
 enum noria_wait {
     NORIA_WAIT_FUTEX = 0,          /* the default: fastest, nothing to clean up */
     NORIA_WAIT_MUTEX = 1,          /* robust process-shared mutex and condition variable; trust SAME_USER only */
@@ -83,20 +113,22 @@ enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
 enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
 enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handle to close removes the name */ };
 
-/* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's options
- * are ignored where the channel's own say otherwise, except kind, order, trust and a max_message larger than the
- * channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns, open_timeout_ns, need_receiver and foreign are the handle's own. */
+/* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
+ * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
+ * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
+ * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start and start_position are the
+ * handle's own. */
 struct noria_options {
     uint32_t size; /* of this struct, so that it may grow */
     uint32_t kind;             /* MPMC */
     uint32_t order;            /* strict */
     uint32_t pack;             /* 1: MPMC records that send_many may put into one slot */
-    uint64_t capacity;         /* 1024: messages of max_message bytes that fit for certain */
+    uint64_t capacity;         /* 1024: messages of max_message bytes that fit for certain, at least 1 */
     uint64_t first_position;   /* 0: where positions start; for tests of wrap-around */
     uint32_t max_message;      /* 256: bytes */
     uint32_t max_held;         /* 1: messages a handle may hold peeked and unreleased; more is -EBUSY */
     uint32_t max_participants; /* 64: handles open at a time */
-    uint32_t full;             /* BLOCK; FAIL: a send on a full channel returns -EAGAIN whatever its timeout */
+    uint32_t full;             /* BLOCK */
     uint32_t wait;             /* FUTEX */
     uint32_t orphans;          /* REDELIVER what a dead receiver held; DROP: count it as lost */
     uint32_t lifetime;         /* PERSIST */
@@ -109,6 +141,11 @@ struct noria_options {
     int64_t wait_create_ns;    /* 0: without CREATE, wait so long for the name to appear */
     int64_t open_timeout_ns;   /* 1 s: wait so long for another process that is just creating the channel */
     uint32_t most_spins;       /* 1000: tries before a call sleeps, at most; fewer if they did not pay lately; 0 none */
+    uint32_t priorities;       /* 1: levels of noria_send_prio, up to 32 */
+    uint64_t max_bytes;        /* 0: bounded; else it grows from `capacity`, its segment up to so many bytes */
+    int64_t evict_ns;          /* 0: never; a BROADCAST receiver that has held up the sender for so long is left behind */
+    uint64_t start_position;   /* with START_POSITION: the sequence to begin with, or the oldest kept after it */
+    uint32_t start;            /* NOW; for receivers of a BROADCAST channel */
     uint32_t reserved;
 };
 
@@ -117,10 +154,10 @@ enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
 struct noria_info {
     uint32_t size;     /* of the message */
     uint32_t flags;    /* REDELIVERED: a receiver died holding it, so it may have been seen before */
-    uint32_t priority; /* 0 */
+    uint32_t priority; /* as it was sent with */
     uint32_t sender;   /* participant number of the sender's handle; SPSC: of whoever is the sender now */
     uint64_t sequence; /* grows within a channel, not always by one; the same when delivered again */
-    uint64_t lost;     /* with LOST: messages dropped since the last receive that said so */
+    uint64_t lost;     /* with LOST: messages dropped (BROADCAST: and missed by this receiver) since the last receive that said so */
 };
 
 /* A piece of the channel's own memory. Valid until commit, abort or release. */
@@ -151,44 +188,72 @@ struct noria_stat {
     int64_t messages;                       /* committed and not taken; -1: not known exactly */
     int64_t bytes;                          /* their bytes; -1: not known exactly */
     uint64_t held;                          /* taken and not released */
-    uint64_t footprint;                     /* bytes of the segment */
+    uint64_t footprint;                     /* bytes of the segment; of one that grows, those it has just now */
     uint64_t sent, received;                /* by all handles there ever were */
     uint64_t redelivered;                   /* messages given to another receiver after a death */
     uint64_t lost;                          /* messages dropped, by policy, after a death */
     uint64_t deaths;                        /* participants found dead and cleaned up */
     int64_t created_ns;                     /* CLOCK_REALTIME */
+    uint64_t max_bytes;                     /* as in the options, like the next two */
+    int64_t evict_ns;
+    uint32_t priorities;
+    uint32_t reserved;
 };
 
 /* Fills in the defaults named above. */
 NORIA_API void noria_options_init(struct noria_options *options);
 
-/* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is duplicated;
- * "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are the defaults.
- * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC, -EPROTO, -EBUSY (an SPSC
- * role has a live owner, or the table of participants is full), -ETIMEDOUT (its creator is stopped), -EBADMSG, -ENOTSUP,
- * -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name vanishes again and again). If only this handle could
- * not be had, for instance a descriptor to wait at, a channel that was just created stays, and the next open finds it. */
+/* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is
+ * duplicated; "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are
+ * the defaults. Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
+ * -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
+ * creator is stopped), -EBADMSG, -ENOTSUP, -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name
+ * vanishes again and again). If only this handle could not be had, for instance a descriptor to wait at, a
+ * channel that was just created stays, and the next open finds it. */
 NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
 
-/* Copies a message in. Blocks while the channel is full, up to the timeout. */
+/* Copies a message in. Blocks while the channel is full, up to the timeout.
+ *
+ * Rendezvous (capacity 0): returns 0 when a receiver has the message; -EOWNERDEAD if that one died while it
+ * took it, -ETIMEDOUT and the like if nobody has it or will. A receiver that is stopped while it takes the
+ * message holds up its sender until the timeout. With timeout 0 (or full FAIL, DROP_NEWEST) the message is
+ * offered only if a receiver is known to wait, in a call with a timeout or at a descriptor, and for at most
+ * 0.2 ms. noria_send_many sends one; zero copy is -ENOTSUP. A receiver's buffer may have been written to
+ * although its call failed: the sender gave up just then.
+ *
+ * Growing (max_bytes): below the ceiling a send never waits, but one that finds the newest link full makes
+ * the next one, twice as large, which takes time by its size. At the ceiling, and where the file system has
+ * no memory left, the channel is full. Memory goes back while receivers look for messages and find none.
+ * Where a process stays in an old link, -EAGAIN of a receive means that each link was empty, one after the
+ * other. Zero copy is -ENOTSUP. */
 NORIA_API int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns);
-/* -ENOTSUP where the channel has no priorities and `priority` is not 0. */
+/* The highest of options.priorities levels goes first, 0 is the lowest; noria_send, send_many and reserve
+ * send at 0. Within a level first in, first out. A receive that starts when a send has returned gives nothing
+ * lower while that message is there. Low levels starve as long as higher ones have messages. Each level has
+ * the whole capacity; a full one refuses or blocks for itself. MPMC, with pack 1. -EINVAL: no such level;
+ * -ENOTSUP: the channel has no priorities. */
 NORIA_API int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               int64_t timeout_ns);
-/* Copies a message out and returns its length. `info` may be NULL. -EMSGSIZE: the message is longer than `capacity`
- * and stays first; noria_detail names its length. */
+/* Copies a message out and returns its length. `info` may be NULL. -EMSGSIZE: the message is longer than
+ * `capacity` and stays first; noria_detail names its length.
+ *
+ * -EPIPE, the end of the stream: this handle has seen a sender or a message, no sender is left, and nothing
+ * is there, nor held by another receiver that might die with it. At once, whatever the timeout, and again
+ * with every call until a sender comes: who wants to wait for the next one closes the handle and opens
+ * another, which has seen nothing yet and waits. */
 NORIA_API ssize_t noria_recv(noria_channel *channel, void *buffer, size_t capacity, int64_t timeout_ns,
                              struct noria_info *info);
-/* Up to `n` messages in order; waits for the first one only. Returns how many; the error that stopped it comes with
- * the next call. recv_many sets each iov_len; `info`, if not NULL, has n entries. */
+/* Up to `n` messages in order; waits for the first one only. Returns how many; the error that stopped it
+ * comes with the next call. recv_many sets each iov_len; `info`, if not NULL, has n entries. */
 NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns);
 NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
                               struct noria_info *info);
 
-/* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time (SPSC: one);
- * commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek: the next message in place, up to max_held at a time; release gives it back,
- * on SPSC channels and with pack > 1 in order. A send with a reservation out, and on those channels a recv with a peeked
- * message out, is -EBUSY. */
+/* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time
+ * (SPSC: one); commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek:
+ * the next message in place, up to max_held at a time; release gives it back, on SPSC channels and with pack
+ * > 1 in order. A send with a reservation out, and on those channels a recv with a peeked message out, is
+ * -EBUSY. */
 NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
 NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
 NORIA_API int noria_abort(noria_channel *channel, struct noria_span *span);
@@ -196,17 +261,20 @@ NORIA_API int noria_peek(noria_channel *channel, struct noria_span *span, int64_
                          struct noria_info *info);
 NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
 
-/* A descriptor for poll, epoll and the like, for the side NORIA_RECV or NORIA_SEND; always the same one, the handle's.
+/* A descriptor for poll, epoll and the like, for the side NORIA_RECV or NORIA_SEND; always the same one, the
+ * handle's.
  *
  *     try until -EAGAIN    arms it: a message (or room) from before is found by the try, one from after makes it readable
  *     wait                 for POLLIN, on the sending side too; level- or edge-triggered
  *     try again            others may have been faster: then the try has armed it again
  *
- * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try after that,
- * too: a sender killed between its message and its ring has told nobody. At the end of the stream (-EPIPE) and after
- * noria_shutdown it becomes readable, and may stay so. Before noria_close take it out of an epoll set: other processes have the same file
- * open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel has no name, and the other
- * processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
+ * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try
+ * after that, too: a sender killed or stopped between its message and its ring has told nobody. At the end of
+ * the stream (-EPIPE) and after noria_shutdown it becomes readable, and may stay so: take it out of your
+ * loop, as that of a pipe without writers. Before noria_close take it out of an epoll set: other processes
+ * have the same file open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel
+ * has no name, and the other processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP,
+ * -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
 
 /* One of the places noria_wait_any waits at. */
@@ -216,36 +284,43 @@ struct noria_ready {
     int ready; /* set: 1 try now (the call will do something, or say what is wrong), 0 nothing yet */
 };
 
-/* Waits until at least one of `n` sides can get on, or the timeout has passed, and sets `ready` of each. How many are
- * ready, 0 on timeout, or -errno as noria_fd, which it uses. Ready means that a try is worth while: others may be faster,
- * and at the end of the stream the try says so. With returns_eintr in the first handle, -EINTR. */
+/* Waits until at least one of `n` sides can get on, or the timeout has passed, and sets `ready` of each. How
+ * many are ready, 0 on timeout, or -errno as noria_fd, which it uses. Ready means that a try is worth while:
+ * others may be faster, and at the end of the stream the try says so. With returns_eintr in the first handle,
+ * -EINTR. */
 NORIA_API int noria_wait_any(struct noria_ready *waits, int n, int64_t timeout_ns);
 
 enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
 
-/* A signal for this process when a message comes, with the handle as its value (si_value.sival_ptr, si_code SI_QUEUE), as
- * mq_notify gives it. Armed by a receive that found the channel empty, and at once if it is empty now: so register, then
- * receive until -EAGAIN; on each signal receive until -EAGAIN again, in the handler or elsewhere. One arming gives one
- * signal; that somebody joins, leaves or dies may give one, too. ONCE: one signal (two, if a sender dies over it), then the registration is gone, as it
- * is when the handle is shut down or closed. signo 0 cancels; a signal that was under way may still come. One
- * registration per handle; real-time signals queue. A sender needs the right to signal this process (kill(2)). One that is
- * killed or stopped after it took the registration and before it sent makes the signal late, until it goes on or somebody notices its
- * death: have a timer beside it. The value comes through the segment: compare it with your handles before you use it.
- * -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
+/* A signal for this process when a message comes, with the handle as its value (si_value.sival_ptr,
+ * si_code SI_QUEUE), as mq_notify gives it. Armed by a receive that found the channel empty, and at once
+ * if it is empty now: so register, then receive until -EAGAIN; on each signal receive until -EAGAIN again,
+ * in the handler or elsewhere. One arming gives one signal; that somebody joins, leaves or dies may give
+ * one, too. ONCE: one signal (two, if a sender dies over it), then the registration is gone, as it is when
+ * the handle is shut down or closed, or the process becomes another program (execve). signo 0 cancels; a
+ * signal that was under way may still come. One registration per handle; real-time signals queue. A sender
+ * needs the right to signal this process (kill(2)); one that cannot, for want of that or of a descriptor,
+ * leaves it to the next one. One that is killed or stopped after it took the registration and before it
+ * sent makes the signal late, until it goes on or somebody notices its death: have a timer beside it, and
+ * receive until -EAGAIN then, which arms an ALWAYS registration again. The value comes through the
+ * segment: compare it with your handles before you use it. -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
 NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);
 
-/* Makes every present and later call on the handle return -ECANCELED. Any thread, any number of times. */
+/* Makes every present and later call on the handle return -ECANCELED. Any thread, any number of times. Wakes
+ * calls that wait until they have left, for a second at most. */
 NORIA_API int noria_shutdown(noria_channel *channel);
-/* Shuts down, waits until calls in progress have left, leaves the channel and frees the handle. What the handle held
- * unreleased goes to other receivers. A call begun after close returned is a use after free. */
+/* Shuts down, waits until calls in progress have left, leaves the channel and frees the handle. What the
+ * handle held unreleased goes to other receivers. A call begun after close returned is a use after free. */
 NORIA_API int noria_close(noria_channel *channel);
-/* In a child after fork: makes the child a participant of its own on the channel that `inherited` is open on. The
- * inherited handle stays stale; noria_close frees it. */
+/* In a child after fork: makes the child a participant of its own on the channel that `inherited` is open on,
+ * with the options of that handle (a receiver of a BROADCAST channel begins where its `start` says, as of
+ * now). The inherited handle stays stale; noria_close frees it. */
 NORIA_API int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
-/* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a channel. */
+/* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a
+ * channel. */
 NORIA_API int noria_unlink(const char *address);
 
 /* A sentence for an error code of this library. */

@@ -15,7 +15,7 @@ libdir=$(dirname "$(dirname "$pc")")
 include=$(dirname "$(find "$stage" -path '*/include/noria' -type d)")
 cd "$stage"
 
-for header in noria.h inspect.h atomic.h spsc.h mpmc.h; do
+for header in noria.h inspect.h atomic.h spsc.h mpmc.h latest.h rendezvous.h chain.h broadcast.h; do
     [ -f "$include/noria/$header" ] && [ ! -L "$include/noria/$header" ] || { echo "FAILED: $header is not installed"; exit 1; }
 done
 [ -f "$libdir/libnoria.a" ] || { echo "FAILED: no static library"; exit 1; }

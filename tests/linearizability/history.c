@@ -41,6 +41,9 @@ static const char *const fault_names[] = {
     "a value was overtaken by one sent after it",
     "empty, though a value was there at every instant of the call",
     "full, though at no instant so many values could be there",
+    "as many are missing as are not counted as lost",
+    "a value was lost before one that was sent before it",
+    "a value came while one of a higher level was there all the time",
     "no memory to judge",
 };
 
@@ -308,6 +311,126 @@ struct history_verdict history_check(const struct history_event *events, size_t 
     else if (match(&history) && check_order(&history) && check_loss(&history) && check_empty(&history) &&
              capacity != 0)
         check_full(&history, capacity);
+    free(history.sorted);
+    free(history.messages);
+    return history.verdict;
+}
+
+/* -------------------------------------------------------------------------------------------- overwriting */
+
+/* Takes lost values out of history->messages: the others are judged as a queue. */
+static bool set_losses_apart(struct history *history, uint64_t lost)
+{
+    const struct history_event *last_out = NULL, *last_lost = NULL;
+    uint64_t sends_end = 0;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < history->count; i++)
+        if (history->messages[i].sent.end > sends_end)
+            sends_end = history->messages[i].sent.end;
+    for (size_t i = 0; i < history->count; i++) { /* what came out late, and was sent first */
+        const struct message *message = &history->messages[i];
+        if (message->received.end != UINT64_MAX && message->received.start > sends_end &&
+            (last_out == NULL || message->sent.end < last_out->end))
+            last_out = &message->sent;
+    }
+    for (size_t i = 0; i < history->count && last_out != NULL; i++)
+        if (history->messages[i].received.end == UINT64_MAX &&
+            history->messages[i].sent.start > last_out->end)
+            return blame(history, HISTORY_LOST_TOO_EARLY, &history->messages[i].sent, last_out);
+    for (size_t i = 0; i < history->count; i++)
+        if (history->messages[i].received.end != UINT64_MAX)
+            history->messages[kept++] = history->messages[i];
+        else
+            last_lost = &history->messages[i].sent;
+    if (history->count - kept != lost)
+        return blame(history, HISTORY_LOST_UNCOUNTED, last_lost, NULL);
+    history->count = kept;
+    return true;
+}
+
+struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost)
+{
+    struct history history = {.events = events, .n = n};
+
+    history.sorted = malloc((n + 1) * sizeof(*history.sorted));
+    history.messages = malloc((n + 1) * sizeof(*history.messages));
+    if (history.sorted == NULL || history.messages == NULL)
+        blame(&history, HISTORY_NO_MEMORY, NULL, NULL);
+    else if (match(&history) && set_losses_apart(&history, lost) && check_order(&history))
+        check_empty(&history);
+    free(history.sorted);
+    free(history.messages);
+    return history.verdict;
+}
+
+/* ------------------------------------------------------------------------------------------------- levels */
+
+static int by_receive_start(const void *a, const void *b)
+{
+    return compare(((const struct message *)a)->received.start, ((const struct message *)b)->received.start);
+}
+
+/* Whether a receive at `level` passed over a value of a higher one: for each it is enough to know the
+ * latest to come out of those that were sent before it began. */
+static bool check_level(struct history *history, struct message *higher, uint64_t level, uint64_t levels)
+{
+    size_t n = 0, done = 0;
+    const struct message *latest = NULL;
+
+    for (size_t i = 0; i < history->count; i++)
+        if (history->messages[i].sent.value % levels > level)
+            higher[n++] = history->messages[i];
+    qsort(higher, n, sizeof(*higher), by_send_end);
+    for (size_t i = 0; i < history->count; i++) {
+        const struct message *here = &history->messages[i];
+        if (here->sent.value % levels != level)
+            continue;
+        for (; done < n && higher[done].sent.end < here->received.start; done++)
+            if (latest == NULL || higher[done].received.start > latest->received.start)
+                latest = &higher[done];
+        if (latest != NULL && latest->received.start > here->received.end)
+            return blame(history, HISTORY_LOWER_FIRST, &here->received, &latest->sent);
+    }
+    return true;
+}
+
+static bool check_between_levels(struct history *history, uint64_t levels)
+{
+    struct message *higher = malloc((history->count + 1) * sizeof(*higher));
+    bool good = higher != NULL || blame(history, HISTORY_NO_MEMORY, NULL, NULL);
+
+    qsort(history->messages, history->count, sizeof(*history->messages), by_receive_start);
+    for (uint64_t level = 0; good && level < levels; level++)
+        good = check_level(history, higher, level, levels);
+    free(higher);
+    return good;
+}
+
+/* A level by itself, with every "empty". */
+static struct history_verdict check_one_level(const struct history_event *events, size_t n,
+                                              struct history_event *own, uint64_t level, uint64_t levels)
+{
+    size_t used = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (events[i].kind == HISTORY_EMPTY || events[i].value % levels == level)
+            own[used++] = events[i];
+    return history_check(own, used, 0);
+}
+
+struct history_verdict history_check_levels(const struct history_event *events, size_t n, uint64_t levels)
+{
+    struct history history = {.events = events, .n = n};
+
+    history.sorted = malloc((n + 1) * sizeof(*history.sorted));
+    history.messages = malloc((n + 1) * sizeof(*history.messages));
+    if (history.sorted == NULL || history.messages == NULL)
+        blame(&history, HISTORY_NO_MEMORY, NULL, NULL);
+    else if (match(&history) && check_between_levels(&history, levels))
+        check_empty(&history); /* of all levels at once */
+    for (uint64_t level = 0; history.verdict.fault == HISTORY_GOOD && level < levels; level++)
+        history.verdict = check_one_level(events, n, history.sorted, level, levels);
     free(history.sorted);
     free(history.messages);
     return history.verdict;

@@ -35,6 +35,9 @@ enum history_fault {
     HISTORY_OVERTAKEN,
     HISTORY_FALSE_EMPTY,
     HISTORY_FALSE_FULL,
+    HISTORY_LOST_UNCOUNTED, /* or counted and not lost */
+    HISTORY_LOST_TOO_EARLY, /* before an older one */
+    HISTORY_LOWER_FIRST,
     HISTORY_NO_MEMORY,
 };
 
@@ -47,6 +50,16 @@ struct history_verdict {
 /* `capacity`: a "full" needs an instant at which so many values may have been there; 0: "full" is not judged.
  */
 struct history_verdict history_check(const struct history_event *events, size_t n, uint64_t capacity);
+
+/* The same for a queue that drops its oldest value when it is full and says how many it dropped. A drop
+ * takes place within some send; so a value that has not come out when the last send ends, although an
+ * older one is still to come, was not dropped as the oldest. */
+struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost);
+
+/* The same for a queue with levels, where value % levels is the level: each level is a queue; and no
+ * receive gives a value while one of a higher level is there that was sent before the receive began and
+ * taken after it ended. */
+struct history_verdict history_check_levels(const struct history_event *events, size_t n, uint64_t levels);
 
 const char *history_fault_name(enum history_fault fault);
 

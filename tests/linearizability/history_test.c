@@ -236,6 +236,53 @@ static void full_is_never_rejected_wrongly(void **state)
     assert_true(good > 1000 && rejected > 1000);
 }
 
+static void histories_of_overwriting_are_judged(void **state)
+{
+    /* Claim: losses that are counted and were the oldest are good; one too many, one too few, one before
+     * an older one that came out after all sends are not; the rest is judged as a queue. */
+    static const struct history_event two_lost[] = {SEND(1, 1, 2), SEND(2, 3, 4), SEND(3, 5, 6),
+                                                    RECV(3, 7, 8)};
+    static const struct history_event wrong_one_lost[] = {SEND(1, 1, 2), SEND(2, 3, 4), RECV(1, 7, 8)};
+    static const struct history_event late[] = {SEND(1, 1, 2), SEND(2, 3, 4), RECV(1, 4, 8)};
+    static const struct history_event overtaken[] = {SEND(1, 1, 2), SEND(2, 3, 4), SEND(3, 5, 6),
+                                                     RECV(3, 7, 8), RECV(2, 9, 10)};
+
+    (void)state;
+    assert_int_equal(history_check_overwriting(two_lost, 4, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(two_lost, 4, 1).fault, HISTORY_LOST_UNCOUNTED);
+    assert_int_equal(history_check_overwriting(two_lost, 4, 3).fault, HISTORY_LOST_UNCOUNTED);
+    assert_int_equal(history_check_overwriting(wrong_one_lost, 3, 1).fault, HISTORY_LOST_TOO_EARLY);
+    assert_int_equal(history_check_overwriting(late, 3, 1).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(overtaken, 5, 1).fault, HISTORY_OVERTAKEN);
+}
+
+static void histories_of_levels_are_judged(void **state)
+{
+    /* Claim: with two levels (odd values are higher) the higher one first is good; a lower one while a
+     * higher one is there for certain is not; where calls overlap both are; within a level it is a queue.
+     * "Empty" speaks of all levels at once. */
+    static const struct history_event good[] = {SEND(2, 1, 2), SEND(1, 3, 4), RECV(1, 5, 6), RECV(2, 7, 8)};
+    static const struct history_event lower[] = {SEND(2, 1, 2), SEND(1, 3, 4), RECV(2, 5, 6), RECV(1, 7, 8)};
+    static const struct history_event overlapping[] = {SEND(2, 1, 2), SEND(1, 3, 5), RECV(2, 5, 6),
+                                                       RECV(1, 7, 8)};
+    static const struct history_event overtaken[] = {SEND(2, 1, 2), SEND(4, 3, 4), RECV(4, 5, 6),
+                                                     RECV(2, 7, 8)};
+    static const struct history_event not_empty[] = {SEND(2, 1, 2), EMPTY(3, 4), RECV(2, 5, 6)};
+    static const struct history_event in_turn[] = {SEND(2, 1, 2), SEND(1, 5, 6), RECV(2, 7, 12),
+                                                   RECV(1, 10, 11), EMPTY(3, 9)};
+    static const struct history_event empty_between[] = {SEND(2, 1, 2), RECV(2, 4, 5), SEND(1, 6, 7),
+                                                         RECV(1, 10, 11), EMPTY(3, 9)};
+
+    (void)state;
+    assert_int_equal(history_check_levels(good, 4, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_levels(lower, 4, 2).fault, HISTORY_LOWER_FIRST);
+    assert_int_equal(history_check_levels(overlapping, 4, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_levels(overtaken, 4, 2).fault, HISTORY_OVERTAKEN);
+    assert_int_equal(history_check_levels(not_empty, 3, 2).fault, HISTORY_FALSE_EMPTY);
+    assert_int_equal(history_check_levels(in_turn, 5, 2).fault, HISTORY_FALSE_EMPTY);
+    assert_int_equal(history_check_levels(empty_between, 5, 2).fault, HISTORY_GOOD);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +295,8 @@ int main(void)
         cmocka_unit_test(false_full_is_rejected),
         cmocka_unit_test(judge_agrees_with_the_search),
         cmocka_unit_test(full_is_never_rejected_wrongly),
+        cmocka_unit_test(histories_of_overwriting_are_judged),
+        cmocka_unit_test(histories_of_levels_are_judged),
     };
     return cmocka_run_group_tests_name("history", tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <noria/noria.h>
@@ -12,11 +13,12 @@
 #include "ledger.h"
 
 #define PATIENCE_NS INT64_C(20000000)
-enum { BATCH = 5, HELD = 3 };
+#define BREATH_NS INT64_C(50000)
+enum { BATCH = 5, HELD = 3, BURST = 32 };
 
 static struct seat_record *record; /* of this seat */
 static noria_channel *channel;
-static uint64_t last[STREAMS]; /* numbers this process has received in order */
+static uint64_t last[STREAMS][LEVELS]; /* numbers this process has received in order */
 
 static bool ending(void)
 {
@@ -36,19 +38,20 @@ static void check(const char *call, int rc)
 
 /* ------------------------------------------------------------------------------------------------ sending */
 
-static int send_one(uint32_t stream, uint64_t number)
+static int send_one(uint32_t stream, uint64_t number, uint32_t levels)
 {
     struct message message;
-    size_t length = make_message(&message, stream, number);
+    uint32_t level = (uint32_t)(number / 3 % levels);
+    size_t length = make_message(&message, stream, number, level);
 
-    return noria_send(channel, &message, length, PATIENCE_NS);
+    return noria_send_prio(channel, &message, length, level, PATIENCE_NS);
 }
 
 static int send_in_place(uint32_t stream, uint64_t number)
 {
     struct message message;
     struct noria_span span;
-    size_t length = make_message(&message, stream, number);
+    size_t length = make_message(&message, stream, number, 0);
     int rc = noria_reserve(channel, sizeof(message), &span, PATIENCE_NS);
 
     if (rc != 0)
@@ -70,12 +73,14 @@ static int send_batch(uint32_t stream, uint64_t first)
     struct iovec vectors[BATCH];
 
     for (uint32_t i = 0; i < BATCH; i++)
-        vectors[i] = (struct iovec){&messages[i], make_message(&messages[i], stream, first + i)};
+        vectors[i] = (struct iovec){&messages[i], make_message(&messages[i], stream, first + i, 0)};
     return noria_send_many(channel, vectors, BATCH, PATIENCE_NS);
 }
 
-static void send_until_told(uint32_t stream)
+static void send_until_told(const struct seat *seat)
 {
+    const struct timespec pause = {.tv_nsec = BREATH_NS};
+    uint32_t stream = seat->stream;
     uint64_t next = next_number(stream);
     unsigned aborted = 0;
 
@@ -83,7 +88,7 @@ static void send_until_told(uint32_t stream)
         int way = (int)(next + aborted) % 3, rc;
         note_attempt(stream, way == 0 ? next + BATCH - 1 : next);
         rc = way == 0   ? send_batch(stream, next)
-             : way == 1 ? send_one(stream, next)
+             : way == 1 ? send_one(stream, next, seat->levels)
                         : send_in_place(stream, next);
         if (rc < 0)
             check("send", rc);
@@ -94,6 +99,8 @@ static void send_until_told(uint32_t stream)
         note_committed(stream, next - 1);
         if (rc >= 0)
             add(&record->sent, 1);
+        if (seat->hurries && record->sent % BURST == 0) /* waits for nobody, but the ledger has an end */
+            nanosleep(&pause, NULL);
     }
 }
 
@@ -123,8 +130,7 @@ static bool receive_in_place(bool alone)
     int held = 0, rc = 0, most = 1 + (int)(record->received % HELD);
 
     while (held < most && (rc = noria_peek(channel, &spans[held], held == 0 ? -1 : 0, &info)) == 0) {
-        note_taken(spans[held].data, spans[held].len, (info.flags & NORIA_REDELIVERED) != 0, info.sequence,
-                   last, alone);
+        note_taken(spans[held].data, spans[held].len, &info, last, alone);
         count(1, &info);
         held++;
     }
@@ -157,8 +163,7 @@ static bool receive_copies(bool alone)
         rc = noria_recv_many(channel, vectors, n, -1, infos);
     }
     for (int i = 0; i < rc; i++) {
-        note_taken(&messages[i], vectors[i].iov_len, (infos[i].flags & NORIA_REDELIVERED) != 0,
-                   infos[i].sequence, last, alone);
+        note_taken(&messages[i], vectors[i].iov_len, &infos[i], last, alone);
         count(1, &infos[i]);
     }
     __atomic_store_n(&record->window, 0, __ATOMIC_RELEASE);
@@ -180,7 +185,7 @@ void work(const struct seat *seat, uint32_t number, uint64_t incarnation)
         accuse("open returned %d: %s", rc, noria_detail());
     __atomic_store_n(&record->opened, incarnation, __ATOMIC_RELEASE);
     if (seat->sends)
-        send_until_told(seat->stream);
+        send_until_told(seat);
     else
         while (seat->copies ? receive_copies(seat->alone) : receive_in_place(seat->alone))
             continue;

@@ -11,6 +11,8 @@ struct seat {
     bool sends;
     bool copies;     /* a receiver that copies out, instead of peeking and releasing */
     bool alone;      /* the channel's only receiver */
+    bool hurries;    /* a sender who is never held up */
+    uint32_t levels; /* priorities */
     uint32_t stream; /* of a sender */
 };
 

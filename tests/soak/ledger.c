@@ -62,11 +62,12 @@ static uint64_t checksum_of(const struct message *message)
     return sum;
 }
 
-size_t make_message(struct message *message, uint32_t stream, uint64_t number)
+size_t make_message(struct message *message, uint32_t stream, uint64_t number, uint32_t level)
 {
     size_t filler = (size_t)(number * 2654435761u >> 7) % (sizeof(message->filler) + 1);
 
-    message->stream = stream;
+    message->stream = (uint16_t)stream;
+    message->level = (uint16_t)level;
     message->length = (uint32_t)(offsetof(struct message, filler) + filler);
     message->number = number;
     memset(message->filler, (int)(number & 0xff), filler);
@@ -78,7 +79,7 @@ static void check_message(const struct message *message, size_t length)
 {
     if (length < offsetof(struct message, filler) || length > sizeof(*message) || message->length != length)
         accuse("garbage: a message of %zu bytes", length);
-    if (message->stream >= STREAMS || message->number >= MOST_MESSAGES ||
+    if (message->stream >= STREAMS || message->level >= LEVELS || message->number >= MOST_MESSAGES ||
         message->checksum != checksum_of(message))
         accuse("garbage: a message whose checksum is wrong");
 }
@@ -111,10 +112,10 @@ void note_committed(uint32_t stream, uint64_t last)
 
 static void check_order(struct stream *stream, const struct message *message, uint64_t *last, bool alone)
 {
-    if (message->number <= last[message->stream])
+    if (message->number <= *last)
         accuse("order: %u/%llu after %llu", message->stream, (unsigned long long)message->number,
-               (unsigned long long)last[message->stream]);
-    last[message->stream] = message->number;
+               (unsigned long long)*last);
+    *last = message->number;
     if (!alone)
         return;
     if (message->number <= load(&stream->last_taken_in_order))
@@ -123,15 +124,19 @@ static void check_order(struct stream *stream, const struct message *message, ui
     store(&stream->last_taken_in_order, message->number);
 }
 
-void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last,
-                bool alone)
+void note_taken(const void *data, size_t length, const struct noria_info *info,
+                uint64_t last[STREAMS][LEVELS], bool alone)
 {
     const struct message *message = data;
+    bool redelivered = (info->flags & NORIA_REDELIVERED) != 0;
     struct stream *stream;
     uint8_t before;
 
     check_message(message, length);
     stream = &ledger->streams[message->stream];
+    if (message->level != info->priority)
+        accuse("%u/%llu was sent at level %u and came at level %u", message->stream,
+               (unsigned long long)message->number, message->level, info->priority);
     if (message->number > load(&stream->attempted))
         accuse("invention: %u/%llu was never sent", message->stream, (unsigned long long)message->number);
     if (__atomic_load_n(&stream->released[message->number], __ATOMIC_ACQUIRE) != 0)
@@ -139,12 +144,12 @@ void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequ
     before = __atomic_load_n(&stream->taken[message->number], __ATOMIC_ACQUIRE); /* nobody else has it */
     if (before != 0 && !redelivered)
         accuse("a duplicate without the flag: %u/%llu", message->stream, (unsigned long long)message->number);
-    if (before != 0 && stream->sequence[message->number] != (uint8_t)sequence)
+    if (before != 0 && stream->sequence[message->number] != (uint8_t)info->sequence)
         accuse("%u/%llu came again with another sequence", message->stream,
                (unsigned long long)message->number);
-    stream->sequence[message->number] = (uint8_t)sequence;
+    stream->sequence[message->number] = (uint8_t)info->sequence;
     if (!redelivered)
-        check_order(stream, message, last, alone);
+        check_order(stream, message, &last[message->stream][message->level], alone);
     if (before < UINT8_MAX)
         __atomic_store_n(&stream->taken[message->number], before + 1, __ATOMIC_RELEASE);
 }
@@ -168,5 +173,6 @@ void strike_balance(uint32_t number, struct balance *balance)
         balance->doubtful_arrived += doubtful && stream->taken[i] != 0;
         balance->missing += !doubtful && stream->taken[i] == 0;
         balance->taken_again += stream->taken[i] > 1;
+        balance->in_hands += stream->taken[i] != 0 && stream->released[i] == 0;
     }
 }

@@ -19,10 +19,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { STREAMS = 2, SEATS = 4, MOST_MESSAGES = 1 << 27, MOST_LENGTH = 200 };
+#include <noria/noria.h>
+
+enum { STREAMS = 2, LEVELS = 4, SEATS = 4, MOST_MESSAGES = 1 << 27, MOST_LENGTH = 200 };
 
 struct message {
-    uint32_t stream;
+    uint16_t stream;
+    uint16_t level;  /* priority */
     uint32_t length; /* of the whole */
     uint64_t number;
     uint64_t checksum; /* of all of it, this word taken as 0 */
@@ -60,8 +63,8 @@ void ledger_end(void);
 /* Says what is wrong; the first one counts. Ends the process that says it. */
 __attribute__((format(printf, 1, 2), noreturn)) void accuse(const char *sentence, ...);
 
-/* Makes the stream's message of that number. Its length. */
-size_t make_message(struct message *message, uint32_t stream, uint64_t number);
+/* Makes the stream's message of that number, for that priority. Its length. */
+size_t make_message(struct message *message, uint32_t stream, uint64_t number, uint32_t level);
 
 /* A sender's side. */
 uint64_t next_number(uint32_t stream); /* also puts in doubt what the last incarnation was at */
@@ -69,15 +72,16 @@ void note_attempt(uint32_t stream, uint64_t last);
 void note_committed(uint32_t stream,
                     uint64_t last); /* those behind it were not sent, and their numbers are free again */
 
-/* A receiver's side: checks the message and notes it. `last` is this process' own, per stream; with `alone`
- * the order holds over all receivers of the stream. */
-void note_taken(const void *data, size_t length, bool redelivered, uint64_t sequence, uint64_t *last,
-                bool alone);
+/* A receiver's side: checks the message and notes it. `last` is this process' own, per stream and level; with
+ * `alone` the order holds over all receivers of the stream. */
+void note_taken(const void *data, size_t length, const struct noria_info *info,
+                uint64_t last[STREAMS][LEVELS], bool alone);
 void note_released(const void *data);
 
 /* When everybody is gone. What is missing, and what was said to be in doubt. */
 struct balance {
     uint64_t sent, in_doubt, doubtful_arrived, missing, taken_again;
+    uint64_t in_hands; /* taken, and not known to be released */
 };
 void strike_balance(uint32_t stream, struct balance *balance);
 

@@ -48,6 +48,7 @@ struct incoming {
     uint32_t stage;
     uint32_t flags;
     size_t len;
+    uint64_t place, lost; /* as in struct party */
     unsigned char data[MESSAGE_MAX];
 };
 
@@ -71,6 +72,7 @@ struct party {
     int result;                 /* of the operation under test */
     void *memory;               /* of the ring */
     const struct party *corpse; /* whom a repairing operation repairs */
+    uint64_t place, lost; /* broadcast: where in the stream the message received last stands; misses before */
     uint32_t sends;             /* how many of out[] and in[] the operation uses */
     uint32_t receives;
     struct outgoing out[BATCH];
@@ -85,12 +87,14 @@ struct situation {
     unsigned still; /* another process was stopped before: SENDS with a reservation, RECEIVES with a record */
     unsigned dead;  /* the same, but it died and nobody has repaired anything yet */
     bool repaired;  /* somebody has */
+    int earlier;    /* broadcast: as `fill`, before these; received by all but who stands still */
     bool groups;    /* a receiver may hold more than it has handed out */
     bool batch;     /* a batch of BATCH messages waits in front of them */
     uint64_t first_position;
     int layout;             /* passed to format, for its own use */
     bool contended;         /* short run: foreign rounds too */
     bool every_instruction; /* short run: here not only those that touch the ring */
+    bool brief;             /* short run: without the long operations */
 };
 enum { ONE_BELOW_FULL = -1, COMPLETELY_FULL = -2 };
 
@@ -103,8 +107,10 @@ struct operation {
     bool leaves;  /* it gives its role up */
     bool repairs; /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
     unsigned dead;
+    unsigned still; /* only in situations where such a one stands still */
     bool is_long; /* only at accesses of the segment and at system calls, also where every instruction is
                      tried */
+    int (*prepare)(struct party *me); /* just before, in the victim. May be NULL. */
     void (*run)(struct party *me);
 };
 
@@ -112,6 +118,8 @@ struct contestant {
     const char *name;
     bool expected_bad; /* a rival that is known to wedge: the run passes if bad positions were found */
     bool one_partner; /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
+    bool broadcasts; /* with one_partner: one sender, any number of receivers, and each gets every message */
+    bool overtakes;  /* broadcast: who stands still holds nobody up for long, and is told what it missed */
     bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
     bool redelivers;      /* a dead receiver's message comes again */
     bool recovers;        /* after recovery the full capacity is there again */
@@ -146,6 +154,8 @@ struct contestant {
     int (*laps_to_heal)(const struct situation *situation);
     /* After everything was received and everybody is alive or settled. May be NULL. */
     bool (*invariant)(const void *memory);
+    /* How many messages it says it has dropped by policy. NULL: it drops none. */
+    uint64_t (*lost)(const void *memory);
     /* Words of the ring, for a report. May be NULL. */
     void (*describe)(const void *memory, FILE *out);
 };

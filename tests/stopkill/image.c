@@ -15,6 +15,11 @@ static struct {
     size_t ring_bytes;
 } image;
 
+enum {
+    PREPARATION_MS = 60000, /* nothing is tested by it */
+    FULL_ENOUGH = 64        /* for a broadcast that is never full */
+};
+
 static void must(int rc, const char *what)
 {
     if (rc >= 0)
@@ -49,8 +54,13 @@ static int count_full(void)
     books_clear();
     ring_format();
     must(contestant.join(filler, SENDS), "join");
-    while (ledger_send(filler, contestant.max_message < 24 ? contestant.max_message : 24) == 0)
+    if (contestant.broadcasts) /* without receivers nobody is held up */
+        must(contestant.join(party_of(SECOND_SURVIVOR), RECEIVES), "join");
+    while ((!contestant.broadcasts || n < FULL_ENOUGH) &&
+           ledger_send(filler, contestant.max_message < 24 ? contestant.max_message : 24) == 0)
         n++;
+    if (contestant.broadcasts)
+        must(contestant.leave(party_of(SECOND_SURVIVOR)), "leave");
     must(contestant.leave(filler), "leave");
     return n;
 }
@@ -113,11 +123,16 @@ static unsigned dead_holds(void)
     return tried.operation->repairs ? tried.operation->dead : tried.situation->dead;
 }
 
+static int messages_of(int fill)
+{
+    if (fill == COMPLETELY_FULL)
+        return tried.full;
+    return fill == ONE_BELOW_FULL ? tried.full - 1 : fill;
+}
+
 static int fill_wanted(void)
 {
-    if (tried.situation->fill == COMPLETELY_FULL)
-        return tried.full;
-    return tried.situation->fill == ONE_BELOW_FULL ? tried.full - 1 : tried.situation->fill;
+    return messages_of(tried.situation->fill);
 }
 
 /* Whoever holds a record takes it before the others arrive, so that it is in their way. */
@@ -174,9 +189,10 @@ void image_build(const struct operation *of, const struct situation *in)
 static void must_do(uint32_t party, enum job_kind kind, uint32_t amount, unsigned role)
 {
     struct job job = {.kind = kind, .amount = amount, .role = role};
+    int patience_ms = survivors_set_patience(PREPARATION_MS), rc;
 
-    int rc = job_do(party, &job).rc;
-
+    rc = job_do(party, &job).rc;
+    survivors_set_patience(patience_ms);
     must(kind == JOB_SEND && rc == -EAGAIN ? 0 : rc > 0 ? -ETIMEDOUT : rc, "a situation");
 }
 
@@ -227,11 +243,50 @@ static void live_prepare(void)
         must_do(filler, JOB_LEAVE, 0, 0);
 }
 
+static void live_join(uint32_t id, unsigned role)
+{
+    if (id != FIRST_SURVIVOR && id != SECOND_SURVIVOR)
+        survivor_start(id);
+    must_do(id, JOB_JOIN, id, role);
+}
+
+/* Beside a victim that sends, the first survivor receives; beside one that receives, the first sends and the
+ * second receives, too. */
+static void live_broadcast(void)
+{
+    bool victim_sends = tried.operation->role == SENDS;
+    uint32_t receiver = victim_sends ? FIRST_SURVIVOR : SECOND_SURVIVOR;
+    uint32_t filler = !victim_sends ? FIRST_SURVIVOR : dead_holds() == SENDS ? CORPSE : SECOND_SURVIVOR;
+
+    ring_format();
+    live_join(receiver, RECEIVES);
+    if (tried.situation->still != 0)
+        live_join(STILL, RECEIVES);
+    if (dead_holds() != 0)
+        live_join(CORPSE, dead_holds());
+    if (filler != CORPSE)
+        live_join(filler, SENDS);
+    must_do(filler, JOB_SEND, (uint32_t)messages_of(tried.situation->earlier), 0);
+    must_do(receiver, JOB_DRAIN, 0, 0);
+    must_do(filler, JOB_SEND, (uint32_t)fill_wanted(), 0);
+    if (tried.situation->still != 0)
+        survivor_freeze(STILL, true);
+    if (filler == SECOND_SURVIVOR)
+        must_do(filler, JOB_LEAVE, 0, 0);
+    if (dead_holds() == 0)
+        return;
+    must_do(CORPSE, JOB_HOLD, 0, dead_holds());
+    survivor_stop(CORPSE);
+    arena->books.dead |= 1u << CORPSE;
+}
+
 void image_restore(void)
 {
     memcpy(arena->ring, image.ring, image.ring_bytes);
     arena->books = image.books;
-    if (contestant.joins_each_time)
+    if (contestant.broadcasts)
+        live_broadcast();
+    else if (contestant.joins_each_time)
         live_prepare();
 }
 
@@ -242,6 +297,7 @@ void image_end(void)
     if (!contestant.joins_each_time)
         return;
     survivor_stop(STILL);
+    survivor_stop(CORPSE);
     for (uint32_t id = FIRST_SURVIVOR; id <= SECOND_SURVIVOR; id++)
         if (party_of(id)->roles != 0)
             job_do(id, &leave);

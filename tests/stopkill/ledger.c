@@ -37,6 +37,7 @@ void books_clear(void)
         party->corpse = party_of(CORPSE);
         arena->books.next_sequence[id] = 1;
         arena->books.mark[id] = UINT32_MAX;
+        arena->books.last[id] = UINT32_MAX;
     }
 }
 
@@ -64,8 +65,7 @@ static void message_write(unsigned char *data, uint32_t sender, uint32_t sequenc
         data[i] = (unsigned char)(head * (i + 1) >> 8);
 }
 
-/* Whether these bytes are a message, whole and of a sequence number that its sender has reached. */
-static bool message_read(const unsigned char *data, size_t len, struct receipt *receipt)
+bool ledger_read(const unsigned char *data, size_t len, struct receipt *receipt)
 {
     unsigned char expected[MESSAGE_MAX];
     uint64_t head;
@@ -113,6 +113,13 @@ int ledger_send(struct party *me, uint32_t len)
     return 0;
 }
 
+static bool counts_as_traffic(const struct receipt *receipt)
+{
+    if (contestant.broadcasts)
+        return receipt->sequence == arena->books.last[receipt->sender];
+    return receipt->sequence >= arena->books.mark[receipt->sender];
+}
+
 static void enter_receipt(struct party *me, const unsigned char *data, size_t len, uint32_t flags)
 {
     uint32_t n = arena->books.receipts[me->id]++;
@@ -121,8 +128,10 @@ static void enter_receipt(struct party *me, const unsigned char *data, size_t le
     if (n >= RECEIPTS)
         abort();
     receipt->flags = flags;
-    receipt->garbage = !message_read(data, len, receipt);
-    if (!receipt->garbage && receipt->sequence >= arena->books.mark[receipt->sender])
+    receipt->garbage = !ledger_read(data, len, receipt);
+    receipt->place = me->place;
+    receipt->lost = me->lost;
+    if (!receipt->garbage && counts_as_traffic(receipt))
         __atomic_fetch_add(&arena->books.traffic_received, 1, __ATOMIC_RELAXED);
     count_progress();
 }
@@ -187,8 +196,11 @@ void ledger_settle_accounts(struct party *me)
     if (dead)
         return; /* what it had received is looked at message by message */
     for (uint32_t i = 0; i < me->receives; i++)
-        if (me->in[i].stage == RELEASED)
+        if (me->in[i].stage == RELEASED) {
+            me->place = me->in[i].place;
+            me->lost = me->in[i].lost;
             enter_receipt(me, me->in[i].data, me->in[i].len, me->in[i].flags);
+        }
     me->sends = 0;
     me->receives = 0;
 }
@@ -205,7 +217,7 @@ struct fate {
 static struct fate fates[PARTIES][SEQUENCES];
 static char sentence[160];
 
-static const char *complaint(const char *what, uint32_t sender, uint32_t sequence)
+const char *ledger_complaint(const char *what, uint32_t sender, uint32_t sequence)
 {
     snprintf(sentence, sizeof(sentence), "%s (message %u of party %u)", what, sequence, sender);
     return sentence;
@@ -223,7 +235,7 @@ static const char *view(const struct receipt *receipt, bool released, bool recei
     else if ((receipt->flags & REDELIVERED) != 0 && !receiver_died)
         bad = "flagged as redelivered although no receiver died";
     if (bad != NULL)
-        return complaint(bad, receipt->sender, receipt->sequence);
+        return ledger_complaint(bad, receipt->sender, receipt->sequence);
     fate->views++;
     fate->released = (uint8_t)(fate->released + (released ? 1 : 0));
     return NULL;
@@ -234,8 +246,8 @@ static const char *audit_dead(const struct party *dead)
 {
     for (uint32_t i = 0; i < dead->receives; i++) {
         const struct incoming *in = &dead->in[i];
-        struct receipt receipt = {0, 0, in->flags, false};
-        bool whole = message_read(in->data, in->len != 0 ? in->len : in->data[5], &receipt);
+        struct receipt receipt = {.flags = in->flags};
+        bool whole = ledger_read(in->data, in->len != 0 ? in->len : in->data[5], &receipt);
         const char *bad;
 
         if (in->stage == IN_CALL) { /* in->data[5]: the length that the message itself names */
@@ -244,7 +256,7 @@ static const char *audit_dead(const struct party *dead)
             continue;
         }
         if (!whole)
-            return complaint("a receiver that died had seen garbage", dead->id, i);
+            return ledger_complaint("a receiver that died had seen garbage", dead->id, i);
         bad = view(&receipt, in->stage == RELEASED, true);
         if (bad != NULL)
             return bad;
@@ -263,43 +275,56 @@ static const char *audit_receipts(uint32_t receiver, bool receiver_died)
         const char *bad;
 
         if (receipt->garbage)
-            return complaint("garbage received", receiver, i);
+            return ledger_complaint("garbage received", receiver, i);
         bad = view(receipt, true, receiver_died);
         if (bad != NULL)
             return bad;
         if (receipt->flags != 0)
             continue;
         if (receipt->sequence < last[receipt->sender])
-            return complaint("order of one sender broken", receipt->sender, receipt->sequence);
+            return ledger_complaint("order of one sender broken", receipt->sender, receipt->sequence);
         last[receipt->sender] = receipt->sequence;
     }
     return NULL;
 }
 
-static const char *audit_senders(uint32_t *lost, bool lossy)
+static const char *audit_senders(uint32_t *lost, uint32_t *in_doubt, bool lossy)
 {
-    *lost = 0;
+    *lost = *in_doubt = 0;
     for (uint32_t sender = 0; sender < PARTIES; sender++)
         for (uint32_t i = 1; i < arena->books.next_sequence[sender]; i++) {
             const struct fate *fate = &fates[sender][i];
             uint8_t sent = arena->books.sent[sender][i];
 
             if (sent == REFUSED && fate->views != 0)
-                return complaint("a refused or aborted message was delivered", sender, i);
+                return ledger_complaint("a refused or aborted message was delivered", sender, i);
+            *in_doubt += fate->released == 0 && (sent == IN_SEND || fate->maybe_gone) ? 1 : 0;
             if (sent != COMMITTED || fate->released != 0 || fate->maybe_gone)
                 continue;
             if (!lossy)
-                return complaint("a committed message is lost", sender, i);
+                return ledger_complaint("a committed message is lost", sender, i);
             ++*lost;
         }
     return NULL;
+}
+
+/* Every message that was dropped must be counted, and no other. Of those in doubt only the ring knows. */
+static const char *audit_losses(uint32_t lost, uint32_t in_doubt)
+{
+    uint64_t reported = contestant.lost(arena->ring);
+
+    if (reported >= lost && reported <= (uint64_t)lost + in_doubt)
+        return NULL;
+    snprintf(sentence, sizeof(sentence), "%u messages are lost and %u in doubt, %u are reported", lost, in_doubt,
+             (unsigned)reported);
+    return sentence;
 }
 
 const char *ledger_audit(bool lossy, bool any_flag)
 {
     const struct books *books = &arena->books;
     bool receiver_died = any_flag || books->receivers_died != 0;
-    uint32_t lost, may_lose = 0;
+    uint32_t lost, in_doubt, may_lose = 0;
     const char *bad;
 
     memset(fates, 0, sizeof(fates));
@@ -314,7 +339,9 @@ const char *ledger_audit(bool lossy, bool any_flag)
     for (uint32_t id = 1; id < PARTIES; id++)
         if ((bad = audit_receipts(id, receiver_died)) != NULL)
             return bad;
-    bad = audit_senders(&lost, lossy);
+    bad = audit_senders(&lost, &in_doubt, lossy || contestant.lost != NULL);
+    if (bad == NULL && contestant.lost != NULL)
+        return audit_losses(lost, in_doubt);
     if (bad == NULL && lost > may_lose)
         return "more messages are lost than dead receivers held";
     return bad;

@@ -20,7 +20,7 @@ enum {
     VICTIMS = 12,
     PARTIES = FIRST_VICTIM + VICTIMS
 };
-enum { SEQUENCES = 256, RECEIPTS = 1024 };
+enum { SEQUENCES = 1024, RECEIPTS = 2048 };
 
 /* What a sender knows about a message of his. */
 enum sent_state { NOT_SENT, IN_SEND, COMMITTED, REFUSED };
@@ -35,6 +35,7 @@ struct books {
     uint32_t finished;      /* bit per party: its operation under test ran to the end */
     uint32_t mark[PARTIES]; /* messages from here on are the traffic the survivors were asked for */
     uint32_t traffic_goal;
+    uint32_t last[PARTIES]; /* broadcast: the last message of this traffic; whoever has it is through */
     uint32_t traffic_received;
     uint32_t progress;
     uint32_t receivers_died; /* of parties reborn since */
@@ -43,6 +44,7 @@ struct books {
 struct receipt {
     uint32_t sender, sequence, flags;
     bool garbage;
+    uint64_t place, lost; /* broadcast: as the receiver was told */
 };
 
 struct arena {
@@ -79,9 +81,17 @@ void ledger_settle_accounts(struct party *me);
 /* The party takes a reservation or a record and keeps it, if there is one to be had. 0 or what went wrong. */
 int ledger_hold(struct party *me, unsigned role);
 
+/* Whether these bytes are a message, whole and of a sequence number that its sender has reached. */
+bool ledger_read(const unsigned char *data, size_t len, struct receipt *receipt);
+
+/* A sentence with the message it is about. */
+const char *ledger_complaint(const char *what, uint32_t sender, uint32_t sequence);
+
 /* NULL if every message is where it should be, or a sentence. Everything that was committed must have been
  * received by now; a `lossy` contestant may lose what a dead receiver was about to receive. `any_flag`:
  * messages may carry the flag although nobody is known to have received them before. */
 const char *ledger_audit(bool lossy, bool any_flag);
+/* The same where each receiver gets every message. `first`: the place of the stream's first one. */
+const char *ledger_audit_broadcast(uint64_t first);
 
 #endif

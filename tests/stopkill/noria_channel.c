@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Claim: no process stopped or killed at any instruction of a call on a channel (built once per kind, KIND)
- * harms the others: nothing lost, nothing back after its release, no capacity gone, a dead one's place taken
- * without a restart. */
+/* Claim: no process stopped or killed at any instruction of a call on a channel (built once per KIND, FULL,
+ * number of LEVELS and EVICT_NS) harms the others: nothing lost, nothing back after its release, no capacity
+ * gone, a dead one's place taken without a restart. In a broadcast everybody gets the same stream, or is told
+ * exactly what it missed; only where the sender blocks, and may not evict, a stopped receiver holds it up, in
+ * bounded calls. */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <sys/uio.h>
@@ -12,10 +15,34 @@
 
 #include "contestant.h"
 
-enum { CAPACITY = 8, MESSAGE = 40, ADDRESS = 64 };
-enum { IS_SPSC = (int)KIND == (int)NORIA_KIND_SPSC };
+#ifndef MAX_BYTES
+#define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
+#endif
+
+enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, ADDRESS = 64 };
+#ifndef LEVELS
+#define LEVELS 1
+#endif
+#ifndef EVICT_NS
+#define EVICT_NS 0
+#endif
+enum { IS_SPSC = (int)KIND == (int)NORIA_KIND_SPSC, IS_CAST = (int)KIND == (int)NORIA_KIND_BROADCAST };
+enum { IS_LOSSY = IS_CAST && (int)FULL == (int)NORIA_FULL_OVERWRITE_OLDEST, EVICTS = EVICT_NS != 0 };
+enum { OVERTAKES = IS_LOSSY || EVICTS, ONE_PARTNER = IS_SPSC || IS_CAST };
+enum { OVERWRITES = !IS_CAST && (int)FULL == (int)NORIA_FULL_OVERWRITE_OLDEST };
+/* With OVERWRITES survivors, who want to lose nothing, send only while there is more than this free: each may
+ * be about to. Only the operation under test overwrites. */
+enum { MARGIN = 2 };
 /* What a sender and a receiver are joined as: with one partner each role is one party's. */
-enum { SENDER = IS_SPSC ? SENDS : SENDS | RECEIVES, RECEIVER = IS_SPSC ? RECEIVES : SENDS | RECEIVES };
+enum {
+    SENDER = ONE_PARTNER ? SENDS : SENDS | RECEIVES,
+    RECEIVER = ONE_PARTNER ? RECEIVES : SENDS | RECEIVES
+};
+/* A chunk of the broadcast ring and a pad, in messages: how much less may fit at one position than at
+ * another. */
+enum { CAST_SLACK = 6 };
+
+enum { HAS_LEVELS = LEVELS > 1, GROWS = MAX_BYTES != 0 };
 
 struct channel_party {
     noria_channel *channel;
@@ -42,10 +69,14 @@ static int format(void *memory, const struct situation *situation)
     snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
     noria_options_init(&options);
     options.kind = KIND;
+    options.full = FULL;
+    options.priorities = LEVELS;
     options.capacity = CAPACITY;
     options.max_message = MESSAGE;
-    options.max_held = IS_SPSC ? BATCH : 1;
-    options.max_participants = 40; /* a victim that recovers has two handles */
+    options.evict_ns = EVICT_NS;
+    options.max_held = IS_SPSC || (IS_CAST && !OVERTAKES) ? BATCH : 1;
+    options.max_participants = GROWS ? 41 : 40; /* a victim that recovers has two handles */
+    options.max_bytes = MAX_BYTES;
     options.first_position = situation->first_position;
     options.recheck_ns = 1000000;
     noria_unlink(memory);
@@ -63,8 +94,12 @@ static void remove_ring(void *memory)
 static int join(struct party *me, unsigned roles)
 {
     int flags = ((roles & SENDS) != 0 ? NORIA_SEND : 0) | ((roles & RECEIVES) != 0 ? NORIA_RECV : 0);
-    int rc = noria_open(&party_channel(me)->channel, me->memory, flags, NULL);
+    struct noria_options options;
+    int rc;
 
+    noria_options_init(&options);
+    options.start = NORIA_START_OLDEST; /* heeded by a broadcast only */
+    rc = noria_open(&party_channel(me)->channel, me->memory, flags, IS_CAST ? &options : NULL);
     if (rc == 0)
         me->roles |= roles;
     return rc;
@@ -78,9 +113,38 @@ static int leave(struct party *me)
     return rc;
 }
 
+/* One level per party, so that the order of its messages is that of the level; the victim shares a
+ * survivor's. */
+static unsigned level_of(const struct party *me)
+{
+    return me->id % LEVELS;
+}
+
+static bool has_room(noria_channel *channel)
+{
+    struct noria_stat stat = {0};
+
+    noria_stat(channel, &stat);
+    return stat.messages >= 0 && stat.messages < CAPACITY - MARGIN;
+}
+
+static uint64_t lost(const void *memory)
+{
+    struct noria_stat stat = {0};
+    noria_channel *observer;
+
+    if (noria_open(&observer, memory, 0, NULL) != 0)
+        return UINT64_MAX;
+    noria_stat(observer, &stat);
+    noria_close(observer);
+    return stat.lost;
+}
+
 static int send(struct party *me, const void *data, size_t len)
 {
-    return noria_send(channel_of(me), data, len, 0);
+    if (OVERWRITES && !has_room(channel_of(me)))
+        return -EAGAIN;
+    return noria_send_prio(channel_of(me), data, len, level_of(me), 0);
 }
 
 static uint32_t flags_of(const struct noria_info *info)
@@ -97,6 +161,8 @@ static int receive(struct party *me, void *buffer, size_t cap, size_t *len, uint
         return n == -EPIPE ? -EAGAIN : (int)n; /* no sender is left: empty all the same */
     *len = (size_t)n;
     *flags = flags_of(&info);
+    me->place = info.sequence;
+    me->lost = info.lost;
     return 0;
 }
 
@@ -114,8 +180,9 @@ static int recover(struct party *me, const struct party *dead)
 static int room(const struct situation *situation, int full, int stopped)
 {
     (void)situation;
-    (void)stopped;
-    return IS_SPSC ? CAPACITY : full;
+    if (GROWS && stopped != 0)
+        return CAPACITY; /* it may keep the one link that it is in, or builds */
+    return IS_SPSC ? CAPACITY : IS_LOSSY ? 0 : full;
 }
 
 static int hold(struct party *me, unsigned role)
@@ -130,11 +197,15 @@ static int hold(struct party *me, unsigned role)
             memcpy(mine->reserved.data, me->out[0].data, me->out[0].len);
         return rc;
     }
+    if (OVERTAKES)
+        return -EAGAIN; /* nothing can be held in place */
     rc = noria_peek(mine->channel, &mine->peeked, 0, &info);
     if (rc != 0)
         return rc == -EPIPE ? -EAGAIN : rc;
     me->in[0].len = mine->peeked.len;
     me->in[0].flags = flags_of(&info);
+    me->in[0].place = info.sequence;
+    me->in[0].lost = info.lost;
     memcpy(me->in[0].data, mine->peeked.data, mine->peeked.len);
     incoming_is(&me->in[0], SEEN);
     return 0;
@@ -162,7 +233,7 @@ static int finish(struct party *me, unsigned role)
 
 static void run_send(struct party *me)
 {
-    me->result = send(me, me->out[0].data, me->out[0].len);
+    me->result = noria_send_prio(channel_of(me), me->out[0].data, me->out[0].len, level_of(me), 0);
     outgoing_is(&me->out[0], me->result);
 }
 
@@ -171,6 +242,8 @@ static void run_receive(struct party *me)
     struct incoming *in = &me->in[0];
 
     me->result = receive(me, in->data, sizeof(in->data), &in->len, &in->flags);
+    in->place = me->place;
+    in->lost = me->lost;
     if (me->result == 0)
         incoming_is(in, RELEASED);
 }
@@ -216,17 +289,52 @@ static void run_send_many(struct party *me)
 static void run_receive_many(struct party *me)
 {
     struct iovec buffers[BATCH];
+    struct noria_info infos[BATCH];
 
     for (int i = 0; i < BATCH; i++)
         buffers[i] = (struct iovec){me->in[i].data, sizeof(me->in[i].data)};
-    me->result = noria_recv_many(channel_of(me), buffers, BATCH, 0, NULL);
+    me->result = noria_recv_many(channel_of(me), buffers, BATCH, 0, IS_CAST ? infos : NULL);
     for (int i = 0; i < me->result; i++) {
         me->in[i].len = buffers[i].iov_len;
-        me->in[i].flags = FLAG_UNKNOWN;
+        me->in[i].flags = IS_CAST ? 0 : FLAG_UNKNOWN;
+        me->in[i].place = IS_CAST ? infos[i].sequence : 0;
+        me->in[i].lost = IS_CAST ? infos[i].lost : 0;
         incoming_is(&me->in[i], RELEASED);
     }
     if (me->result == -EPIPE)
         me->result = -EAGAIN;
+}
+
+static int64_t nanoseconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* The receiver that stands still has held us up for long enough when the call under test begins. Unless an
+ * earlier victim has evicted it: then the message is sent by now. */
+static int be_held_up(struct party *me)
+{
+    int rc = noria_send(channel_of(me), me->out[0].data, me->out[0].len, 0);
+    int64_t start = nanoseconds();
+
+    if (rc == 0)
+        outgoing_is(&me->out[0], 0);
+    while (nanoseconds() - start < 2 * EVICT_NS)
+        continue;
+    return rc == -EAGAIN ? 0 : rc;
+}
+
+/* The eviction is part of it, so it succeeds. */
+static void run_evicting_send(struct party *me)
+{
+    me->result = 0;
+    if (me->out[0].result == UNTRIED)
+        run_send(me);
+    if (me->result == -EAGAIN)
+        me->result = -EPROTO;
 }
 
 static void run_open_sender(struct party *me)
@@ -256,17 +364,67 @@ static const struct situation situations[] = {
     {.name = NULL},
 };
 
-static const struct operation operations[] = {
-    {.name = "send", .role = SENDER, .sends = 1, .run = run_send},
+static const struct situation overwriting_situations[] = {
+    {.name = "full", .fill = COMPLETELY_FULL, .contended = true, .every_instruction = true},
+    {.name = "full, a receiver stopped", .fill = COMPLETELY_FULL, .still = RECEIVES},
+    {.name = "full, a receiver dead", .fill = COMPLETELY_FULL, .dead = RECEIVES},
+    {.name = "empty", .fill = 0},
+    {.name = NULL},
+};
+
+/* Two fill the first link: a send has to grow, a batch received goes over the end of a link and retires it. */
+static const struct situation growing[] = {
+    {.name = "the first link full", .fill = 2},
+    {.name = "two links", .fill = 3},
+    {.name = "empty", .fill = 0},
+    {.name = NULL},
+};
+
+/* With MARGIN free the last two of the batch overwrite. */
+static const struct operation overwriting_operations[] = {
+    {.name = "send many, overwriting", .role = SENDER, .sends = BATCH, .run = run_send_many},
     {.name = "receive", .role = RECEIVER, .receives = 1, .run = run_receive},
+    {.name = "peek, release", .role = RECEIVER, .receives = 1, .run = run_peek_release},
+    {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},
+    {.name = NULL},
+};
+
+/* The first ones need zero copy. */
+enum { IN_PLACE = 5 };
+static const struct operation operations[] = {
     {.name = "reserve, commit", .role = SENDER, .sends = 1, .run = run_reserve_commit},
     {.name = "reserve, abort", .role = SENDER, .sends = 1, .run = run_reserve_abort},
     {.name = "peek, release", .role = RECEIVER, .receives = 1, .run = run_peek_release},
-    {.name = "send many", .role = SENDER, .sends = BATCH, .run = run_send_many},
-    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .run = run_receive_many},
+    {.name = "recover a sender",
+     .role = SENDER,
+     .repairs = true,
+     .dead = SENDS,
+     .is_long = true,
+     .run = run_recover},
+    {.name = "recover a receiver",
+     .role = RECEIVER,
+     .repairs = true,
+     .dead = RECEIVES,
+     .is_long = true,
+     .run = run_recover},
+    {.name = "send", .role = SENDER, .sends = 1, .is_long = GROWS, .run = run_send},
+    {.name = "receive", .role = RECEIVER, .receives = 1, .is_long = GROWS, .run = run_receive},
+    {.name = "send many", .role = SENDER, .sends = BATCH, .is_long = GROWS, .run = run_send_many},
+    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .is_long = GROWS, .run = run_receive_many},
     {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
     {.name = "open as receiver", .role = RECEIVER, .joins = true, .is_long = true, .run = run_open_receiver},
     {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "close as receiver", .role = RECEIVER, .leaves = true, .is_long = true, .run = run_close},
+    {.name = NULL},
+};
+
+/* What is sent without a level goes at the lowest, out of the order of its sender's others. */
+static const struct operation operations_of_levels[] = {
+    {.name = "send", .role = SENDER, .sends = 1, .run = run_send},
+    {.name = "receive", .role = RECEIVER, .receives = 1, .run = run_receive},
+    {.name = "peek, release", .role = RECEIVER, .receives = 1, .run = run_peek_release},
+    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .run = run_receive_many},
+    {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
     {.name = "close as receiver", .role = RECEIVER, .leaves = true, .is_long = true, .run = run_close},
     {.name = "recover a sender",
      .role = SENDER,
@@ -283,18 +441,118 @@ static const struct operation operations[] = {
     {.name = NULL},
 };
 
+static const struct situation broadcast_situations[] = {
+    {.name = "two messages", .fill = 2, .contended = true, .every_instruction = true, .brief = true},
+    {.name = "end of a lap", .earlier = COMPLETELY_FULL},
+    {.name = "one below full", .fill = ONE_BELOW_FULL, .first_position = UINT64_MAX - 500, .brief = true},
+    {.name = NULL},
+};
+
+static const struct situation overtaking_situations[] = {
+    {.name = "two messages", .fill = 2, .contended = true, .every_instruction = true, .brief = true},
+    {.name = "a receiver stopped", .still = RECEIVES, .earlier = COMPLETELY_FULL},
+    {.name = "full, positions wrap",
+     .fill = COMPLETELY_FULL,
+     .first_position = UINT64_MAX - 500,
+     .brief = true},
+    {.name = NULL},
+};
+
+static const struct operation broadcast_operations[] = {
+    {.name = "send", .role = SENDS, .sends = 1, .run = run_send},
+    {.name = "receive", .role = RECEIVES, .receives = 1, .run = run_receive},
+    {.name = "reserve, commit", .role = SENDS, .sends = 1, .run = run_reserve_commit},
+    {.name = "reserve, abort", .role = SENDS, .sends = 1, .run = run_reserve_abort},
+    {.name = "peek, release", .role = RECEIVES, .receives = 1, .run = run_peek_release},
+    {.name = "send many", .role = SENDS, .sends = BATCH, .is_long = true, .run = run_send_many},
+    {.name = "receive many", .role = RECEIVES, .receives = BATCH, .is_long = true, .run = run_receive_many},
+    {.name = "open as sender", .role = SENDS, .joins = true, .is_long = true, .run = run_open_sender},
+    {.name = "succeed a dead sender",
+     .role = SENDS,
+     .joins = true,
+     .repairs = true,
+     .dead = SENDS,
+     .is_long = true,
+     .run = run_open_sender},
+    {.name = "open as receiver", .role = RECEIVES, .joins = true, .is_long = true, .run = run_open_receiver},
+    {.name = "close as sender", .role = SENDS, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "close as receiver", .role = RECEIVES, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "recover a sender",
+     .role = SENDS,
+     .repairs = true,
+     .dead = SENDS,
+     .is_long = true,
+     .run = run_recover},
+    {.name = "recover a receiver",
+     .role = RECEIVES,
+     .repairs = true,
+     .dead = RECEIVES,
+     .is_long = true,
+     .run = run_recover},
+    {.name = NULL},
+};
+
+/* What is the same where receivers are overtaken is tried in the other. */
+static const struct operation overtaking_operations[] = {
+    {.name = "send", .role = SENDS, .sends = 1, .run = run_send},
+    {.name = "receive", .role = RECEIVES, .receives = 1, .run = run_receive},
+    {.name = "send many", .role = SENDS, .sends = BATCH, .is_long = true, .run = run_send_many},
+    {.name = "receive many", .role = RECEIVES, .receives = BATCH, .is_long = true, .run = run_receive_many},
+    {.name = "succeed a dead sender",
+     .role = SENDS,
+     .joins = true,
+     .repairs = true,
+     .dead = SENDS,
+     .is_long = true,
+     .run = run_open_sender},
+    {.name = "open as receiver", .role = RECEIVES, .joins = true, .is_long = true, .run = run_open_receiver},
+    {.name = "close as receiver", .role = RECEIVES, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "recover a receiver",
+     .role = RECEIVES,
+     .repairs = true,
+     .dead = RECEIVES,
+     .is_long = true,
+     .run = run_recover},
+    {.name = EVICTS ? "send, evicting" : NULL,
+     .role = SENDS,
+     .sends = 1,
+     .still = RECEIVES,
+     .prepare = be_held_up,
+     .run = run_evicting_send},
+    {.name = NULL},
+};
+
 const struct contestant contestant = {
-    .name = IS_SPSC ? "noria channel spsc" : "noria channel mpmc",
-    .one_partner = IS_SPSC,
+    .name = GROWS        ? "noria channel unbounded"
+            : IS_LOSSY   ? "noria channel broadcast, lossy"
+            : EVICTS     ? "noria channel broadcast, evicting"
+            : IS_CAST    ? "noria channel broadcast"
+            : IS_SPSC    ? "noria channel spsc"
+            : OVERWRITES ? "noria channel overwrite"
+            : HAS_LEVELS ? "noria channel priorities"
+                         : "noria channel mpmc",
+    .one_partner = ONE_PARTNER,
+    .broadcasts = IS_CAST,
+    .overtakes = OVERTAKES,
     .joins_each_time = true,
-    .redelivers = true,
+    .redelivers = !IS_CAST, /* there each other receiver gets it anyway */
     .recovers = true,
-    .full_slack = IS_SPSC ? 2 : 0,
+    .full_slack = IS_CAST ? CAST_SLACK : IS_SPSC || GROWS ? 2 : 0, /* growing: a link that is just given back */
     .max_message = MESSAGE,
     .patience_ms = 300,
     .segment = "/dev/shm/noria-stopkill",
-    .situations = situations,
-    .operations = operations,
+    .situations = GROWS        ? growing
+                  : OVERTAKES  ? overtaking_situations
+                  : IS_CAST    ? broadcast_situations
+                  : OVERWRITES ? overwriting_situations
+                               : situations,
+    .operations = GROWS        ? operations + IN_PLACE
+                  : OVERTAKES  ? overtaking_operations
+                  : IS_CAST    ? broadcast_operations
+                  : OVERWRITES ? overwriting_operations
+                  : HAS_LEVELS ? operations_of_levels
+                               : operations,
+    .lost = OVERWRITES ? lost : NULL,
     .format = format,
     .remove = remove_ring,
     .join = join,

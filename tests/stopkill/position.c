@@ -58,12 +58,18 @@ static const char *judge(enum arrival arrival, const char *who)
     return sentence;
 }
 
+static uint32_t members(bool victims_too);
+static const char *traffic(uint32_t set);
+
 static const char *foreign_round(enum foreign round)
 {
     struct job job = {.kind = JOB_TRY, .amount = 1};
     uint32_t who = contestant.one_partner ? FIRST_SURVIVOR : SECOND_SURVIVOR;
     struct job_result result;
 
+    /* and past the victim */
+    if (round == MANY_LAPS && contestant.overtakes && tried.operation->role == RECEIVES)
+        return traffic(members(false));
     if (round == MANY_LAPS)
         job.amount = FOREIGN_LAPS;
     if (round == REBIRTH) {
@@ -182,15 +188,19 @@ static const char *traffic(uint32_t set)
     uint32_t senders = count_with_role(set, SENDS) + (take_place && tried.operation->role == SENDS ? 1 : 0);
     int rc;
 
-    if (contestant.one_partner && count_with_role(set, tried.operation->role) > 1)
+    if (contestant.one_partner &&
+        count_with_role(set, contestant.broadcasts ? SENDS : tried.operation->role) > 1)
         return "two living parties have the same role";
     if (take_place)
         set |= 1u << SECOND_SURVIVOR;
     job.amount = (TRAFFIC + senders - 1) / senders;
     arena->books.traffic_received = 0;
-    arena->books.traffic_goal = job.amount * senders;
-    for (uint32_t id = 1; id < PARTIES; id++)
+    arena->books.traffic_goal = contestant.broadcasts ? count_with_role(set, RECEIVES) : job.amount * senders;
+    for (uint32_t id = 1; id < PARTIES; id++) {
         arena->books.mark[id] = (set >> id & 1) != 0 ? arena->books.next_sequence[id] : UINT32_MAX;
+        arena->books.last[id] =
+            (set >> id & 1) != 0 ? arena->books.next_sequence[id] + job.amount - 1 : UINT32_MAX;
+    }
     for (uint32_t id = 1; id < PARTIES; id++)
         if ((set >> id & 1) != 0) {
             job.join_first = take_place && id == SECOND_SURVIVOR;
@@ -206,8 +216,8 @@ static const char *drain(uint32_t set)
     uint32_t first = first_with_role(set, RECEIVES);
 
     for (uint32_t id = first; id < PARTIES; id++) {
-        bool asked = id == first || (tried.situation->groups && (set >> id & 1) != 0 &&
-                                     (party_of(id)->roles & RECEIVES) != 0);
+        bool each = tried.situation->groups || contestant.broadcasts;
+        bool asked = id == first || (each && (set >> id & 1) != 0 && (party_of(id)->roles & RECEIVES) != 0);
         struct job_result result = {0, 0};
         if (asked)
             result = job_do(id, &drain_job);
@@ -264,7 +274,7 @@ static const char *check_role_taken(void)
     struct job join = {.kind = JOB_JOIN, .amount = PARTIES - 1, .role = tried.operation->role};
     struct job_result result;
 
-    if (!contestant.one_partner)
+    if (!contestant.one_partner || (contestant.broadcasts && tried.operation->role == RECEIVES))
         return NULL;
     result = job_do(FIRST_SURVIVOR, &join);
     return result.rc == -EBUSY ? NULL : failed("a taken role was given away", result.rc);
@@ -301,14 +311,19 @@ static const char *check_everything(uint32_t set, bool somebody_died)
     if (bad == NULL && absent != 0)
         bad = finish_absent(CORPSE);
     if (bad == NULL && absent != 0)
-        bad = check_room(set, tried.full);
+        bad = check_room(set,
+                         contestant.overtakes ? contestant.room(tried.situation, tried.full, 0) : tried.full);
     if (bad == NULL)
         bad = check_role_taken();
     if (bad == NULL && whole && contestant.invariant != NULL && !contestant.invariant(arena->ring))
         bad = "the ring's invariant does not hold";
-    if (bad == NULL)
+    if (bad == NULL && contestant.broadcasts)
+        bad = ledger_audit_broadcast(tried.situation->first_position);
+    else if (bad == NULL)
         bad = ledger_audit(!contestant.redelivers && somebody_died,
-                           contestant.one_partner && tried.operation->role == RECEIVES && somebody_died);
+                           /* who makes room takes as a receiver does */
+                           somebody_died && (contestant.lost != NULL ||
+                                             (contestant.one_partner && tried.operation->role == RECEIVES)));
     return bad;
 }
 
@@ -317,6 +332,24 @@ static const char *after_death(void)
     const char *bad = traffic(members(false));
 
     return bad != NULL ? bad : check_everything(members(false), true);
+}
+
+/* Broadcast: beside a stopped receiver all get on, or, where nobody may overtake it, all calls return. */
+static const char *receiver_stopped(uint32_t set)
+{
+    struct job try = {.kind = JOB_TRY, .amount = TRAFFIC, .recover_first = true};
+    const char *bad = NULL;
+
+    if (contestant.overtakes) {
+        bad = traffic(set);
+        return bad != NULL ? bad : check_room(set, contestant.room(tried.situation, tried.full, 1));
+    }
+    for (uint32_t id = FIRST_SURVIVOR; id <= SECOND_SURVIVOR && bad == NULL; id++) {
+        struct job_result result = job_do(id, &try);
+        if (result.rc != 0)
+            bad = failed("calls beside a stopped receiver", result.rc);
+    }
+    return bad;
 }
 
 /* One partner: the other one's calls return; nobody else can take the role of the living. */
@@ -345,6 +378,8 @@ static const char *while_stopped(const struct position *position)
     uint32_t set = members(false);
     const char *bad;
 
+    if (contestant.broadcasts && tried.operation->role == RECEIVES)
+        return receiver_stopped(set);
     if (contestant.one_partner)
         return partner_stopped();
     bad = traffic(set);

@@ -300,13 +300,19 @@ static bool is_wanted(const char *filter, const char *name)
     return filter == NULL || strcmp(filter, name) == 0;
 }
 
+static bool makes_sense(void)
+{
+    if (situation->brief && operation->is_long && !wanted.long_run && wanted.situation == NULL)
+        return false;
+    return !(operation->repairs && situation->dead != 0) && (operation->still & ~situation->still) == 0;
+}
+
 static void sweep_all(void)
 {
     for (operation = contestant.operations; operation->name != NULL; operation++)
         for (situation = contestant.situations; situation->name != NULL; situation++)
             if (is_wanted(wanted.operation, operation->name) &&
-                is_wanted(wanted.situation, situation->name) &&
-                !(operation->repairs && situation->dead != 0) && !bad_enough())
+                is_wanted(wanted.situation, situation->name) && makes_sense() && !bad_enough())
                 try_operation();
 }
 

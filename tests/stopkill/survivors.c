@@ -391,10 +391,13 @@ void survivors_stop(void)
     survivor_stop(SECOND_SURVIVOR);
 }
 
-void survivors_set_patience(int ms)
+int survivors_set_patience(int ms)
 {
+    int before = *patience_ms;
+
     *patience_ms = ms;
     victim_set_patience(4 * ms);
+    return before;
 }
 
 /* ------------------------------------------------------------------------------- the driver's side */

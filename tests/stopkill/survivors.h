@@ -44,7 +44,8 @@ enum { STUCK = 1, HANGING = 2, TOO_EARLY_EMPTY = 3 };
 
 void survivors_start(void);
 void survivors_stop(void);
-void survivors_set_patience(int ms);
+/* What it was before. */
+int survivors_set_patience(int ms);
 /* One more process, for a party other than the two; and its end, for certain. */
 void survivor_start(uint32_t id);
 void survivor_stop(uint32_t id);

@@ -43,6 +43,8 @@ _Noreturn static void victim_life(const struct operation *operation, struct part
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (joined_beforehand(operation) && me->roles == 0 && contestant.join(me, operation->role) != 0)
         _exit(3);
+    if (operation->prepare != NULL && operation->prepare(me) != 0)
+        _exit(5);
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         _exit(4);
     run_between_traps(operation, me);

@@ -126,8 +126,104 @@ done
 to_create=()
 ends_with 2 "$noria" create "$x" --wait adaptively
 ends_with 2 "$noria" create "$x" --wait ''
-ends_with 1 "$noria" create anon: --wait fifo
-says "last user"
+
+# --- every way to deliver
+stat_says() { is "$1 of $x" "$2" "$("$noria" stat "$x" | sed -n "s/^$1 *//p")"; } # what, value
+got() { # what, words, options of recv: everything that is there
+    local what=$1 words=$2
+    shift 2
+    is "$what" "$words" "$(timeout 60 "$noria" recv "$x" "$@" | tr '\n' ' ' | sed 's/ $//')"
+}
+{ seq 500; printf 'last line open'; } >few
+to_create=(--capacity 0)
+copy "a file from hand to hand" few
+for policy in "--evict 10s" "--full overwrite-oldest --capacity 4096"; do
+    read -ra to_create <<<"--kind broadcast --max-message 64 $policy"
+    copy "a file by broadcast $policy" few
+done
+to_create=()
+
+fresh
+"$noria" create "$x" --capacity 4 --full overwrite-oldest
+seq 10 | "$noria" send "$x"
+stat_says full overwrite-oldest
+stat_says lost 6
+got "the last four" "7 8 9 10"
+fresh
+"$noria" create "$x" --capacity 4 --full drop-newest
+seq 10 | "$noria" send "$x"
+stat_says lost 6
+got "the first four" "1 2 3 4"
+fresh
+"$noria" create "$x" --capacity 4 --full fail
+ends_with 1 "$noria" send "$x" few
+got "those before the failure" "1 2 3 4"
+
+fresh
+"$noria" create "$x" --capacity 1 --full overwrite-oldest
+"$noria" send "$x" few
+for reader in first second; do
+    got "the latest value, $reader reader" "last line open"
+done
+
+fresh
+"$noria" create "$x" --priorities 4
+stat_says priorities 4
+for level in 1 3 0 2; do
+    seq -f "$level/%g" 2 | "$noria" send "$x" --priority $level
+done
+got "by priority" "3/1 3/2 2/1 2/2 1/1 1/2 0/1 0/2"
+ends_with 1 "$noria" send "$x" few --priority 4
+
+fresh
+"$noria" create "$x" --kind broadcast --evict 1s
+stat_says kind broadcast
+stat_says "evicts after" "1000000000 ns"
+seq 5 | "$noria" send "$x"
+got "from the oldest" "1 2 3 4 5" --start oldest
+got "and once more" "1 2 3 4 5" --start 0
+got "from the fourth" "4 5" --start 3
+ends_with 1 "$noria" recv "$x" --timeout 20ms
+is "ls of a broadcast" "$x broadcast 1024 5" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4 }')"
+
+for options in "--kind broadcast" "--capacity 1 --full overwrite-oldest"; do
+    fresh
+    read -ra words <<<"$options"
+    "$noria" create "$x" "${words[@]}"
+    "$noria" recv "$x" --follow >followed &
+    reader=$!
+    children+=("$reader")
+    until_true attached 1
+    for word in first second third; do
+        echo $word | "$noria" send "$x"
+        has_come() { grep -q "$word" followed; }
+        until_true has_come # --follow goes on when a sender has left, and tells nothing twice
+    done
+    kill -9 $reader
+    wait $reader 2>/dev/null
+    is "followed, $options" "first second third" "$(tr '\n' ' ' <followed | sed 's/ $//')"
+done
+
+to_create=(--capacity 8 --max-message 64 --max-bytes 4M)
+copy "a file through a channel that grows" few
+to_create=()
+fresh
+"$noria" create "$x" --capacity 8 --max-message 64 --max-bytes 4M
+stat_says "max bytes" 4194304
+seq 5000 | "$noria" send "$x" --timeout 10s
+checks=$((checks + 1))
+timeout 60 "$noria" recv "$x" | cmp - <(seq 5000) || bad "what piled up in a channel that grows"
+
+x=$name-0
+ends_with 1 "$noria" create "$x" --capacity 0 --full overwrite-oldest
+ends_with 1 "$noria" create "$x" --priorities 33
+ends_with 1 "$noria" create "$x" --priorities 2 --pack 2
+ends_with 1 "$noria" create "$x" --evict 1s
+ends_with 1 "$noria" create "$x" --kind spsc --full overwrite-oldest
+ends_with 2 "$noria" create "$x" --full overwrite
+ends_with 2 "$noria" create "$x" --evict soon
+ends_with 2 "$noria" send "$x" --priority high
+ends_with 2 "$noria" recv "$x" --start soon
 
 # --- many writers and many readers
 fresh
@@ -238,7 +334,7 @@ ends_with 0 "$noria" version
 ends_with 0 "$noria" --version
 ends_with 0 "$noria" --help
 ends_with 1 "$noria" create "$x"          # is there already
-ends_with 1 "$noria" create "$name-0" --capacity 0
+ends_with 1 "$noria" create "$name-0" --capacity 0 --kind spsc
 ends_with 1 "$noria" create nowhere:/x
 ends_with 1 "$noria" create shm:nameless
 ends_with 1 "$noria" recv "$name-0" --wait 0
@@ -288,6 +384,21 @@ echo alive | "$noria" send "$x"
 is "doctor after the next open" 0 "$("$noria" doctor | grep -c "$x ")"
 is "deaths" 1 "$("$noria" stat "$x" | sed -n 's/^deaths *//p')"
 
+# An existing channel is refused for what was asked, and for nothing else.
+fresh
+ends_with 0 "$noria" create "$x" --kind spsc
+ends_with 0 "$noria" send "$x" --capacity 100000 --full fail --mode 0644
+ends_with 0 "$noria" send "$x" --max-message 100
+ends_with 0 "$noria" send "$x" --kind spsc
+ends_with 1 "$noria" send "$x" --kind mpmc
+says 'is of kind spsc, you ask for mpmc'
+ends_with 1 "$noria" send "$x" --max-message 1000
+says 'of up to 256 bytes, you ask for 1000'
+for verb in create send recv; do
+    ends_with 1 "$noria" $verb anon:
+    says 'memory without a name'
+done
+
 # --- JSON is JSON, whatever the names
 if command -v python3 >/dev/null && python3 -c 'import json' 2>/dev/null; then
     odd=$name-$(printf 'a"b\\c\td\303\244\377')
@@ -302,6 +413,10 @@ if command -v python3 >/dev/null && python3 -c 'import json' 2>/dev/null; then
         checks=$((checks + 1))
         python3 -c 'import json, sys; json.load(sys.stdin)' <json || bad "$verb --json is no JSON: $(cat json)"
     done
+    "$noria" create "$name-1y" --kind broadcast --evict 2s --capacity 16
+    is "stat --json" "broadcast block 16 1 0 2000000000 0" "$("$noria" stat "$name-1y" --json | python3 -c 'import json, sys
+c = json.load(sys.stdin)
+print(*(c[key] for key in ("kind", "full", "capacity", "priorities", "max_bytes", "evict_ns", "lost")))')"
     is "ls --json" 1 "$("$noria" ls --json | python3 -c 'import json, sys
 print(sum(1 for c in json.load(sys.stdin) if c["name"] == sys.argv[1] and c["kind"] == "spsc" and c["mode"] == "0600"))' "$name-1x")"
 fi

@@ -156,22 +156,51 @@ static int by_value(const void *a, const void *b)
 
 enum { TIMEOUT_MS = 10, MOST_WAITS = 100000 };
 
-/* Timed receives for so long. How many ns each came after its deadline, sorted; never before. */
-static int collect_delays(int64_t *delays, int64_t duration_ns)
+/* The same wait without noria: asleep or not, as the strategy is, until the same kind of deadline. */
+static void wait_plainly(int64_t deadline_ns)
+{
+    const struct timespec deadline = {deadline_ns / SECOND, deadline_ns % SECOND};
+
+    if (sleeps())
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) == EINTR)
+            continue;
+    else
+        while (now_ns() < deadline_ns)
+            if (wait_of_test() == NORIA_WAIT_YIELD)
+                sched_yield();
+}
+
+struct delays {
+    int64_t ns[MOST_WAITS];
+    int n, late; /* waits, and those that came more than 10 ms after their deadline */
+};
+
+static void note_delay(struct delays *delays, int64_t start)
+{
+    int64_t delay = now_ns() - start - TIMEOUT_MS * MS;
+
+    assert_true(delay >= 0);
+    delays->ns[delays->n++] = delay;
+    delays->late += delay > 10 * MS;
+}
+
+/* Timed receives and plain waits in turn, for so long. */
+static void collect_delays(struct delays *ours, struct delays *plain, int64_t duration_ns)
 {
     int64_t until = now_ns() + duration_ns;
-    int n = 0;
+    uint8_t bytes[64];
 
-    while (now_ns() < until && n < MOST_WAITS) {
+    ours->n = ours->late = plain->n = plain->late = 0;
+    while (now_ns() < until && ours->n < MOST_WAITS) {
         int64_t start = now_ns();
-        uint8_t bytes[64];
         assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), TIMEOUT_MS * MS, NULL), -ETIMEDOUT);
-        delays[n] = now_ns() - start - TIMEOUT_MS * MS;
-        assert_true(delays[n] >= 0);
-        n++;
+        note_delay(ours, start);
+        start = now_ns();
+        wait_plainly(start + TIMEOUT_MS * MS);
+        note_delay(plain, start);
     }
-    qsort(delays, (size_t)n, sizeof(*delays), by_value);
-    return n;
+    qsort(ours->ns, (size_t)ours->n, sizeof(ours->ns[0]), by_value);
+    qsort(plain->ns, (size_t)plain->n, sizeof(plain->ns[0]), by_value);
 }
 
 static int64_t duration_of_storm(void)
@@ -181,43 +210,32 @@ static int64_t duration_of_storm(void)
     return is_spsc() ? SECOND / 2 : 3 * SECOND / 2; /* two seconds for each strategy */
 }
 
-/* How many are more than 10 ms later than that. */
-static int count_late(const int64_t *delays, int n, int64_t usual)
-{
-    int late = 0;
-
-    while (late < n && delays[n - 1 - late] > usual + 10 * MS)
-        late++;
-    return late;
-}
-
 static void a_storm_of_signals_drifts_no_timeout(void **state)
 {
-    /* Claim: with a signal every 100 us and no SA_RESTART, no timed receive returns early or with -EINTR,
-     * and they return no more than 10 ms later than undisturbed ones. (A busy machine makes single ones
-     * late by itself: up to one in twenty is laid to that, and there are three attempts.) */
-    static int64_t delays[MOST_WAITS];
-    int64_t usual = 0;
-    int n = 0, late = 1;
+    /* Claim: with a signal every 100 us and no SA_RESTART, no timed receive returns early or with -EINTR, and they
+     * are not more than 10 ms late. What a busy machine makes late by itself is told by plain waits in
+     * between: as many again may be, and one in twenty, and not by a quarter of a second; there are three attempts. */
+    static struct delays ours, plain;
+    bool good = false;
 
     (void)state;
     ch.options.recheck_ns = 25 * MS;
     open_pair();
-    for (int attempt = 0; attempt < 3 && late > n / 20; attempt++) {
-        n = collect_delays(delays, SECOND / 5);
-        usual = delays[n / 2];
+    for (int attempt = 0; attempt < 3 && !good; attempt++) {
         signals = 0;
         begin_storm(100);
-        n = collect_delays(delays, duration_of_storm());
+        collect_delays(&ours, &plain, duration_of_storm());
         end_storm();
-        late = count_late(delays, n, usual);
+        good = ours.late <= 2 * plain.late + ours.n / 20 && ours.ns[ours.n / 2] <= plain.ns[plain.n / 2] + 10 * MS &&
+               ours.ns[ours.n - 1] <= 4 * plain.ns[plain.n - 1] + SECOND / 4;
+        print_message("%s: %d waits, %d signals; median %.3f ms late (plain %.3f), latest %.3f (%.3f), by more than 10: "
+                      "%d (%d)\n",
+                      name_of_test(), ours.n, (int)signals, (double)ours.ns[ours.n / 2] / MS,
+                      (double)plain.ns[plain.n / 2] / MS, (double)ours.ns[ours.n - 1] / MS,
+                      (double)plain.ns[plain.n - 1] / MS, ours.late, plain.late);
     }
-    print_message("%s: %d waits, %d signals; median %.3f ms late (undisturbed %.3f), latest %.3f, %d by more "
-                  "than 10\n",
-                  name_of_test(), n, (int)signals, (double)delays[n / 2] / MS, (double)usual / MS,
-                  (double)delays[n - 1] / MS, late);
     assert_true(signals > 100);
-    assert_true(late <= n / 20);
+    assert_true(good);
 }
 
 static char back_address[80];

@@ -3,9 +3,9 @@
  * shutdown and by the end of the stream, in time, with others asleep, stopped or killed beside them. */
 #include "ways_test.h"
 
-#include <pthread.h>
+#include "blocked.h"
+
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
 /* Where every participant lives and gets on, nothing may depend on the re-check. */
 static void rely_on_the_bell(void)
@@ -299,91 +299,16 @@ static void a_try_never_sleeps(void **state)
 
 /* -------------------------------------------------------------------------------- shutdown, close and end */
 
-struct blocked {
-    pthread_t thread;
-    noria_channel *channel;
-    bool sends;
-    pid_t tid;
-    ssize_t rc;
-};
-
-static void *block(void *argument)
-{
-    struct blocked *blocked = argument;
-    uint8_t bytes[64] = {0};
-
-    __atomic_store_n(&blocked->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
-    blocked->rc = blocked->sends ? noria_send(blocked->channel, bytes, sizeof(bytes), -1)
-                                 : noria_recv(blocked->channel, bytes, sizeof(bytes), -1, NULL);
-    return NULL;
-}
-
-static bool is_thread_asleep(pid_t tid)
-{
-    char path[64], state = '?';
-    FILE *file;
-
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", (int)tid);
-    file = fopen(path, "re");
-    if (file == NULL)
-        return false;
-    if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
-        state = '?';
-    fclose(file);
-    return state == 'S';
-}
-
-/* One that never sleeps has used so much of a processor that it cannot be on its way into the call any more. */
-static bool has_spun(pthread_t thread)
-{
-    struct timespec used = {0, 0};
-    clockid_t clock;
-
-    assert_int_equal(pthread_getcpuclockid(thread, &clock), 0);
-    assert_int_equal(clock_gettime(clock, &used), 0);
-    return used.tv_sec > 0 || used.tv_nsec >= 10 * MS;
-}
-
-static void start_blocked(struct blocked *blocked, noria_channel *channel, bool sends_)
-{
-    pid_t tid;
-
-    *blocked = (struct blocked){.channel = channel, .sends = sends_};
-    assert_int_equal(pthread_create(&blocked->thread, NULL, block, blocked), 0);
-    do {
-        sched_yield();
-        tid = __atomic_load_n(&blocked->tid, __ATOMIC_ACQUIRE);
-    } while (tid == 0 || !(sleeps() ? is_thread_asleep(tid) : has_spun(blocked->thread)));
-}
-
-/* One for SPSC, several for MPMC. */
-static int start_crowd(struct blocked *crowd, noria_channel *channel, bool sends_)
-{
-    int n = is_spsc() ? 1 : 3;
-
-    for (int i = 0; i < n; i++)
-        start_blocked(&crowd[i], channel, sends_);
-    return n;
-}
-
-static void expect_all_to_return(struct blocked *crowd, int n, ssize_t rc)
-{
-    for (int i = 0; i < n; i++) {
-        assert_int_equal(pthread_join(crowd[i].thread, NULL), 0);
-        assert_int_equal(crowd[i].rc, rc);
-    }
-}
-
 static void end_and_expect_canceled(bool sends_, bool closes)
 {
     noria_channel **channel = sends_ ? &ch.tx : &ch.rx;
-    struct blocked crowd[3];
+    struct blocked crowd[CROWD_OF_THREADS];
     int n;
 
     open_pair();
     if (sends_)
         fill_channel();
-    n = start_crowd(crowd, *channel, sends_);
+    n = start_crowd(crowd, *channel, sends_ ? send_blocking : receive_blocking);
     alarm(60); /* if they do not come back, neither does this process */
     if (closes)
         close_handle(channel);
@@ -414,7 +339,7 @@ static void shutdown_of_one_handle_leaves_the_others_asleep(void **state)
     /* Claim: while one handle is shut down and closed, a receiver in another process goes on waiting and
      * gets the next message. (That one may hear the bell that was meant for the threads of the closed
      * handle: then they leave at their re-check.) */
-    struct blocked crowd[3];
+    struct blocked crowd[CROWD_OF_THREADS];
     pid_t peer;
     int n;
 
@@ -423,7 +348,7 @@ static void shutdown_of_one_handle_leaves_the_others_asleep(void **state)
     peer = start_peer(receive_numbers);
     await_peer();
     await_blocked(peer);
-    n = start_crowd(crowd, ch.rx, false);
+    n = start_crowd(crowd, ch.rx, receive_blocking);
     close_handle(&ch.rx);
     expect_all_to_return(crowd, n, -ECANCELED);
     send_number(5);

@@ -5,14 +5,15 @@
 
 #include <dirent.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include "layout.h"
-#include "segment.h"
+#include "segment_channel.h"
 
-/* Permissions that nothing else here has: by them a test finds what belongs to its channel. */
-enum { RARE_MODE = 0611 };
+/* Permissions that nothing else here has: by them a test finds what belongs to its channel. None to
+ * execute, which a FIFO does not get. */
+enum { RARE_MODE = 0604 };
 
 static int count_files(void)
 {
@@ -28,18 +29,29 @@ static int count_files(void)
     return count;
 }
 
-static int count_semaphore_sets(void)
+/* One with the rare permissions; how many there are. */
+static int find_semaphore_sets(int *found)
 {
     FILE *list = fopen("/proc/sysvipc/sem", "re");
     char line[256];
     unsigned mode;
-    int count = 0;
+    int count = 0, set;
 
     while (list != NULL && fgets(line, sizeof(line), list) != NULL)
-        count += sscanf(line, "%*d %*d %o", &mode) == 1 && (mode & 0777) == RARE_MODE;
+        if (sscanf(line, "%*d %d %o", &set, &mode) == 2 && (mode & 0777) == RARE_MODE) {
+            *found = set;
+            count++;
+        }
     if (list != NULL)
         fclose(list);
     return count;
+}
+
+static int count_semaphore_sets(void)
+{
+    int set;
+
+    return find_semaphore_sets(&set);
 }
 
 static int count_things(void)
@@ -296,6 +308,95 @@ static void names_go_with_the_channel(void **state)
     }
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    uint8_t bytes[4096];
+    int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    ssize_t got;
+
+    assert_true(in >= 0 && out >= 0);
+    while ((got = read(in, bytes, sizeof(bytes))) > 0)
+        assert_int_equal(write(out, bytes, (size_t)got), got);
+    close(in);
+    close(out);
+}
+
+static void a_copy_of_the_file_is_another_channel(void **state)
+{
+    /* Claim: who copies a channel's file, to look at it later, and unlinks the copy takes nothing of the
+     * channel away: what its participants wait with is there, and wakes those who come later, too. */
+    char copy[80], path[96];
+    pid_t peer;
+    int things;
+
+    (void)state;
+    ch.options.mode = RARE_MODE;
+    ch.options.recheck_ns = HOUR;
+    snprintf(copy, sizeof(copy), "%s-copy", ch.address);
+    snprintf(path, sizeof(path), "%s-copy", ch.path);
+    ch.tx = open_handle(NORIA_SEND);
+    assert_true(noria_fd(ch.tx, NORIA_SEND) >= 0);
+    things = count_things();
+    unlink(path); /* of a test that failed */
+    copy_file(ch.path, path);
+    assert_int_equal(noria_unlink(copy), 0);
+    assert_int_equal(count_things(), things);
+    peer = start_peer(receive_for_ever);
+    await_peer();
+    await_blocked(peer);
+    pass_one();
+    close_handle(&ch.tx);
+    expect_end(peer);
+}
+
+/* Removes /dev/shm/WHATnoria-ID-SIDE. Whether it was there. */
+static bool take_away(const char *what, const uint64_t id[2], char side)
+{
+    char name[128];
+
+    snprintf(name, sizeof(name), "/dev/shm/%snoria-%016llx%016llx-%c", what, (unsigned long long)id[0],
+             (unsigned long long)id[1], side);
+    return unlink(name) == 0;
+}
+
+static void ask_for_a_descriptor(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+
+    PEER_REQUIRES(noria_fd(mine, NORIA_RECV) >= 0);
+    say();
+    await_end();
+}
+
+static void what_stays_after_a_kill_is_as_told(void **state)
+{
+    /* Claim: if the last user of a channel that was unlinked while in use is killed, what stays is what
+     * noria(7) names, under these names, and nothing else: the FIFO of each side that had one, two
+     * semaphores, one set. */
+    uint32_t wait = wait_of_test();
+    uint64_t id[2];
+    pid_t last;
+    int set = -1;
+
+    (void)state;
+    ch.options.mode = RARE_MODE;
+    ch.tx = open_handle(NORIA_SEND);
+    memcpy(id, noria_segment_channel_of(ch.tx)->place.id, sizeof(id));
+    last = start_peer(ask_for_a_descriptor);
+    await_peer();
+    close_handle(&ch.tx);
+    assert_int_equal(noria_unlink(ch.address), 0);
+    kill_peer(last);
+    assert_int_equal(take_away("", id, 'r'), wait != NORIA_WAIT_EVENTFD);
+    assert_int_equal(take_away("", id, 's'), wait == NORIA_WAIT_FIFO);
+    assert_int_equal(take_away("sem.", id, 'r'), wait == NORIA_WAIT_SEMAPHORE);
+    assert_int_equal(take_away("sem.", id, 's'), wait == NORIA_WAIT_SEMAPHORE);
+    assert_int_equal(find_semaphore_sets(&set), wait == NORIA_WAIT_SYSV_SEMAPHORE);
+    if (set >= 0)
+        assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+    assert_int_equal(count_things(), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct claim claims[] = {
@@ -306,6 +407,8 @@ int main(int argc, char **argv)
         CLAIM(a_descriptor_to_poll_is_refused_at_the_limit, ALL_WAYS),
         CLAIM(negative_timeouts_are_refused, ALL_WAYS),
         CLAIM(names_go_with_the_channel, ALL_WAYS),
+        CLAIM(a_copy_of_the_file_is_another_channel, ALL_WAYS),
+        CLAIM(what_stays_after_a_kill_is_as_told, ALL_WAYS),
     };
 
     return run_ways("waiting refusal", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);

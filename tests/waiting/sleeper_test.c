@@ -143,6 +143,7 @@ static void a_stopped_receiver_costs_the_others_nothing(void **state)
     }
     print_message("%s: %d instructions; the other one waited %.1f ms at most, %d times more than 100 ms\n",
                   name_of_test(), way_to_sleep.length, (double)slowest / MS, late);
+    assert_true(late <= way_to_sleep.length / stride() / 10 + 1); /* a few are the machine's */
 }
 
 int main(int argc, char **argv)

@@ -81,6 +81,14 @@ static void report(const char *what, int first, int length)
                   seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
 }
 
+/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. And a
+ * wake-up later than 100 ms is the machine's, so it is rare. */
+static void expect_few(void)
+{
+    assert_true(seen.stranded <= (wait_of_test() == NORIA_WAIT_MUTEX ? seen.positions / 3 : 0));
+    assert_true(seen.late - seen.stranded <= seen.positions / 10 + 1);
+}
+
 /* -------------------------------------------------------------------------------------------- the victims */
 
 static struct trace way;
@@ -210,7 +218,7 @@ static void a_killed_sender_leaves_nobody_asleep(void **state)
         kill_at(k);
     report("killed", first, way.length);
     assert_true(seen.uncommitted <= seen.positions / 10);
-    assert_true(seen.stranded == 0 || wait_of_test() == NORIA_WAIT_MUTEX);
+    expect_few();
 }
 
 /* ------------------------------------------------------------------------------------------------ stopped */
@@ -265,7 +273,7 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
     for (int k = first; k <= way.length; k += stride())
         stop_at(victim, k);
     report("stopped", first, way.length);
-    assert_true(seen.stranded == 0 || wait_of_test() == NORIA_WAIT_MUTEX);
+    expect_few();
 }
 
 int main(int argc, char **argv)

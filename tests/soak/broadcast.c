@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: one sender and eight receivers on whatever processors there are, one of them stopped again and again, one killed and
+ * replaced, one slow, one that comes and goes: each gets whole messages in order, and received + missed is exactly
+ * what was sent while it was there; with a reliable channel nobody misses anything.
+ *
+ * usage: broadcast reliable|evicting|lossy SECONDS     (NORIA_LONG=1: 60 s)
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <noria/noria.h>
+
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+
+enum { RECEIVERS = 8, STOPPED = 0, KILLED = 1, SLOW = 2, LATE = 3, LONGEST = 100 };
+
+/* What the processes say; each receiver's line is its own. */
+static struct report {
+    _Alignas(128) uint64_t begun; /* lives */
+    uint64_t received, missed, bad;
+    int64_t done;    /* the last life came to the end of the stream */
+    int64_t settled; /* the last life has begun */
+} *reports;
+static uint64_t *sent;
+static int *over;
+static char address[64];
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static void nap(int64_t ns)
+{
+    nanosleep(&(struct timespec){0, (long)ns}, NULL);
+}
+
+static size_t length_of(uint64_t number)
+{
+    return (size_t)(number % 13 * 7);
+}
+
+static void fill(uint8_t *bytes, uint64_t number)
+{
+    for (size_t i = 0; i < length_of(number); i++)
+        bytes[i] = (uint8_t)(number * 31 + i);
+}
+
+static noria_channel *must_open(int flags, const struct noria_options *options)
+{
+    noria_channel *channel;
+
+    if (noria_open(&channel, address, flags, options) != 0) {
+        fprintf(stderr, "open: %s\n", noria_detail());
+        exit(2);
+    }
+    return channel;
+}
+
+static void child(void)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+}
+
+static void send_all(void)
+{
+    noria_channel *channel = must_open(NORIA_SEND, NULL);
+    uint8_t bytes[LONGEST];
+
+    while (__atomic_load_n(over, __ATOMIC_RELAXED) == 0) {
+        uint64_t number = *sent;
+        int rc;
+        fill(bytes, number);
+        rc = noria_send(channel, bytes, length_of(number), 20 * MS);
+        if (rc != 0 && rc != -ETIMEDOUT)
+            exit(3);
+        if (rc == 0)
+            __atomic_store_n(sent, number + 1, __ATOMIC_RELEASE);
+    }
+    noria_close(channel);
+}
+
+/* Receives until the end, or for a while. Each message is checked; sequences leave out exactly what is said to be missed. */
+static void receive(int who, const struct noria_options *options, int64_t until)
+{
+    noria_channel *channel = must_open(NORIA_RECV, options);
+    struct report *report = &reports[who];
+    uint8_t bytes[LONGEST], wanted[LONGEST];
+    struct noria_info info;
+    uint64_t next = UINT64_MAX;
+    ssize_t n;
+
+    __atomic_fetch_add(&report->begun, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(&report->settled, until == INT64_MAX, __ATOMIC_RELEASE);
+    while (now_ns() < until) {
+        n = noria_recv(channel, bytes, sizeof(bytes), 50 * MS, &info);
+        if (n == -ETIMEDOUT)
+            continue;
+        if (n < 0) {
+            report->bad += n != -EPIPE;
+            report->done = n == -EPIPE;
+            break;
+        }
+        fill(wanted, info.sequence);
+        if ((size_t)n != length_of(info.sequence) || memcmp(bytes, wanted, (size_t)n) != 0 ||
+            (next != UINT64_MAX && info.sequence != next + info.lost))
+            report->bad++;
+        next = info.sequence + 1;
+        report->received++;
+        report->missed += info.lost;
+        if (who == SLOW)
+            nap(MS / 2);
+    }
+    noria_close(channel);
+}
+
+static pid_t start_receiver(int who, const struct noria_options *options, int64_t until)
+{
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        child();
+        if (who == LATE)
+            while (now_ns() < until)
+                receive(who, options, now_ns() + 100 * MS);
+        receive(who, options, INT64_MAX);
+        exit(0);
+    }
+    return pid;
+}
+
+/* Stops one, kills another, now and then. */
+static void disturb(pid_t pids[RECEIVERS], const struct noria_options *options, int64_t until)
+{
+    for (unsigned turn = 0; now_ns() < until; turn++) {
+        kill(pids[STOPPED], turn % 4 == 0 ? SIGSTOP : SIGCONT);
+        if (turn % 3 == 0) {
+            kill(pids[KILLED], SIGKILL);
+            waitpid(pids[KILLED], NULL, 0);
+            reports[KILLED].settled = 0;
+            pids[KILLED] = start_receiver(KILLED, options, until);
+        }
+        nap(15 * MS);
+    }
+    kill(pids[STOPPED], SIGCONT);
+}
+
+static int judge(const char *policy, const pid_t pids[RECEIVERS])
+{
+    int failed = 0;
+
+    for (int who = 0; who < RECEIVERS; who++) {
+        const struct report *report = &reports[who];
+        bool all = who != KILLED && who != LATE;
+        int status = 0;
+        waitpid(pids[who], &status, 0);
+        printf("receiver %d: %llu lives, %llu received, %llu missed\n", who, (unsigned long long)report->begun,
+               (unsigned long long)report->received, (unsigned long long)report->missed);
+        if (report->bad != 0 || status != 0 || !report->done ||
+            (all && report->received + report->missed != *sent) ||
+            (report->missed != 0 && strcmp(policy, "reliable") == 0) || report->received == 0) {
+            printf("FAILED: receiver %d: bad %llu, status %d\n", who, (unsigned long long)report->bad, status);
+            failed = 1;
+        }
+    }
+    printf("%s: %llu sent\n", policy, (unsigned long long)*sent);
+    return failed != 0 || *sent < 1000;
+}
+
+int main(int argc, char **argv)
+{
+    const char *policy = argc > 1 ? argv[1] : "reliable";
+    bool is_long = getenv("NORIA_LONG") != NULL && strcmp(getenv("NORIA_LONG"), "1") == 0;
+    int64_t until = now_ns() + (is_long ? 60 : argc > 2 ? atoi(argv[2]) : 10) * SECOND;
+    struct noria_options options;
+    noria_channel *keeper;
+    pid_t pids[RECEIVERS], sender;
+    int rc;
+
+    noria_options_init(&options);
+    options.kind = NORIA_KIND_BROADCAST;
+    options.capacity = 256;
+    options.max_message = LONGEST;
+    options.max_participants = 24;
+    options.evict_ns = strcmp(policy, "evicting") == 0 ? 20 * MS : 0;
+    options.full = strcmp(policy, "lossy") == 0 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
+    snprintf(address, sizeof(address), "shm:/noria-broadcast-soak-%d", (int)getpid());
+    reports = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    sent = (uint64_t *)(void *)(reports + RECEIVERS);
+    over = (int *)(void *)(sent + 16);
+    keeper = must_open(NORIA_CREATE, &options);
+    options.start = NORIA_START_POSITION; /* those who are there from the beginning are to get all */
+    for (int who = 0; who < RECEIVERS; who++)
+        pids[who] = start_receiver(who, who == KILLED || who == LATE ? NULL : &options, until);
+    for (int who = 0; who < RECEIVERS; who++)
+        while (__atomic_load_n(&reports[who].begun, __ATOMIC_ACQUIRE) == 0)
+            nap(MS);
+    sender = fork();
+    if (sender == 0) {
+        child();
+        send_all();
+        exit(0);
+    }
+    disturb(pids, NULL, until);
+    for (int who = 0; who < RECEIVERS; who++) /* or it would wait for a stream that has ended before it came */
+        while (__atomic_load_n(&reports[who].settled, __ATOMIC_ACQUIRE) == 0)
+            nap(MS);
+    __atomic_store_n(over, 1, __ATOMIC_RELAXED);
+    waitpid(sender, &rc, 0);
+    rc |= judge(policy, pids);
+    noria_close(keeper);
+    noria_unlink(address);
+    return rc != 0;
+}
