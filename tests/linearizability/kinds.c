@@ -24,6 +24,10 @@
 
 enum { PARTICIPANTS = 4, SENDERS = 2, SENDS_EACH = 25000 };
 
+/* On a loaded machine a sched_yield is a wait of milliseconds: a sender ends early then. One that is refused
+ * for so long without a single send is wedged, and says so. */
+enum { SENDER_LASTS_S = 10, WEDGED_AFTER_S = 60, WEDGED = 3 /* the exit status that says so */ };
+
 struct setting {
     const char *name;
     uint32_t full, levels;
@@ -42,12 +46,32 @@ static const struct setting settings[] = {
 };
 
 static struct recorder *recorders; /* shared */
+static uint32_t *attached;         /* shared: how many participants have opened the channel */
 static bool ticks;
+
+static time_t seconds_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec;
+}
+
+/* Without this the first sender might come and go before the second is there: the end of the stream, after
+ * which no receiver is left for the second. */
+static void wait_for_all(void)
+{
+    noria_add_relaxed32(attached, 1); /* nothing else is passed on */
+    while (noria_load_relaxed32(attached) < PARTICIPANTS)
+        sched_yield();
+}
 
 static void be_sender(noria_channel *channel, struct recorder *recorder, const struct setting *setting,
                       uint64_t first)
 {
-    for (uint64_t i = 0; i < SENDS_EACH;) {
+    time_t started = seconds_now(), moved = started;
+
+    for (uint64_t i = 0; i < SENDS_EACH && (moved - started < SENDER_LASTS_S || i == 0);) {
         uint64_t value = first + recorder_random(recorder) % setting->levels, start = recorder_now(ticks),
                  end;
         unsigned level = (unsigned)(value % setting->levels);
@@ -55,8 +79,11 @@ static void be_sender(noria_channel *channel, struct recorder *recorder, const s
         end = recorder_now(ticks);
         if (rc == -EAGAIN) {
             sched_yield();
+            if (seconds_now() - moved > WEDGED_AFTER_S)
+                _exit(WEDGED);
             continue;
         }
+        moved = seconds_now();
         recorder->wrong += rc != 0;
         recorder_add(recorder, HISTORY_SEND, value, start, end);
         first += setting->levels;
@@ -94,6 +121,7 @@ static void take_part(const noria_channel *inherited, const struct setting *sett
     recorder->random = UINT64_C(0x9e3779b97f4a7c15) * (number + 1);
     if (noria_reopen(&mine, inherited, sends ? NORIA_SEND : NORIA_RECV) != 0)
         _exit(1);
+    wait_for_all();
     if (sends)
         be_sender(mine, recorder, setting, ((uint64_t)number + 1) << 32);
     else
@@ -131,6 +159,15 @@ static bool judge(const struct setting *setting, uint64_t lost)
            kinds[HISTORY_RECV] != 0;
 }
 
+static void say_wedged(const struct setting *setting, noria_channel *channel)
+{
+    struct noria_stat stat = {0};
+
+    noria_stat(channel, &stat);
+    printf("%s: a sender was refused for %d s; %ld messages, %lu held, %u senders, %u receivers\n", setting->name,
+           WEDGED_AFTER_S, (long)stat.messages, stat.held, stat.senders, stat.receivers);
+}
+
 static bool run_setting(const struct setting *setting)
 {
     noria_channel *channel;
@@ -140,6 +177,7 @@ static bool run_setting(const struct setting *setting)
     bool good = true;
 
     memset(recorders, 0, sizeof(*recorders) * PARTICIPANTS);
+    noria_store_relaxed32(attached, 0); /* before the others are there */
     noria_options_init(&options);
     options.max_message = 8;
     options.max_participants = 8;
@@ -160,6 +198,8 @@ static bool run_setting(const struct setting *setting)
     for (uint32_t i = 0; i < PARTICIPANTS; i++) {
         int status = 1;
         good = children[i] > 0 && waitpid(children[i], &status, 0) > 0 && status == 0 && good;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == WEDGED)
+            say_wedged(setting, channel);
     }
     noria_stat(channel, &stat);
     noria_close(channel);
@@ -187,7 +227,8 @@ int main(void)
     ticks = ticks_are_one_clock();
     recorders = mmap(NULL, sizeof(*recorders) * PARTICIPANTS, PROT_READ | PROT_WRITE,
                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (recorders == MAP_FAILED)
+    attached = mmap(NULL, sizeof(*attached), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (recorders == MAP_FAILED || attached == MAP_FAILED)
         return 1;
     for (int round = 0; round < rounds; round++)
         for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
