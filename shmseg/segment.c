@@ -64,8 +64,9 @@ static int read_super(int fd, const char *name, struct noria_superblock *super)
         return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
     if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
         super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u, this library speaks %u: rebuild one side, or remove "
-                          "the channel", name, super->version, NORIA_SEGMENT_VERSION);
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+                          "rebuild one side, or remove the channel", name, super->version, super->features,
+                          NORIA_SEGMENT_VERSION);
     /* After the magic: a size from before it could be that of a file its creator was just growing. */
     rc = look_at(fd, name, &status);
     if (rc != 0)
