@@ -146,6 +146,15 @@ int noria_geometry_make(const struct noria_options *options, struct noria_geomet
     return 0;
 }
 
+uint64_t noria_geometry_size(const struct noria_geometry *geometry, uint64_t *solid)
+{
+    const struct noria_kind_table *kind = noria_kind_of(geometry);
+    uint64_t ring = NORIA_SEGMENT_CONTENT + geometry->ring_offset;
+
+    *solid = ring + (kind->initial != NULL ? kind->initial(geometry) : geometry->ring_size);
+    return ring + geometry->ring_size;
+}
+
 /* ------------------------------------------------------------------------------------------------ found in a segment */
 
 static bool is_possible(const struct noria_geometry *geometry, uint64_t room)

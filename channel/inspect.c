@@ -38,7 +38,7 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
     return rc;
 }
 
-static int look_into(struct noria_segment_channel *channel, const char *address)
+int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address)
 {
     const char *name = strncmp(address, "shm:", 4) == 0 ? address + 4 : NULL;
 
@@ -87,7 +87,7 @@ static int list_one(const char *address, struct noria_listing *listing)
 {
     struct noria_segment_channel channel;
     struct stat status;
-    int rc = look_into(&channel, address);
+    int rc = noria_segment_channel_look_at(&channel, address);
 
     memset(listing, 0, sizeof(*listing));
     snprintf(listing->address, sizeof(listing->address), "%s", address);
@@ -161,7 +161,7 @@ int noria_who(const char *address, struct noria_participant *participants, int n
 
     if (address == NULL || (participants == NULL && n > 0))
         return noria_fail(-EINVAL, "noria_who takes an address and room for n participants");
-    rc = look_into(&channel, address);
+    rc = noria_segment_channel_look_at(&channel, address);
     if (rc == 1)
         return 0;
     if (rc != 0)

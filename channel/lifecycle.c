@@ -178,7 +178,7 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     const struct noria_options *options = given;
     struct noria_geometry geometry;
     struct noria_segment_request request;
-    uint64_t solid;
+    uint64_t size, solid;
     int rc;
 
     noria_options_init(&defaults);
@@ -189,12 +189,11 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
         rc = refuse_to_leave_names(options->wait);
     if (rc != 0)
         return rc;
-    solid = noria_kind_of(&geometry)->initial != NULL ? noria_kind_of(&geometry)->initial(&geometry) : geometry.ring_size;
+    size = noria_geometry_size(&geometry, &solid);
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
-        .size = NORIA_SEGMENT_CONTENT + geometry.ring_offset + geometry.ring_size,
-        .solid = NORIA_SEGMENT_CONTENT + geometry.ring_offset + solid,
+        .size = size, .solid = solid,
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
     return open_in_segment(out, &request, flags, options, given);

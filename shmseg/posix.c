@@ -50,7 +50,8 @@ static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *mad
             return 0;
         if (errno != ENOENT || !create)
             return report(name, errno);
-        *fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & S_IRWXU);
+        *fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                       (mode & S_IRWXU) | NORIA_SEGMENT_NEW_MODE);
         if (*fd >= 0) {
             *made = true;
             return 0;

@@ -189,13 +189,13 @@ static int reserve_space(int fd, const struct noria_segment_request *request)
 static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     struct noria_superblock *super;
-    int rc = 0;
+    int rc;
 
-    /* The umask is not asked, nor a dead creator's mode: it is an option of the channel. */
-    if (request->backend->named && fchmod(segment->fd, request->mode) != 0)
+    rc = reserve_space(segment->fd, request);
+    /* The umask is not asked, nor a dead creator's mode: it is an option of the channel. After the mark, which takes the
+     * place of NEW_MODE. */
+    if (rc == 0 && request->backend->named && fchmod(segment->fd, request->mode) != 0)
         rc = noria_fail(-errno, "cannot set the mode of '%s': %s", request->name, noria_error_words(errno));
-    if (rc == 0)
-        rc = reserve_space(segment->fd, request);
 
     if (rc == 0)
         rc = map(segment, request->size, PROT_READ | PROT_WRITE, request->name);
@@ -468,4 +468,49 @@ bool noria_segment_is_orphaned(const struct noria_segment *segment)
     struct stat status;
 
     return fstat(segment->fd, &status) == 0 && status.st_nlink == 0;
+}
+
+/* With the lock held. 1 it is waste. */
+static int judge(struct noria_segment *segment, const char *name,
+                 bool (*is_waste)(const struct noria_segment *, enum noria_segment_waste, void *), void *context)
+{
+    struct stat status;
+    int rc = look_at(segment->fd, name, &status);
+
+    if (rc == 0 && (status.st_nlink != 1 || !S_ISREG(status.st_mode) ||
+                    (status.st_size == 0 && (status.st_mode & NORIA_SEGMENT_NEW_MODE) == 0)))
+        return 0; /* another was faster; or it is an empty file, which may be anybody's */
+    if (rc == 0)
+        rc = read_super(segment->fd, name, &segment->super);
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
+    if (rc == UNFINISHED)
+        return is_waste(segment, NORIA_SEGMENT_IS_UNFINISHED, context);
+    if (rc == DONE)
+        rc = status.st_uid == geteuid() ? map(segment, segment->super.size, PROT_READ, name)
+                                        : copy(segment, segment->super.size, name);
+    return rc != 0 ? rc : is_waste(segment, NORIA_SEGMENT_IS_FINISHED, context);
+}
+
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context)
+{
+    struct noria_segment segment = {.fd = -1};
+    bool made;
+    int rc = backend->obtain(name, false, 0, &segment.fd, &made);
+
+    if (rc != 0)
+        return rc;
+    rc = noria_lock_try(segment.fd, NORIA_LOCK_CREATE);
+    if (rc == 0) {
+        rc = judge(&segment, name, is_waste, context);
+        if (rc == 1 && !dry_run)
+            rc = backend->unlink(name) == 0 ? 1 : -EACCES;
+        noria_lock_free(segment.fd, NORIA_LOCK_CREATE);
+    } else {
+        rc = noria_fail(-EBUSY, "'%s:%s' is just being created or closed", backend->scheme, name);
+    }
+    noria_segment_close(&segment);
+    return rc;
 }

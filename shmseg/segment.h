@@ -26,6 +26,10 @@
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
 
+/* Until it is marked as unfinished, an empty file is told from somebody else's by this bit of its mode, which means nothing
+ * on files. */
+#define NORIA_SEGMENT_NEW_MODE S_ISVTX
+
 /* Lock bytes of a segment's file. */
 #define NORIA_LOCK_CREATE (INT64_C(1) << 61)
 #define NORIA_LOCK_PARTICIPANTS (INT64_C(1) << 60)
@@ -91,10 +95,23 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished);
 
+/* Reads a file, a copied segment for instance, into memory of its own (snapshot.c). */
+int noria_segment_read(struct noria_segment *segment, const char *path);
+
 void noria_segment_close(struct noria_segment *segment);
 
 /* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
+
+/* What is found at a name that somebody may have left. */
+enum noria_segment_waste { NORIA_SEGMENT_IS_UNFINISHED, NORIA_SEGMENT_IS_FINISHED };
+
+/* Removes the name of a segment that is unfinished, its creator being dead, or of a finished one that `is_waste` says is
+ * none any more, both under the lock that creators and those who decide about the name hold. `is_waste` sees it mapped
+ * to read. 1 removed (or would be: `dry_run`), 0 it stays, -EBUSY somebody is just creating or closing it, -errno. */
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context);
 
 static inline void *noria_segment_content(const struct noria_segment *segment)
 {

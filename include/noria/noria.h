@@ -203,6 +203,10 @@ struct noria_stat {
 /* Fills in the defaults named above. */
 NORIA_API void noria_options_init(struct noria_options *options);
 
+/* The bytes of the segment that a channel with these options takes; nothing is made. -EINVAL, -ENOTSUP as
+ * noria_open. Of a channel that grows: what it takes at first. */
+NORIA_API int64_t noria_footprint(const struct noria_options *options);
+
 /* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is
  * duplicated; "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are
  * the defaults. Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,

@@ -14,8 +14,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "bytes.h"
 #include "numbered.h"
+#include "print_bytes.h"
 
 static struct {
     int fd;

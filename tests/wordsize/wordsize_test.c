@@ -20,8 +20,8 @@
 
 #include <noria/noria.h>
 
-#include "bytes.h"
 #include "numbered.h"
+#include "print_bytes.h"
 
 #define SECOND INT64_C(1000000000)
 enum { CANNOT_RUN = 126 };

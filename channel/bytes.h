@@ -4,7 +4,7 @@
 #define NORIA_BYTES_H
 
 #include <stddef.h>
-#include <stdio.h>
+#include <stdint.h>
 
 #include <noria/broadcast.h>
 #include <noria/chain.h>
@@ -58,23 +58,21 @@
     Y(noria_rendezvous_slot, RENDEZVOUS_SLOT) Y(noria_chain, CHAIN) Y(noria_broadcast, BROADCAST) \
     Y(noria_broadcast_mark, BROADCAST_MARK) Y(noria_broadcast_cursor, BROADCAST_CURSOR)
 
+/* A field as data. */
+struct noria_field {
+    const char *name; /* NULL: the end */
+    uint32_t offset, size;
+};
+
 /* Fields of a list that lie without a hole: the compiler had nothing to choose, whatever its word size. A field
  * that is missing in the list fails here, too. */
-#define FIELD_SIZE(field) +sizeof(((struct_in_question *)NULL)->field)
-#define PRINT_FIELD(field) \
-    fprintf(out, "    %zu %zu %s\n", offsetof(struct_in_question, field), \
-            sizeof(((struct_in_question *)NULL)->field), #field);
-#define PRINT_STRUCT(name, LIST) \
-    do { \
-        typedef struct name struct_in_question; \
-        NORIA_STATIC_ASSERT((0 LIST(FIELD_SIZE)) == sizeof(struct_in_question), "no hole in " #name); \
-        fprintf(out, "%zu %s\n", sizeof(struct_in_question), #name); \
-        LIST(PRINT_FIELD) \
-    } while (0);
+#define NORIA_FIELD_SIZE(field) +sizeof(((struct_in_question *)NULL)->field)
+#define NORIA_FIELD(field) {#field, offsetof(struct_in_question, field), sizeof(((struct_in_question *)NULL)->field)},
 
-static inline void print_bytes(FILE *out)
-{
-    ALL_STRUCTS(PRINT_STRUCT)
-}
+/* static const struct noria_field fields[]: those of a struct; to be used in a block. */
+#define NORIA_FIELDS_OF(name, LIST) \
+    typedef struct name struct_in_question; \
+    NORIA_STATIC_ASSERT((0 LIST(NORIA_FIELD_SIZE)) == sizeof(struct_in_question), "no hole in " #name); \
+    static const struct noria_field fields[] = {LIST(NORIA_FIELD){NULL, 0, 0}}
 
 #endif
