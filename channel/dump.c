@@ -110,15 +110,17 @@ static void dump_ring(struct dump *dump, const struct noria_segment_channel *cha
 /* Maps or reads the segment, whatever its content is. 0, -errno. */
 static int find_segment(struct noria_segment *segment, const char *address)
 {
+    const struct noria_segment_backend *backend;
+    const char *name;
     bool unfinished;
     int rc;
 
     if (noria_is_path(address))
         return noria_segment_read(segment, address);
-    if (strncmp(address, "shm:", 4) != 0)
-        return noria_fail(-EINVAL, "'%s' cannot be looked at: only channels with a name, as in shm:/name, and files, as "
-                          "in ./copy, can", address);
-    rc = noria_segment_inspect(segment, &noria_segment_posix, address + 4, &unfinished);
+    backend = noria_backend_of(address, &name);
+    if (backend == NULL)
+        return -EINVAL;
+    rc = noria_segment_inspect(segment, backend, name, &unfinished);
     if (rc == 0 && unfinished) {
         noria_segment_close(segment);
         return noria_fail(-EBADMSG, "'%s' is not finished: its creator is at work, or dead", address);
@@ -139,7 +141,6 @@ int noria_dump(const char *address, int (*each)(const struct noria_dumped *, voi
     if (rc != 0)
         return rc;
     dump.base = channel.segment.base;
-    channel.backend = &noria_segment_posix;
     dump_superblock(&dump);
     if (channel.segment.size >= NORIA_SEGMENT_CONTENT + sizeof(struct noria_header)) {
         dump_geometry(&dump);

@@ -25,7 +25,6 @@ int noria_segment_channel_read(struct noria_segment_channel *channel, const char
     rc = noria_segment_read(&channel->segment, path);
     if (rc != 0)
         return rc;
-    channel->backend = &noria_segment_posix;
     noria_process_self(&channel->self);
     rc = noria_segment_channel_adopt(channel);
     if (rc != 0)

@@ -34,6 +34,7 @@ enum { ID_DIGITS = 32, NAME_MOST = 250 };
 
 struct collection {
     bool dry_run;
+    const struct noria_segment_backend *backend; /* whose channels are looked at */
     void (*each)(const struct noria_leftover *, void *);
     void *context;
     int removed;
@@ -42,11 +43,13 @@ struct collection {
     bool out_of_memory; /* some id is missing: objects are not judged */
 };
 
-static void tell(struct collection *collection, const char *prefix, const char *name, uint32_t kind, int result)
+/* `scheme`: of a channel; NULL: `name` is a path. */
+static void tell(struct collection *collection, const char *scheme, const char *name, uint32_t kind, int result)
 {
     struct noria_leftover leftover = {.kind = kind, .result = result};
 
-    snprintf(leftover.name, sizeof(leftover.name), "%s%s", prefix, name);
+    snprintf(leftover.name, sizeof(leftover.name), "%s%s%s", scheme != NULL ? scheme : "", scheme != NULL ? ":" : "",
+             name);
     collection->removed += result == 0;
     if (collection->each != NULL)
         collection->each(&leftover, collection->context);
@@ -63,7 +66,7 @@ struct find {
 /* Nobody who could be alive: no lock, and nobody in the table who maps it all the same. */
 static bool nobody_lives(struct noria_segment_channel *channel)
 {
-    if (noria_lock_any_held(channel->segment.fd, NORIA_LOCK_PARTICIPANTS, 0x10000) != 0)
+    if (channel->segment.backend->any_held(&channel->segment) != 0)
         return false;
     for (uint32_t number = 1; number <= channel->geometry.max_participants; number++) {
         uint64_t word = noria_load_acquire64(&channel->table[number - 1].word); /* pairs with join */
@@ -91,28 +94,30 @@ static bool is_waste(const struct noria_segment *segment, enum noria_segment_was
     return true;
 }
 
-static void collect_channel(struct collection *collection, const char *name)
+static int collect_channel(const char *name, void *context)
 {
+    struct collection *collection = context;
+    const struct noria_segment_backend *backend = collection->backend;
     struct find find = {.kind = NORIA_LEFTOVER_UNKNOWN};
-    int rc;
+    int rc = noria_segment_reap(backend, name, collection->dry_run, is_waste, &find);
 
-    find.channel.segment.fd = -1;
-    rc = noria_segment_reap(&noria_segment_posix, name, collection->dry_run, is_waste, &find);
     if (rc == 1 && find.kind == NORIA_LEFTOVER_DESERTED && !collection->dry_run)
         noria_waiting_remove(&find.channel);
     if (find.kind != NORIA_LEFTOVER_UNKNOWN)
-        tell(collection, "shm:", name, find.kind, rc == 1 ? 0 : rc);
+        tell(collection, backend->scheme, name, find.kind, rc == 1 ? 0 : rc);
     else if (rc == -EACCES && strncmp(name, "/noria", 6) == 0)
-        tell(collection, "shm:", name, NORIA_LEFTOVER_UNKNOWN, rc);
+        tell(collection, backend->scheme, name, NORIA_LEFTOVER_UNKNOWN, rc);
+    return 0;
 }
 
 /* By which name the objects of a channel that stays go. */
-static void remember_id(struct collection *collection, const char *name)
+static int remember_id(const char *name, void *context)
 {
+    struct collection *collection = context;
     struct noria_segment_channel channel;
 
-    if (noria_segment_channel_look_into(&channel, &noria_segment_posix, name) != 0)
-        return;
+    if (noria_segment_channel_look_into(&channel, collection->backend, name) != 0)
+        return 0;
     if (collection->known == collection->room) {
         size_t room = 2 * collection->room + 64;
         uint64_t(*larger)[2] = realloc(collection->ids, room * sizeof(*larger));
@@ -123,6 +128,17 @@ static void remember_id(struct collection *collection, const char *name)
     if (collection->known < collection->room)
         noria_waiting_name(&channel, collection->ids[collection->known++]);
     noria_segment_close(&channel.segment);
+    return 0;
+}
+
+static int collect_of_backend(const struct noria_segment_backend *backend, void *context)
+{
+    struct collection *collection = context;
+    int rc;
+
+    collection->backend = backend;
+    rc = backend->list(collect_channel, collection);
+    return rc == 0 ? backend->list(remember_id, collection) : rc;
 }
 
 /* --------------------------------------------------------------------------------------------- FIFOs and semaphores */
@@ -200,59 +216,31 @@ static void collect_object(struct collection *collection, const char *name)
         return; /* his own gc's */
     if (kind == NORIA_LEFTOVER_FIFO ? fifo_is_open(path) : is_mapped(&status))
         return;
-    tell(collection, "", path, kind, collection->dry_run || unlink(path) == 0 ? 0 : -errno);
+    tell(collection, NULL, path, kind, collection->dry_run || unlink(path) == 0 ? 0 : -errno);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the whole */
-
-static int may_be_channel(const struct dirent *entry)
-{
-    return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && entry->d_name[0] != '.' &&
-           digits_of(entry->d_name) == NULL && strlen(entry->d_name) <= NAME_MOST;
-}
 
 static int may_be_object(const struct dirent *entry)
 {
     return digits_of(entry->d_name) != NULL;
 }
 
-/* Calls `use` for each name, with `prefix` before it, and frees them. */
-static void for_each_name(struct dirent **names, int n, const char *prefix, struct collection *collection,
-                          void (*use)(struct collection *, const char *))
-{
-    for (int i = 0; i < n; i++) {
-        char name[NAME_MOST + 8];
-        snprintf(name, sizeof(name), "%s%.250s", prefix, names[i]->d_name);
-        use(collection, name);
-    }
-}
-
-static void free_names(struct dirent **names, int n)
-{
-    for (int i = 0; i < n; i++)
-        free(names[i]);
-    free(names);
-}
-
 int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context)
 {
     struct collection collection = {.dry_run = dry_run != 0, .each = each, .context = context};
-    struct dirent **objects, **channels;
-    int n_objects = scandir(PLACE, &objects, may_be_object, alphasort), n_channels;
+    struct dirent **objects;
+    int n = scandir(PLACE, &objects, may_be_object, alphasort), rc;
 
-    if (n_objects < 0)
+    if (n < 0)
         return noria_fail(-errno, "cannot list " PLACE ": %s", noria_error_words(errno));
-    n_channels = scandir(PLACE, &channels, may_be_channel, alphasort);
-    if (n_channels < 0) {
-        int error = errno;
-        free_names(objects, n_objects);
-        return noria_fail(-error, "cannot list " PLACE ": %s", noria_error_words(error));
+    rc = noria_backends_with_names(collect_of_backend, &collection);
+    for (int i = 0; i < n; i++) {
+        if (rc == 0)
+            collect_object(&collection, objects[i]->d_name);
+        free(objects[i]);
     }
-    for_each_name(channels, n_channels, "/", &collection, collect_channel);
-    for_each_name(channels, n_channels, "/", &collection, remember_id);
-    for_each_name(objects, n_objects, "", &collection, collect_object);
-    free_names(objects, n_objects);
-    free_names(channels, n_channels);
+    free(objects);
     free(collection.ids);
-    return collection.removed;
+    return rc < 0 ? rc : collection.removed;
 }

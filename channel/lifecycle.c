@@ -55,7 +55,7 @@ static struct noria_segment_channel *new_handle(void)
         return NULL;
     }
     memset(channel, 0, sizeof(*channel));
-    channel->segment.fd = -1;
+    channel->segment.fd = -1; /* of no backend yet */
     return channel;
 }
 
@@ -85,7 +85,7 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->base.never_sleeps = !noria_strategy_find(channel->geometry.wait)->sleeps;
     channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
     channel->base.looks_first = channel->need_receiver;
-    if (!channel->backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
+    if (!channel->segment.backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
         return refuse_to_leave_names(channel->geometry.wait);
     rc = noria_participant_join(channel, flags);
     if (rc != 0)
@@ -105,7 +105,8 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
         return rc;
     }
     channel->seen_sender = noria_participants_live(channel, NORIA_SEND) != 0;
-    noria_fork_guard_add(&channel->fork_guard, channel->segment.fd);
+    if (channel->segment.fd >= 0)
+        noria_fork_guard_add(&channel->fork_guard, channel->segment.fd);
     return 0;
 }
 
@@ -120,7 +121,7 @@ static void free_handle(struct noria_segment_channel *channel)
 /* Joining and "I was the last, the name goes" exclude each other, if the channel is to go with its last participant. */
 static bool name_goes_with_last(const struct noria_segment_channel *channel)
 {
-    return channel->geometry.lifetime == NORIA_UNLINK_LAST && channel->backend->named;
+    return channel->geometry.lifetime == NORIA_UNLINK_LAST && channel->segment.backend->named;
 }
 
 /* Joins. 0, -errno, or 1: the name was removed just before, so that newcomers would not find us. */
@@ -131,7 +132,7 @@ static int take_part_by_name(struct noria_segment_channel *channel, int flags, c
 
     if (name_goes_with_last(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
         return noria_fail(-ETIMEDOUT, "another process is opening or closing '%s' and does not get on", channel->name);
-    rc = channel->backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
+    rc = channel->segment.backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
                                                                                  : take_part(channel, flags, options);
     if (name_goes_with_last(channel))
         noria_segment_unlock_name(&channel->segment);
@@ -149,7 +150,6 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         channel = new_handle();
         if (channel == NULL)
             return -ENOMEM;
-        channel->backend = request->backend;
         snprintf(channel->name, sizeof(channel->name), "%s", request->name);
         rc = noria_segment_open(&channel->segment, request);
         if (rc == 0)
@@ -194,6 +194,7 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
         .size = size, .solid = solid,
+        .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
     return open_in_segment(out, &request, flags, options, given);
@@ -211,7 +212,6 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     channel = new_handle();
     if (channel == NULL)
         return -ENOMEM;
-    channel->backend = theirs->backend;
     memcpy(channel->name, theirs->name, sizeof(channel->name));
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
@@ -220,7 +220,7 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     options.most_spins = theirs->base.most_spins;
     options.start = theirs->start;
     options.start_position = theirs->start_position;
-    rc = noria_segment_attach(&channel->segment, theirs->segment.fd);
+    rc = noria_segment_attach(&channel->segment, &theirs->segment);
     if (rc == 0)
         rc = noria_segment_channel_adopt(channel);
     if (rc == 0)
@@ -249,7 +249,7 @@ static bool is_deserted(struct noria_segment_channel *channel)
 static void unlink_if_last(struct noria_segment_channel *channel)
 {
     if (is_deserted(channel) && !noria_segment_is_orphaned(&channel->segment))
-        channel->backend->unlink(channel->name);
+        channel->segment.backend->unlink(channel->name);
 }
 
 void noria_segment_channel_close(noria_channel *base, bool stale)
@@ -290,7 +290,7 @@ static int unlink_shm(const char *name)
     if (looked != 0)
         return rc;
     /* Otherwise the last participant removes it. */
-    if (rc == 0 && noria_lock_any_held(channel.segment.fd, NORIA_LOCK_PARTICIPANTS, 0x10000) == 0)
+    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) == 0)
         noria_waiting_remove(&channel);
     noria_segment_close(&channel.segment);
     return rc;

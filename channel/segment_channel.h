@@ -219,7 +219,6 @@ struct noria_segment_channel {
         struct noria_unbounded_part unbounded;
         struct noria_broadcast_part broadcast;
     } part;
-    const struct noria_segment_backend *backend;
     char name[256]; /* of the segment, for the last one to remove */
 };
 
@@ -325,8 +324,12 @@ void noria_signal_send(struct noria_segment_channel *channel);
 int noria_segment_stat(noria_channel *channel, struct noria_stat *stat);
 int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
 void noria_segment_channel_close(noria_channel *channel, bool stale);
-/* Whether anybody lives in, or just creates, what stands at the name; whatever its layout. 1, 0, -errno. */
+/* Whether anybody lives in, or just creates, what stands at the address; whatever its layout. 1, 0, -errno. */
 int noria_name_in_use(const char *address);
+/* The backend of an address, and the name in it. NULL: of none that has names. */
+const struct noria_segment_backend *noria_backend_of(const char *address, const char **name);
+/* Calls `each` with every backend whose names can be listed, until it returns non-zero, and returns that. */
+int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context);
 /* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
 int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 /* Maps a named channel read-only, without joining; its segment is to be closed. 0, 1 unfinished, -errno. */

@@ -175,7 +175,7 @@ static uint32_t choose_poll_bell(struct noria_segment_channel *channel, enum nor
 {
     uint32_t *polled = &channel->shared->rooms[side].polled;
     uint32_t expected = NORIA_POLL_NONE;
-    uint32_t mine = channel->backend->named ? NORIA_POLL_FIFO : NORIA_POLL_EVENTFD;
+    uint32_t mine = channel->segment.backend->named ? NORIA_POLL_FIFO : NORIA_POLL_EVENTFD;
 
     return noria_cas_acq_rel32(polled, &expected, mine) ? mine : expected;
 }

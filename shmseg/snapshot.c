@@ -70,6 +70,7 @@ int noria_segment_read(struct noria_segment *segment, const char *path)
     int rc;
 
     memset(segment, 0, sizeof(*segment));
+    segment->backend = &noria_segment_posix; /* for how it is closed, and its locks, which nobody holds */
     segment->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (segment->fd < 0)
         return noria_fail(-errno, "cannot read '%s': %s", path, noria_error_words(errno));
