@@ -135,7 +135,11 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
     if (rc != 0)
         return noria_fail(rc, "%s", noria_error_words(rc));
     rc = channel->verbs->stat(channel, &all);
+    if (channel->watched)
+        rc = (int)noria_call_judge(channel, rc);
     noria_leave();
+    if (rc == -EIO)
+        return noria_fail_plain(rc);
     if (rc == 0) {
         all.size = size;
         memcpy(stat, &all, size);

@@ -349,6 +349,9 @@ void noria_segment_channel_examine(struct noria_segment_channel *channel, struct
 
 /* What the options ask for, laid out. 0, -EINVAL, -ENOTSUP with a sentence. */
 int noria_geometry_make(const struct noria_options *options, struct noria_geometry *geometry);
+/* Whether a handle that trusts nobody may use such a channel. 0, -ENOTSUP. */
+int noria_geometry_check_trust(const struct noria_geometry *geometry, const struct noria_segment_backend *backend,
+                               bool guarded);
 /* Bytes of the whole segment, and how many of them get their pages when it is made. */
 uint64_t noria_geometry_size(const struct noria_geometry *geometry, uint64_t *solid);
 /* Whether a geometry found in a segment with `room` bytes of content can be true. 0, -EBADMSG, -ENOTSUP. */

@@ -112,5 +112,5 @@ static int list(int (*each)(const char *name, void *context), void *context)
 }
 
 const struct noria_segment_backend noria_segment_posix = {
-    .scheme = "shm", .named = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
+    .scheme = "shm", .named = true, .can_shrink = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
     .unlink = remove_name, .describe = describe, .list = list, NORIA_FILE_VERBS};

@@ -30,6 +30,7 @@ static void start(struct noria_segment *segment, const struct noria_segment_back
 
 void noria_segment_close(struct noria_segment *segment)
 {
+    noria_guard_remove(&segment->guard);
     if (segment->backend != NULL)
         segment->backend->close(segment);
     segment->base = NULL;
@@ -102,8 +103,10 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     rc = by(segment, size);
     if (rc == -EBADMSG)
         return noria_fail(rc, "'%s' shrank while it was read", name);
-    return rc == 0 ? 0 : noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
-                                    noria_error_words(rc));
+    if (rc != 0)
+        return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
+                          noria_error_words(rc));
+    return segment->guarded ? noria_guard_add(&segment->guard, segment->base, segment->size) : 0;
 }
 
 /* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
@@ -310,6 +313,7 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
     for (;;) {
         int rc;
         start(segment, request->backend);
+        segment->guarded = request->guarded && request->backend->can_shrink;
         rc = try_open(segment, request);
         if (rc == DONE) {
             settle(segment);
@@ -337,6 +341,7 @@ int noria_segment_attach(struct noria_segment *segment, const struct noria_segme
     int rc;
 
     start(segment, other->backend);
+    segment->guarded = other->guarded;
     rc = other->backend->obtain_again(segment, other);
     if (rc == 0)
         rc = read_super(segment, name);

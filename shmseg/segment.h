@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #include "atomic.h"
+#include "guard.h"
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
@@ -61,6 +62,8 @@ struct noria_segment {
     size_t size;
     int fd; /* of a file: an open file description of this handle's own, not the mapped one: its locks are the handle's */
     bool created;
+    bool guarded; /* a peer may truncate it: guard.h */
+    struct noria_guard guard;
     dev_t device; /* as /proc/PID/maps tells it, like the inode */
     ino_t inode;
     struct noria_superblock super; /* private copy */
@@ -71,6 +74,7 @@ struct noria_segment_request {
     const char *name;
     bool create, exclusive;
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
+    bool guarded; /* if it can be truncated */
     mode_t mode;
     uint64_t size; /* when created */
     uint64_t solid; /* bytes from the start that get their pages now; 0: all. The content's owner sees to the others */
@@ -103,6 +107,7 @@ enum noria_segment_answer {
 struct noria_segment_backend {
     const char *scheme;
     bool named;   /* the name can vanish while we open it */
+    bool can_shrink; /* whoever may write it can truncate it under our mapping */
     bool on_disk; /* not limited by memory; and a copy may have holes, which an attacher fills instead of refusing them */
 
     /* Opens what the name means, or, with request->create, makes it: fd and the like, device, inode. *made says which.
