@@ -13,40 +13,7 @@
 #include <sys/wait.h>
 
 #include "peers.h"
-
-static const struct shape {
-    const char *name;
-    uint32_t kind, full, priorities;
-    uint64_t capacity, max_bytes;
-    int64_t evict_ns;
-} shapes[] = {
-    {"spsc", NORIA_KIND_SPSC, NORIA_FULL_BLOCK, 1, 8, 0, 0},
-    {"mpmc", NORIA_KIND_MPMC, NORIA_FULL_BLOCK, 1, 8, 0, 0},
-    {"overwrite", NORIA_KIND_MPMC, NORIA_FULL_OVERWRITE_OLDEST, 1, 8, 0, 0},
-    {"priorities", NORIA_KIND_MPMC, NORIA_FULL_BLOCK, 4, 8, 0, 0},
-    {"latest", NORIA_KIND_MPMC, NORIA_FULL_OVERWRITE_OLDEST, 1, 1, 0, 0},
-    {"rendezvous", NORIA_KIND_MPMC, NORIA_FULL_BLOCK, 1, 0, 0, 0},
-    {"growing", NORIA_KIND_MPMC, NORIA_FULL_BLOCK, 1, 8, 1 << 20, 0},
-    {"broadcast", NORIA_KIND_BROADCAST, NORIA_FULL_BLOCK, 1, 8, 0, 0},
-    {"evicting", NORIA_KIND_BROADCAST, NORIA_FULL_BLOCK, 1, 8, 0, 1000000},
-    {"lossy", NORIA_KIND_BROADCAST, NORIA_FULL_OVERWRITE_OLDEST, 1, 8, 0, 0},
-};
-enum { SHAPES = sizeof(shapes) / sizeof(shapes[0]) };
-
-static void take_shape(const struct shape *shape)
-{
-    noria_options_init(&ch.options);
-    ch.options.kind = shape->kind;
-    ch.options.full = shape->full;
-    ch.options.priorities = shape->priorities;
-    ch.options.capacity = shape->capacity;
-    ch.options.max_bytes = shape->max_bytes;
-    ch.options.evict_ns = shape->evict_ns;
-    ch.options.max_message = 2000;
-    ch.options.max_participants = 4;
-    ch.options.recheck_ns = MS;
-    ch.options.guard = 1;
-}
+#include "shapes.h"
 
 static void count(int place)
 {
@@ -128,7 +95,10 @@ static int attack(const struct shape *shape, int rounds, int *signal)
     int survived = 0, status;
     pid_t peer;
 
-    take_shape(shape);
+    take_shape(shape, &ch.options);
+    ch.options.max_message = 2000;
+    ch.options.recheck_ns = MS;
+    ch.options.guard = 1;
     peer = start_peer(live_for_ever);
     while (survived < rounds && waitpid(peer, &status, WNOHANG) == 0) {
         int64_t lives = __atomic_load_n(&peers->numbers[2], __ATOMIC_RELAXED), now = now_ns();
@@ -187,7 +157,7 @@ static void without_the_guard_it_is_a_signal(void **state)
     pid_t peer;
 
     (void)state;
-    take_shape(&shapes[1]);
+    take_shape(&shapes[1], &ch.options);
     peer = start_peer(unguarded);
     await_peer();
     assert_int_equal(truncate(ch.path, 0), 0);
