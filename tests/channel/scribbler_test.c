@@ -30,7 +30,7 @@
 #include "fenced_map.h"
 #include "shapes.h"
 
-enum { ROUNDS = 1500, HANG_NS = 150000000, PATTERNS = 3 };
+enum { ROUNDS = 100, HANG_NS = 150000000, PATTERNS = 3 };
 
 static struct page {
     uint32_t ready; /* the victim has its handles */
@@ -225,7 +225,8 @@ static void nothing_fells_the_victim(void **state)
     int attempts = getenv("NORIA_LONG") != NULL ? 1000 : 100;
 
     (void)state;
-    for (int i = 0; i < SHAPES; i++)
+    for (int i = 0; i < SHAPES; i++) {
+        print_message("  %s\n", shapes[i].name);
         for (int pattern = 0; pattern < PATTERNS; pattern++)
             for (int n = 0; n < attempts; n++) {
                 uint64_t from = seed;
@@ -234,6 +235,7 @@ static void nothing_fells_the_victim(void **state)
                     fail_msg("%s, %s, attempt %d from seed %llu: %s, status %#x", shapes[i].name, patterns[pattern], n,
                              (unsigned long long)from, status == -1 ? "hangs" : "felled", (unsigned)status);
             }
+    }
     print_message("%d attempts\n", SHAPES * PATTERNS * attempts);
 }
 
