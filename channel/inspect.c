@@ -9,7 +9,7 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-static const struct noria_segment_backend *const backends[] = {&noria_segment_posix};
+static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_sysv};
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 const struct noria_segment_backend *noria_backend_of(const char *address, const char **name)
@@ -130,7 +130,7 @@ struct walk {
     void *context;
 };
 
-/* A name that cannot be read is listed only if it says that it is noria's. */
+/* A file that cannot be read is listed only if its name says that it is noria's. */
 static int list_name(const char *name, void *context)
 {
     struct walk *walk = context;
@@ -139,7 +139,7 @@ static int list_name(const char *name, void *context)
 
     if (snprintf(address, sizeof(address), "%s:%s", walk->backend->scheme, name) >= (int)sizeof(address) ||
         list_one(address, &listing) != 0 ||
-        (listing.condition == NORIA_CONDITION_NO_ACCESS && strncmp(name, "/noria", 6) != 0))
+        (listing.condition == NORIA_CONDITION_NO_ACCESS && name[0] == '/' && strncmp(name, "/noria", 6) != 0))
         return 0;
     return walk->each(&listing, walk->context);
 }

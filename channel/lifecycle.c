@@ -162,6 +162,8 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
             *out = &channel->base;
             return 0;
         }
+        if (channel->segment.created && !channel->segment.backend->named)
+            noria_segment_forget(&channel->segment);
         free_handle(channel);
         if (rc == 1)
             rc = noria_now_ns() < until ? 0
@@ -268,8 +270,10 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
             noria_segment_unlock_name(&channel->segment);
         }
         /* Nobody can find the channel any more: what its waiting left outside of it goes with its last participant. */
-        if (noria_segment_is_orphaned(&channel->segment) && is_deserted(channel))
+        if (noria_segment_is_orphaned(&channel->segment) && is_deserted(channel)) {
             noria_waiting_remove(channel);
+            noria_segment_forget(&channel->segment);
+        }
     }
     noria_waiting_close(channel);
     free_handle(channel);
@@ -282,19 +286,38 @@ static int open_shm(noria_channel **out, const char *name, int flags, const stru
     return open_with(&noria_segment_posix, out, name, flags, options);
 }
 
-static int unlink_shm(const char *name)
+static int unlink_by(const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_channel channel;
-    int looked = noria_segment_channel_look_into(&channel, &noria_segment_posix, name);
-    int rc = noria_segment_unlink(&noria_segment_posix, name);
+    int looked = noria_segment_channel_look_into(&channel, backend, name);
+    int rc = noria_segment_unlink(backend, name);
 
     if (looked != 0)
         return rc;
     /* Otherwise the last participant removes it. */
-    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) == 0)
+    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) <= 0)
         noria_waiting_remove(&channel);
     noria_segment_close(&channel.segment);
     return rc;
+}
+
+static int unlink_shm(const char *name)
+{
+    return unlink_by(&noria_segment_posix, name);
+}
+
+static int open_sysv(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    if (name[0] == '\0')
+        return open_with(&noria_segment_sysv_private, out, name, flags | NORIA_CREATE, options);
+    if (strncmp(name, "id:", 3) == 0 && (flags & NORIA_CREATE) != 0)
+        return noria_fail(-EINVAL, "'sysv:%s' can only be attached: the system gives out ids", name);
+    return open_with(&noria_segment_sysv, out, name, flags, options);
+}
+
+static int unlink_sysv(const char *name)
+{
+    return unlink_by(&noria_segment_sysv, name);
 }
 
 static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)
@@ -317,5 +340,6 @@ static int unlink_nothing(const char *name)
 }
 
 const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
+const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv};
 const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
 const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};

@@ -14,6 +14,7 @@
  * A backend says how memory, size and locks are had; everything else is in segment.c, once:
  *
  *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
+ *     sysv.c    KEY, "/path:PROJ", "id:N", "" new memory without a key: System V
  */
 #ifndef NORIA_SEGMENT_H
 #define NORIA_SEGMENT_H
@@ -56,9 +57,12 @@ struct noria_segment {
     void *base;
     size_t size;
     int fd; /* of a file: an open file description of this handle's own, not the mapped one: its locks are the handle's */
+    int id;  /* System V: of the segment */
+    int set; /* and of the set of its locks; -1: none */
+    uint32_t locks; /* participants' */
     bool created;
     dev_t device; /* as /proc/PID/maps tells it, like the inode */
-    ino_t inode;
+    ino_t inode;  /* 0: not known */
     struct noria_superblock super; /* private copy */
 };
 
@@ -99,7 +103,9 @@ enum noria_segment_answer {
 struct noria_segment_backend {
     const char *scheme;
     bool named;   /* the name can vanish while we open it */
-    bool on_disk; /* not limited by memory; and a copy may have holes, which an attacher fills instead of refusing them */
+    bool on_disk; /* not limited by memory */
+    bool fills_holes; /* what has no memory behind it gets some from an attacher; otherwise he refuses it */
+    bool locks_survive_exec;
 
     /* Opens what the name means, or, with request->create, makes it: fd and the like, device, inode. *made says which.
      * Nothing is mapped that others could take away. Locks are the handle's own. 0, or an answer. */
@@ -127,6 +133,8 @@ struct noria_segment_backend {
     /* Unmaps and closes. */
     void (*close)(struct noria_segment *segment);
     int (*unlink)(const char *name);
+    /* Nobody can find it and nobody is left: removes what would stay. May be NULL. */
+    void (*forget)(struct noria_segment *segment);
 
     int (*lock)(const struct noria_segment *segment, uint32_t lock);   /* plain: 0, -EAGAIN, -errno */
     void (*unlock)(const struct noria_segment *segment, uint32_t lock);
@@ -146,6 +154,8 @@ struct noria_segment_backend {
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
 extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
+extern const struct noria_segment_backend noria_segment_sysv;  /* see sysv.c */
+extern const struct noria_segment_backend noria_segment_sysv_private; /* "": always new */
 
 /* Creates or attaches. Bounded by the two timeouts. -ENOENT, -EEXIST, -EACCES, -ENOSPC, -EINVAL not a segment,
  * -EPROTO, -EBADMSG truncated, -ETIMEDOUT its creator does not get on; each with a sentence. */
@@ -159,6 +169,9 @@ int noria_segment_inspect(struct noria_segment *segment, const struct noria_segm
 int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name);
 
 void noria_segment_close(struct noria_segment *segment);
+
+/* After the last participant of an orphaned segment has left. */
+void noria_segment_forget(struct noria_segment *segment);
 
 /* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
