@@ -126,6 +126,21 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
     return rc;
 }
 
+int noria_sync(noria_channel *channel)
+{
+    int rc;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->sync != NULL ? channel->verbs->sync(channel)
+                                      : noria_fail(-ENOTSUP, "nothing of this channel is on a disk");
+    noria_leave();
+    return rc;
+}
+
 const char *noria_strerror(int error)
 {
     return noria_error_words(error);

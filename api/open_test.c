@@ -254,6 +254,8 @@ static void too_large_a_channel_is_refused(void **state)
     pid_t pid;
 
     (void)state;
+    if (is_at("file"))
+        skip(); /* a disk may well have it */
     fflush(NULL);
     pid = fork();
     if (pid == 0)
@@ -586,8 +588,8 @@ static void channels_are_listed(void **state)
     open_pair();
     send_numbered(1, 10);
     assert_int_equal(noria_list(note, &found), 0);
-    assert_int_equal(found.times, has_name());
-    if (!has_name())
+    assert_int_equal(found.times, has_name() && !is_at("file")); /* of the files on disks there is no list */
+    if (found.times == 0)
         return;
     assert_int_equal(found.listing.condition, NORIA_CONDITION_OK);
     assert_int_equal(found.listing.mode, 0600);

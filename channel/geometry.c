@@ -84,8 +84,8 @@ static int check_values(const struct noria_options *options)
                           "3 sysv-semaphore, 4 eventfd, 5 fifo, 6 spin, 7 yield", options->wait);
     if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_OVERWRITE_OLDEST ||
         options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST ||
-        options->start > NORIA_START_POSITION)
-        return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime or start has a value this library does not know");
+        options->start > NORIA_START_POSITION || options->sync > NORIA_SYNC_CLOSE)
+        return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime, start or sync has a value this library does not know");
     if (options->trust != NORIA_TRUST_SAME_USER)
         return noria_fail(-ENOTSUP, "trust `none` is not there yet");
     if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)

@@ -9,7 +9,7 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_sysv};
+static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file, &noria_segment_sysv};
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 const struct noria_segment_backend *noria_backend_of(const char *address, const char **name)

@@ -73,6 +73,7 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_process_self(&channel->self);
     channel->recheck_ns = options->recheck_ns;
     channel->need_receiver = options->need_receiver != 0;
+    channel->sync = options->sync;
     channel->start = options->start;
     channel->start_position = options->start_position;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
@@ -157,6 +158,8 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         if (rc == 0 && request->create && !channel->segment.created)
             rc = noria_geometry_compare(&channel->geometry, wanted);
         if (rc == 0)
+            rc = noria_settle_reboot(channel, until);
+        if (rc == 0)
             rc = take_part_by_name(channel, flags, options);
         if (rc == 0) {
             *out = &channel->base;
@@ -219,6 +222,7 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
     options.need_receiver = theirs->need_receiver;
+    options.sync = theirs->sync;
     options.returns_eintr = theirs->base.returns_eintr;
     options.most_spins = theirs->base.most_spins;
     options.start = theirs->start;
@@ -276,7 +280,14 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
         }
     }
     noria_waiting_close(channel);
+    if (!stale && channel->sync == NORIA_SYNC_CLOSE && channel->segment.backend->on_disk)
+        noria_segment_sync(&channel->segment);
     free_handle(channel);
+}
+
+int noria_segment_channel_sync(noria_channel *base)
+{
+    return noria_segment_sync(&noria_segment_channel_of(base)->segment);
 }
 
 /* ------------------------------------------------------------------------------------------------------ transports */
@@ -304,6 +315,16 @@ static int unlink_by(const struct noria_segment_backend *backend, const char *na
 static int unlink_shm(const char *name)
 {
     return unlink_by(&noria_segment_posix, name);
+}
+
+static int open_file(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    return open_with(&noria_segment_file, out, name, flags, options);
+}
+
+static int unlink_file(const char *name)
+{
+    return unlink_by(&noria_segment_file, name);
 }
 
 static int open_sysv(noria_channel **out, const char *name, int flags, const struct noria_options *options)
@@ -340,6 +361,7 @@ static int unlink_nothing(const char *name)
 }
 
 const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
+const struct noria_transport noria_transport_file = {"file", open_file, unlink_file};
 const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv};
 const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
 const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};

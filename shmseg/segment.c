@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -135,20 +136,44 @@ static int check_extent(const struct noria_segment *segment, const char *name)
 
 /* ------------------------------------------------------------------------------------------------------ creating */
 
-/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. */
+/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. 0: not known. */
 static uint64_t boot_hash(void)
 {
     char text[64] = "";
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
-    if (fd >= 0) {
-        ssize_t length = read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
         close(fd);
-        for (ssize_t i = 0; i < length; i++)
-            hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
+    for (ssize_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
+    return length > 0 ? hash : 0;
+}
+
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment)
+{
+    const struct noria_superblock *super = segment->base;
+    uint64_t now = boot_hash(), then = noria_load_acquire64(&super->boot); /* pairs with the store in note_boot */
+
+    return now != 0 && then != 0 && then != now;
+}
+
+void noria_segment_note_boot(struct noria_segment *segment)
+{
+    struct noria_superblock *super = segment->base;
+
+    segment->super.boot = boot_hash();
+    noria_store_release64(&super->boot, segment->super.boot); /* what was settled stands before */
+}
+
+int noria_segment_sync(const struct noria_segment *segment)
+{
+    if (!segment->backend->on_disk)
+        return noria_fail(-ENOTSUP, "the channel is not in a file on disk: nothing of it survives a power loss");
+    if (msync(segment->base, segment->size, MS_SYNC) == 0)
+        return 0;
+    return noria_fail(-errno, "the disk does not take the channel: %s", noria_error_words(errno));
 }
 
 /* What the machine can give without killing somebody: a memfd has no other limit. 0: not known. */

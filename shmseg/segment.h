@@ -14,6 +14,7 @@
  * A backend says how memory, size and locks are had; everything else is in segment.c, once:
  *
  *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
+ *     file.c    "/path"   a file on disk
  *     sysv.c    KEY, "/path:PROJ", "id:N", "" new memory without a key: System V
  */
 #ifndef NORIA_SEGMENT_H
@@ -44,7 +45,7 @@ struct noria_superblock {
     uint32_t features; /* bits an older library must refuse; none yet */
     uint64_t size;     /* of the segment, this block included */
     uint64_t id[2];    /* random */
-    uint64_t boot;     /* hash of the boot id of the machine that made it */
+    uint64_t boot;     /* hash of the boot id of the machine when it was last opened for the first time */
     int64_t created_ns; /* CLOCK_REALTIME */
     uint64_t solid;    /* bytes from the start that have their pages for good; what follows may have holes. 0: all */
     uint64_t reserved[24];
@@ -154,6 +155,7 @@ struct noria_segment_backend {
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
 extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
+extern const struct noria_segment_backend noria_segment_file;  /* "/path" */
 extern const struct noria_segment_backend noria_segment_sysv;  /* see sysv.c */
 extern const struct noria_segment_backend noria_segment_sysv_private; /* "": always new */
 
@@ -187,6 +189,14 @@ bool noria_segment_is_orphaned(const struct noria_segment *segment);
 /* Excludes others who join, or remove the name, under the same lock. 0, -ETIMEDOUT. */
 int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns);
 void noria_segment_unlock_name(struct noria_segment *segment);
+
+/* Whether the machine was booted since somebody last had it open: of those who are named in it nobody lives. */
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment);
+/* With the creation lock held: it is of this boot now. */
+void noria_segment_note_boot(struct noria_segment *segment);
+
+/* Waits until the disk has all that was written so far. 0, -ENOTSUP it is not on one, -EIO ... */
+int noria_segment_sync(const struct noria_segment *segment);
 
 /* Attaches to the segment that another handle has open, or had before this process was forked. */
 int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);

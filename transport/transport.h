@@ -62,6 +62,7 @@ struct noria_verbs {
     ssize_t (*ready)(noria_channel *channel, enum noria_side side);
     int (*notify_signal)(noria_channel *channel, int signo, int how);
     int (*stat)(noria_channel *channel, struct noria_stat *stat);
+    int (*sync)(noria_channel *channel); /* NULL: nothing of it is on a disk */
     int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags);
     /* The last verb: nobody else is inside. `stale`: this process inherited the handle over fork. */
     void (*close)(noria_channel *channel, bool stale);
