@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Runs each test on every kind of channel at every kind of address; with NORIA_TEST_SCHEME=sysv (or file) in the
- * environment at such addresses instead, those tests that do not name one. A test finds `ch`: the options it may
+ * environment at such addresses instead, those tests that do not name one. The scheme "keyless" is the address "sysv:". A
+ * test finds `ch`: the options it may
  * change before open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by
  * one file per program.
  */
@@ -128,6 +129,8 @@ static int setup(void **state)
     } else if (is_at("sysv")) {
         snprintf(ch.address, sizeof(ch.address), "sysv:0x%08x", 0x74000000u + (unsigned)getpid());
         noria_unlink(ch.address);
+    } else if (is_at("keyless")) {
+        snprintf(ch.address, sizeof(ch.address), "sysv:");
     } else if (is_at("file")) {
         snprintf(ch.path, sizeof(ch.path), "/var/tmp/noria-api-test-%d", (int)getpid());
         snprintf(ch.address, sizeof(ch.address), "file:/var/tmp/noria-api-test-%d", (int)getpid());
@@ -162,7 +165,7 @@ static inline int try_open(noria_channel **channel, int flags)
 {
     const noria_channel *other = ch.tx != NULL ? ch.tx : ch.rx != NULL ? ch.rx : ch.keeper;
 
-    if (is_at("anon") && other != NULL)
+    if ((is_at("anon") || is_at("keyless")) && other != NULL)
         return noria_reopen(channel, other, flags);
     return noria_open(channel, ch.address, flags | NORIA_CREATE, &ch.options);
 }

@@ -119,10 +119,10 @@ static void free_handle(struct noria_segment_channel *channel)
     free(channel);
 }
 
-/* Joining and "I was the last, the name goes" exclude each other, if the channel is to go with its last participant. */
-static bool name_goes_with_last(const struct noria_segment_channel *channel)
+/* Joining and "I was the last, the name goes" exclude each other, if the name is to go with a participant. */
+static bool name_may_go(const struct noria_segment_channel *channel)
 {
-    return channel->geometry.lifetime == NORIA_UNLINK_LAST && channel->segment.backend->named;
+    return channel->geometry.lifetime != NORIA_PERSIST && channel->segment.backend->named;
 }
 
 /* Joins. 0, -errno, or 1: the name was removed just before, so that newcomers would not find us. */
@@ -131,11 +131,11 @@ static int take_part_by_name(struct noria_segment_channel *channel, int flags, c
     int64_t until = noria_deadline_ns(options->open_timeout_ns);
     int rc;
 
-    if (name_goes_with_last(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
+    if (name_may_go(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
         return noria_fail(-ETIMEDOUT, "another process is opening or closing '%s' and does not get on", channel->name);
     rc = channel->segment.backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
                                                                                  : take_part(channel, flags, options);
-    if (name_goes_with_last(channel))
+    if (name_may_go(channel))
         noria_segment_unlock_name(&channel->segment);
     return rc;
 }
@@ -252,10 +252,12 @@ static bool is_deserted(struct noria_segment_channel *channel)
     return true;
 }
 
-/* With lifetime UNLINK_LAST the last participant takes the name along. */
-static void unlink_if_last(struct noria_segment_channel *channel)
+/* The last participant takes the name along, or the creator does. */
+static void unlink_if_due(struct noria_segment_channel *channel)
 {
-    if (is_deserted(channel) && !noria_segment_is_orphaned(&channel->segment))
+    bool by_creator = channel->geometry.lifetime == NORIA_UNLINK_CREATOR && channel->segment.created;
+
+    if ((by_creator || is_deserted(channel)) && !noria_segment_is_orphaned(&channel->segment))
         channel->segment.backend->unlink(channel->name);
 }
 
@@ -265,12 +267,12 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
 
     noria_fork_guard_remove(&channel->fork_guard);
     if (!stale) { /* an inherited handle's place in the channel is its parent's */
-        bool locked = name_goes_with_last(channel) &&
+        bool locked = name_may_go(channel) &&
                       noria_segment_lock_name(&channel->segment, noria_deadline_ns(NORIA_NS_PER_S)) == 0;
         channel->kind->leave(channel);
         noria_participant_leave(channel);
         if (locked) { /* if somebody stopped holds it, he or the next one will be the last */
-            unlink_if_last(channel);
+            unlink_if_due(channel);
             noria_segment_unlock_name(&channel->segment);
         }
         /* Nobody can find the channel any more: what its waiting left outside of it goes with its last participant. */

@@ -282,7 +282,7 @@ ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 #define NORIA_SEGMENT_VERBS \
     .count_lost = noria_segment_count_lost, .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended, .sleep = noria_segment_sleep, \
     .wake = noria_segment_wake, .fd = noria_segment_fd, .arm = noria_segment_arm, .ready = noria_segment_ready, \
-    .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, .sync = noria_segment_channel_sync, \
+    .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, .sync = noria_segment_channel_sync, .share = noria_segment_channel_share, \
     .reopen = noria_segment_channel_reopen, .close = noria_segment_channel_close
 
 /* ------------------------------------------------------------------------------------------------ signals (notify.c) */
@@ -302,6 +302,9 @@ int noria_segment_stat(noria_channel *channel, struct noria_stat *stat);
 int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
 void noria_segment_channel_close(noria_channel *channel, bool stale);
 int noria_segment_channel_sync(noria_channel *channel);
+int noria_segment_channel_share(noria_channel *channel, int socket);
+/* What noria_share has sent: a descriptor, or -errno. */
+int noria_receive_descriptor(int socket, bool foreign, int64_t timeout_ns);
 /* If the machine was booted since the channel was last used: settles what those left who used it then. Bounded. */
 int noria_settle_reboot(struct noria_segment_channel *channel, int64_t deadline_ns);
 /* Whether anybody lives in, or just creates, what stands at the address; whatever its layout. 1, 0, -errno. */

@@ -114,7 +114,12 @@ enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
 /* A channel in a file survives the end of every process, and a reboot, without any of these. They are for the power
  * loss: what was there at the last one that returned is on the disk. */
 enum noria_sync_when { NORIA_SYNC_NEVER = 0 /* but for calls of noria_sync */, NORIA_SYNC_CLOSE = 1 /* at noria_close, too */ };
-enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handle to close removes the name */ };
+/* When a name goes by itself. A process that is killed removes nothing: then the last handle to close does, in both. */
+enum noria_lifetime {
+    NORIA_PERSIST = 0,
+    NORIA_UNLINK_LAST = 1,   /* the last handle to close removes it */
+    NORIA_UNLINK_CREATOR = 2 /* the handle that made the channel does when it is closed; the others go on without */
+};
 
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
@@ -334,6 +339,14 @@ NORIA_API int noria_close(noria_channel *channel);
  * with the options of that handle (a receiver of a BROADCAST channel begins where its `start` says, as of
  * now). The inherited handle stays stale; noria_close frees it. */
 NORIA_API int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
+/* Hands a channel without a name (anon:, memfd:) over a connected Unix socket to another process, which need not be a child,
+ * and takes it there, as noria_open would. Each asks the kernel who is at the other end: share refuses (-EACCES) a process of
+ * another user, not root, unless options.mode of the channel is open to all; accept refuses one unless options.foreign. Accept
+ * waits up to options.open_timeout_ns. -ENOTSUP the channel has a name, -EINVAL no Unix socket, -ETIMEDOUT, -EPIPE, -EBADMSG
+ * something else came. */
+NORIA_API int noria_share(noria_channel *channel, int socket);
+NORIA_API int noria_accept(noria_channel **channel, int socket, int flags, const struct noria_options *options);
+
 /* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a
  * channel. */
 NORIA_API int noria_unlink(const char *address);
