@@ -2,8 +2,10 @@
 /* Looking at channels from outside: a read-only mapping, no part taken, nothing changed. */
 #include <noria/inspect.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "detail.h"
@@ -155,6 +157,34 @@ int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
         if (backends[i]->list != NULL)
             rc = backends[i]->list(list_name, &walk);
     }
+    return rc;
+}
+
+static int may_be_file(const struct dirent *entry)
+{
+    return entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
+}
+
+int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *), void *context)
+{
+    struct walk walk = {.backend = &noria_segment_file, .each = each, .context = context};
+    char *absolute = folder != NULL && each != NULL ? realpath(folder, NULL) : NULL;
+    struct dirent **names = NULL;
+    int n = absolute != NULL ? scandir(absolute, &names, may_be_file, alphasort) : -1, rc = 0;
+
+    if (folder == NULL || each == NULL)
+        return noria_fail(-EINVAL, "noria_list_folder needs a directory and a function to call");
+    if (n < 0)
+        rc = noria_fail(-errno, "cannot list '%s': %s", folder, noria_error_words(errno));
+    for (int i = 0; i < n; i++) {
+        char path[4096];
+        if (rc == 0 && snprintf(path, sizeof(path), "%s/%s", absolute[1] != '\0' ? absolute : "", names[i]->d_name) <
+                           (int)sizeof(path))
+            rc = list_name(path, &walk);
+        free(names[i]);
+    }
+    free(names);
+    free(absolute);
     return rc;
 }
 

@@ -26,7 +26,9 @@
  * the others. The set has to outlive that: the last one to leave removes it. If that one was killed, the next one to
  * create or remove a segment does (sweep), as it does with memory without a key whose creator died before he attached it.
  */
+#include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +37,6 @@
 #include <sys/random.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include "detail.h"
@@ -81,12 +82,13 @@ static int parse_path(const char *name, struct target *target)
 {
     const char *colon = strrchr(name, ':');
     unsigned long project = 0;
+    bool is_letter = colon != NULL && isalpha((unsigned char)colon[1]) && colon[2] == '\0';
     char path[256];
 
-    if (colon == NULL || (!parse_number(colon + 1, 255, &project) && strlen(colon + 1) != 1))
+    if (colon == NULL || (!is_letter && (!parse_number(colon + 1, 255, &project) || project == 0)))
         return noria_fail(-EINVAL, "'sysv:%s': after the path stands the project, a number from 1 to 255 or a letter, as in "
                           "sysv:/path:1", name);
-    if (project == 0)
+    if (is_letter)
         project = (unsigned char)colon[1];
     if (colon - name >= (ptrdiff_t)sizeof(path))
         return noria_fail(-ENAMETOOLONG, "the path in 'sysv:%.40s...' has more than 255 characters", name);
