@@ -142,7 +142,7 @@ static void wrong_options_are_refused(void **state)
     WITH(evict_ns, 1, EINVAL);
     WITH(wait, 8, EINVAL);
     WITH(orphans, 2, EINVAL);
-    WITH(lifetime, 2, EINVAL);
+    WITH(lifetime, 3, EINVAL);
     WITH(trust, NORIA_TRUST_NONE, ENOTSUP);
     WITH(trust, 2, 0);
     WITH(recheck_ns, 0, EINVAL);
