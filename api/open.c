@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The public functions of a channel's life. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <noria/inspect.h>
 
@@ -144,6 +146,56 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
         all.size = size;
         memcpy(stat, &all, size);
     }
+    return rc;
+}
+
+int noria_sync(noria_channel *channel)
+{
+    int rc;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->sync != NULL ? channel->verbs->sync(channel)
+                                      : noria_fail(-ENOTSUP, "nothing of this channel is on a disk");
+    noria_leave();
+    return rc;
+}
+
+int noria_share(noria_channel *channel, int socket)
+{
+    int rc;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->share != NULL ? channel->verbs->share(channel, socket)
+                                       : noria_fail(-ENOTSUP, "this channel is not memory that could be handed over");
+    noria_leave();
+    return rc;
+}
+
+int noria_accept(noria_channel **channel, int socket, int flags, const struct noria_options *options)
+{
+    struct noria_options all;
+    char address[32];
+    int rc = 0, fd;
+
+    noria_options_init(&all);
+    if (channel == NULL || (flags & ~(NORIA_SEND | NORIA_RECV)) != 0)
+        return noria_fail(-EINVAL, "noria_accept takes a place for the handle, and NORIA_SEND or NORIA_RECV");
+    if (options != NULL)
+        rc = complete_options(options, &all);
+    fd = rc == 0 ? noria_receive_descriptor(socket, all.foreign != 0, all.open_timeout_ns) : rc;
+    if (fd < 0)
+        return fd;
+    snprintf(address, sizeof(address), "memfd:%d", fd);
+    rc = noria_open(channel, address, flags, options);
+    close(fd);
     return rc;
 }
 

@@ -83,9 +83,9 @@ static int check_values(const struct noria_options *options)
         return noria_fail(-EINVAL, "wait %u is no way to wait that this library knows: 0 futex, 1 mutex, 2 semaphore, "
                           "3 sysv-semaphore, 4 eventfd, 5 fifo, 6 spin, 7 yield", options->wait);
     if (options->order != NORIA_ORDER_STRICT || options->full > NORIA_FULL_OVERWRITE_OLDEST ||
-        options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_LAST ||
-        options->start > NORIA_START_POSITION)
-        return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime or start has a value this library does not know");
+        options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_CREATOR ||
+        options->start > NORIA_START_POSITION || options->sync > NORIA_SYNC_CLOSE)
+        return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime, start or sync has a value this library does not know");
     if (options->trust > NORIA_TRUST_NONE)
         return noria_fail(-EINVAL, "trust %u is unknown: SAME_USER is 0, NONE 1", options->trust);
     if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
@@ -192,7 +192,7 @@ static bool is_known(const struct noria_geometry *geometry)
     const struct noria_kind_table *kind = noria_kind_of(geometry);
 
     return kind != NULL && geometry->order == NORIA_ORDER_STRICT && geometry->full <= NORIA_FULL_OVERWRITE_OLDEST &&
-           geometry->orphans <= NORIA_ORPHANS_DROP && geometry->lifetime <= NORIA_UNLINK_LAST &&
+           geometry->orphans <= NORIA_ORPHANS_DROP && geometry->lifetime <= NORIA_UNLINK_CREATOR &&
            geometry->trust <= NORIA_TRUST_NONE && (asked_for(geometry) & ~kind->takes) == 0;
 }
 

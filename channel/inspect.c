@@ -2,14 +2,16 @@
 /* Looking at channels from outside: a read-only mapping, no part taken, nothing changed. */
 #include <noria/inspect.h>
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "detail.h"
 #include "segment_channel.h"
 
-static const struct noria_segment_backend *const backends[] = {&noria_segment_posix};
+static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file, &noria_segment_sysv};
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context)
@@ -140,7 +142,7 @@ struct walk {
     void *context;
 };
 
-/* A name that cannot be read is listed only if it says that it is noria's. */
+/* A file that cannot be read is listed only if its name says that it is noria's. */
 static int list_name(const char *name, void *context)
 {
     struct walk *walk = context;
@@ -149,7 +151,7 @@ static int list_name(const char *name, void *context)
 
     if (snprintf(address, sizeof(address), "%s:%s", walk->backend->scheme, name) >= (int)sizeof(address) ||
         list_one(address, &listing) != 0 ||
-        (listing.condition == NORIA_CONDITION_NO_ACCESS && strncmp(name, "/noria", 6) != 0))
+        (listing.condition == NORIA_CONDITION_NO_ACCESS && name[0] == '/' && strncmp(name, "/noria", 6) != 0))
         return 0;
     return walk->each(&listing, walk->context);
 }
@@ -165,6 +167,34 @@ int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
         if (backends[i]->list != NULL)
             rc = backends[i]->list(list_name, &walk);
     }
+    return rc;
+}
+
+static int may_be_file(const struct dirent *entry)
+{
+    return entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
+}
+
+int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *), void *context)
+{
+    struct walk walk = {.backend = &noria_segment_file, .each = each, .context = context};
+    char *absolute = folder != NULL && each != NULL ? realpath(folder, NULL) : NULL;
+    struct dirent **names = NULL;
+    int n = absolute != NULL ? scandir(absolute, &names, may_be_file, alphasort) : -1, rc = 0;
+
+    if (folder == NULL || each == NULL)
+        return noria_fail(-EINVAL, "noria_list_folder needs a directory and a function to call");
+    if (n < 0)
+        rc = noria_fail(-errno, "cannot list '%s': %s", folder, noria_error_words(errno));
+    for (int i = 0; i < n; i++) {
+        char path[4096];
+        if (rc == 0 && snprintf(path, sizeof(path), "%s/%s", absolute[1] != '\0' ? absolute : "", names[i]->d_name) <
+                           (int)sizeof(path))
+            rc = list_name(path, &walk);
+        free(names[i]);
+    }
+    free(names);
+    free(absolute);
     return rc;
 }
 

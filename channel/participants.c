@@ -115,7 +115,7 @@ void noria_participant_leave(struct noria_segment_channel *channel)
 
 /* What the kernel says of an identity. A held lock means alive, unless the process is certainly gone (a forked child
  * can hold its parent's description). A free lock means dead, unless the process still maps the segment (it may have
- * closed descriptors it did not know). */
+ * closed descriptors it did not know). Where locks survive execve, so does a held one that no longer does. */
 static bool is_gone(const struct noria_segment_channel *channel, uint32_t number, const struct noria_process *process,
                     bool thorough)
 {
@@ -125,9 +125,12 @@ static bool is_gone(const struct noria_segment_channel *channel, uint32_t number
     if (held < 0)
         return false;
     state = noria_process_look(&channel->self, process, thorough || held == 0);
-    if (held == 1 || state != NORIA_PROCESS_EXISTS)
+    if (state != NORIA_PROCESS_EXISTS)
         return held == 0 || state == NORIA_PROCESS_GONE;
-    return noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
+    if (held == 1 && !(thorough && channel->segment.backend->locks_survive_exec))
+        return false;
+    return channel->segment.inode != 0 &&
+           noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
 }
 
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough)

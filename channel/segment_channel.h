@@ -191,6 +191,7 @@ struct noria_segment_channel {
     uint32_t number;      /* our participant number; still known when we have left */
     bool left;            /* our entry may be another's now */
     bool need_receiver;
+    uint32_t sync;        /* enum noria_sync_when */
     uint32_t start;       /* enum noria_start */
     uint64_t start_position;
     uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */
@@ -305,7 +306,7 @@ ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
 #define NORIA_SEGMENT_VERBS \
     .count_lost = noria_segment_count_lost, .look_round = noria_segment_look_round, .has_ended = noria_segment_has_ended, .sleep = noria_segment_sleep, \
     .wake = noria_segment_wake, .fd = noria_segment_fd, .arm = noria_segment_arm, .ready = noria_segment_ready, \
-    .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, \
+    .notify_signal = noria_segment_notify_signal, .stat = noria_segment_stat, .sync = noria_segment_channel_sync, .share = noria_segment_channel_share, \
     .reopen = noria_segment_channel_reopen, .close = noria_segment_channel_close
 
 /* ------------------------------------------------------------------------------------------------ signals (notify.c) */
@@ -324,6 +325,12 @@ void noria_signal_send(struct noria_segment_channel *channel);
 int noria_segment_stat(noria_channel *channel, struct noria_stat *stat);
 int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
 void noria_segment_channel_close(noria_channel *channel, bool stale);
+int noria_segment_channel_sync(noria_channel *channel);
+int noria_segment_channel_share(noria_channel *channel, int socket);
+/* What noria_share has sent: a descriptor, or -errno. */
+int noria_receive_descriptor(int socket, bool foreign, int64_t timeout_ns);
+/* If the machine was booted since the channel was last used: settles what those left who used it then. Bounded. */
+int noria_settle_reboot(struct noria_segment_channel *channel, int64_t deadline_ns);
 /* Whether anybody lives in, or just creates, what stands at the address; whatever its layout. 1, 0, -errno. */
 int noria_name_in_use(const char *address);
 /* The backend of an address, and the name in it. NULL: of none that has names. */
@@ -359,7 +366,7 @@ int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room);
 /* Whether an existing channel is what the caller asked for: it wins otherwise. 0, -EINVAL. */
 int noria_geometry_compare(const struct noria_geometry *geometry, const struct noria_options *wanted);
 
-extern const struct noria_transport noria_transport_shm, noria_transport_memfd, noria_transport_anon;
+extern const struct noria_transport noria_transport_shm, noria_transport_file, noria_transport_sysv, noria_transport_memfd, noria_transport_anon;
 
 /* --------------------------------------------------------- what an MPMC handle has out (holdings.c): quotas and sanity */
 

@@ -174,9 +174,10 @@ int noria_file_set_mode(struct noria_segment *segment, mode_t mode)
 static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
 {
     return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
-                      "enlarge the file system (docker: --shm-size)", request->backend->scheme, request->name,
+                      "enlarge the file system%s", request->backend->scheme, request->name,
                       (unsigned long long)noria_segment_solid(request),
-                      (unsigned long long)fs->f_bavail * fs->f_frsize);
+                      (unsigned long long)fs->f_bavail * fs->f_frsize,
+                      request->backend->on_disk ? "" : " (docker: --shm-size)");
 }
 
 /* Limits that the kernel would tell with a signal, or only when it is too late. */

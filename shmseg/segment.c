@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
@@ -26,6 +27,7 @@ static void start(struct noria_segment *segment, const struct noria_segment_back
     memset(segment, 0, sizeof(*segment));
     segment->backend = backend;
     segment->fd = -1;
+    segment->set = -1;
 }
 
 void noria_segment_close(struct noria_segment *segment)
@@ -35,6 +37,12 @@ void noria_segment_close(struct noria_segment *segment)
         segment->backend->close(segment);
     segment->base = NULL;
     segment->fd = -1;
+}
+
+void noria_segment_forget(struct noria_segment *segment)
+{
+    if (segment->backend->forget != NULL)
+        segment->backend->forget(segment);
 }
 
 /* ------------------------------------------------------------------------------------------------------ checking */
@@ -48,12 +56,13 @@ static int look_at(const struct noria_segment *segment, const char *name, struct
 }
 
 /* What a stranger could have planted at the name is refused before anything is read from it. */
-static int check_owner(const struct noria_segment_request *request, const struct noria_segment_facts *facts)
+static int check_owner(const struct noria_segment *segment, const struct noria_segment_request *request,
+                       const struct noria_segment_facts *facts)
 {
     if (!facts->possible)
         return noria_fail(-EINVAL, "'%s:%s' is not a segment but another kind of file", request->backend->scheme,
                           request->name);
-    if (request->backend->named && facts->names > 1)
+    if (segment->backend->named && facts->names > 1)
         return noria_fail(-EACCES, "'%s:%s' has a second name (hard link), which is refused: somebody planted it",
                           request->backend->scheme, request->name);
     if (!request->foreign && facts->owner != geteuid() && facts->owner != 0)
@@ -120,7 +129,7 @@ static int check_extent(const struct noria_segment *segment, const char *name)
     if (rc != 0)
         return rc;
     solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
-    if (facts.size >= segment->super.size && facts.filled < solid && segment->backend->on_disk) {
+    if (facts.size >= segment->super.size && facts.filled < solid && segment->backend->fills_holes) {
         rc = segment->backend->fill(segment, 0, solid);
         return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes that cannot be filled: %s", name, noria_error_words(rc));
     }
@@ -131,20 +140,44 @@ static int check_extent(const struct noria_segment *segment, const char *name)
 
 /* ------------------------------------------------------------------------------------------------------ creating */
 
-/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. */
+/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. 0: not known. */
 static uint64_t boot_hash(void)
 {
     char text[64] = "";
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
-    if (fd >= 0) {
-        ssize_t length = read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
         close(fd);
-        for (ssize_t i = 0; i < length; i++)
-            hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
+    for (ssize_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
+    return length > 0 ? hash : 0;
+}
+
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment)
+{
+    const struct noria_superblock *super = segment->base;
+    uint64_t now = boot_hash(), then = noria_load_acquire64(&super->boot); /* pairs with the store in note_boot */
+
+    return now != 0 && then != 0 && then != now;
+}
+
+void noria_segment_note_boot(struct noria_segment *segment)
+{
+    struct noria_superblock *super = segment->base;
+
+    segment->super.boot = boot_hash();
+    noria_store_release64(&super->boot, segment->super.boot); /* what was settled stands before */
+}
+
+int noria_segment_sync(const struct noria_segment *segment)
+{
+    if (!segment->backend->on_disk)
+        return noria_fail(-ENOTSUP, "the channel is not in a file on disk: nothing of it survives a power loss");
+    if (msync(segment->base, segment->size, MS_SYNC) == 0)
+        return 0;
+    return noria_fail(-errno, "the disk does not take the channel: %s", noria_error_words(errno));
 }
 
 /* What the machine can give without killing somebody: a memfd has no other limit. 0: not known. */
@@ -207,8 +240,10 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
 
 static void unlink_own(struct noria_segment *segment, const struct noria_segment_request *request)
 {
-    if (request->backend->named && !noria_segment_is_orphaned(segment))
-        request->backend->unlink(request->name);
+    if (!segment->backend->named)
+        noria_segment_forget(segment);
+    else if (!noria_segment_is_orphaned(segment))
+        segment->backend->unlink(request->name);
 }
 
 /* With the creation lock held, and no magic seen before. */
@@ -219,7 +254,7 @@ static int finish_locked(struct noria_segment *segment, const struct noria_segme
 
     if (rc == 0)
         rc = read_super(segment, request->name);
-    if (rc == BUSY && request->backend->named && facts.names == 0)
+    if (rc == BUSY && segment->backend->named && facts.names == 0)
         return VANISHED;
     if (rc == DONE)
         return VANISHED; /* somebody finished it between our look and our lock: look again from the start */
@@ -250,7 +285,7 @@ static void discard(struct noria_segment *segment, const struct noria_segment_re
 {
     uint64_t magic = 0;
 
-    if (!request->backend->named || segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
+    if (!segment->backend->named || segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
         return;
     if (segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
         request->backend->unlink(request->name);
@@ -267,7 +302,7 @@ static int attach(struct noria_segment *segment, const struct noria_segment_requ
         rc = check_extent(segment, request->name);
     if (rc == 0)
         rc = map(segment, request->name, segment->super.size, segment->backend->map);
-    if (rc == 0 && request->backend->named && noria_segment_is_orphaned(segment))
+    if (rc == 0 && segment->backend->named && noria_segment_is_orphaned(segment))
         return VANISHED;
     return rc;
 }
@@ -284,7 +319,7 @@ static int try_open(struct noria_segment *segment, const struct noria_segment_re
     if (rc == 0)
         rc = look_at(segment, request->name, &facts);
     if (rc == 0)
-        rc = check_owner(request, &facts);
+        rc = check_owner(segment, request, &facts);
     if (rc == 0)
         rc = read_super(segment, request->name);
     if (rc == BUSY)

@@ -14,6 +14,8 @@
  * A backend says how memory, size and locks are had; everything else is in segment.c, once:
  *
  *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
+ *     file.c    "/path"   a file on disk
+ *     sysv.c    KEY, "/path:PROJ", "id:N", "" new memory without a key: System V
  */
 #ifndef NORIA_SEGMENT_H
 #define NORIA_SEGMENT_H
@@ -48,7 +50,7 @@ struct noria_superblock {
     uint32_t features; /* bits an older library must refuse; none yet */
     uint64_t size;     /* of the segment, this block included */
     uint64_t id[2];    /* random */
-    uint64_t boot;     /* hash of the boot id of the machine that made it */
+    uint64_t boot;     /* hash of the boot id of the machine when it was last opened for the first time */
     int64_t created_ns; /* CLOCK_REALTIME */
     uint64_t solid;    /* bytes from the start that have their pages for good; what follows may have holes. 0: all */
     uint64_t reserved[24];
@@ -61,11 +63,14 @@ struct noria_segment {
     void *base;
     size_t size;
     int fd; /* of a file: an open file description of this handle's own, not the mapped one: its locks are the handle's */
+    int id;  /* System V: of the segment */
+    int set; /* and of the set of its locks; -1: none */
+    uint32_t locks; /* participants' */
     bool created;
     bool guarded; /* a peer may truncate it: guard.h */
     struct noria_guard guard;
     dev_t device; /* as /proc/PID/maps tells it, like the inode */
-    ino_t inode;
+    ino_t inode;  /* 0: not known */
     struct noria_superblock super; /* private copy */
 };
 
@@ -108,7 +113,9 @@ struct noria_segment_backend {
     const char *scheme;
     bool named;   /* the name can vanish while we open it */
     bool can_shrink; /* whoever may write it can truncate it under our mapping */
-    bool on_disk; /* not limited by memory; and a copy may have holes, which an attacher fills instead of refusing them */
+    bool on_disk; /* not limited by memory */
+    bool fills_holes; /* what has no memory behind it gets some from an attacher; otherwise he refuses it */
+    bool locks_survive_exec;
 
     /* Opens what the name means, or, with request->create, makes it: fd and the like, device, inode. *made says which.
      * Nothing is mapped that others could take away. Locks are the handle's own. 0, or an answer. */
@@ -136,6 +143,8 @@ struct noria_segment_backend {
     /* Unmaps and closes. */
     void (*close)(struct noria_segment *segment);
     int (*unlink)(const char *name);
+    /* Nobody can find it and nobody is left: removes what would stay. May be NULL. */
+    void (*forget)(struct noria_segment *segment);
 
     int (*lock)(const struct noria_segment *segment, uint32_t lock);   /* plain: 0, -EAGAIN, -errno */
     void (*unlock)(const struct noria_segment *segment, uint32_t lock);
@@ -155,6 +164,9 @@ struct noria_segment_backend {
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
 extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
+extern const struct noria_segment_backend noria_segment_file;  /* "/path" */
+extern const struct noria_segment_backend noria_segment_sysv;  /* see sysv.c */
+extern const struct noria_segment_backend noria_segment_sysv_private; /* "": always new */
 
 /* Creates or attaches. Bounded by the two timeouts. -ENOENT, -EEXIST, -EACCES, -ENOSPC, -EINVAL not a segment,
  * -EPROTO, -EBADMSG truncated, -ETIMEDOUT its creator does not get on; each with a sentence. */
@@ -170,6 +182,9 @@ int noria_segment_read(struct noria_segment *segment, const char *path);
 int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name);
 
 void noria_segment_close(struct noria_segment *segment);
+
+/* After the last participant of an orphaned segment has left. */
+void noria_segment_forget(struct noria_segment *segment);
 
 /* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
@@ -195,6 +210,14 @@ bool noria_segment_is_orphaned(const struct noria_segment *segment);
 /* Excludes others who join, or remove the name, under the same lock. 0, -ETIMEDOUT. */
 int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns);
 void noria_segment_unlock_name(struct noria_segment *segment);
+
+/* Whether the machine was booted since somebody last had it open: of those who are named in it nobody lives. */
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment);
+/* With the creation lock held: it is of this boot now. */
+void noria_segment_note_boot(struct noria_segment *segment);
+
+/* Waits until the disk has all that was written so far. 0, -ENOTSUP it is not on one, -EIO ... */
+int noria_segment_sync(const struct noria_segment *segment);
 
 /* Attaches to the segment that another handle has open, or had before this process was forked. */
 int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);

@@ -63,6 +63,8 @@ struct noria_verbs {
     ssize_t (*ready)(noria_channel *channel, enum noria_side side);
     int (*notify_signal)(noria_channel *channel, int signo, int how);
     int (*stat)(noria_channel *channel, struct noria_stat *stat);
+    int (*sync)(noria_channel *channel); /* NULL: nothing of it is on a disk */
+    int (*share)(noria_channel *channel, int socket); /* NULL: it is not memory */
     int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags);
     /* The last verb: nobody else is inside. `stale`: this process inherited the handle over fork. */
     void (*close)(noria_channel *channel, bool stale);

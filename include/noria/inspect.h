@@ -21,7 +21,7 @@ enum noria_condition {
 };
 
 struct noria_listing {
-    char address[264];      /* "shm:/name" */
+    char address[264];      /* "shm:/name", "sysv:0x12345678", "sysv:id:N" without a key, "file:/path" */
     uint32_t condition;     /* enum noria_condition */
     uint32_t uid, gid, mode;
     uint64_t footprint;     /* bytes */
@@ -74,9 +74,12 @@ struct noria_leftover {
     int32_t result;   /* 0 removed, or would be; -errno why it stays */
 };
 
-/* Calls `each` for every channel in POSIX shared memory that this user can see, in order of name; stops when it
- * returns non-zero, and returns that. */
+/* Calls `each` for every channel that this user can see: in POSIX shared memory, in order of name, then in System V shared
+ * memory, in order of id; stops when it returns non-zero, and returns that. */
 NORIA_API int noria_list(int (*each)(const struct noria_listing *, void *context), void *context);
+/* The same for channels in the files of one directory, in order of name. -ENOENT and the like. */
+NORIA_API int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *context),
+                                void *context);
 
 /* The participants of a channel, up to `n`. Returns how many there are. */
 NORIA_API int noria_who(const char *address, struct noria_participant *participants, int n);

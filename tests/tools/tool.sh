@@ -184,7 +184,7 @@ got "from the oldest" "1 2 3 4 5" --start oldest
 got "and once more" "1 2 3 4 5" --start 0
 got "from the fourth" "4 5" --start 3
 ends_with 1 "$noria" recv "$x" --timeout 20ms
-is "ls of a broadcast" "$x broadcast 1024 5" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4 }')"
+is "ls of a broadcast" "$x shm broadcast 1024 5" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4, $5 }')"
 
 for options in "--kind broadcast" "--capacity 1 --full overwrite-oldest"; do
     fresh
@@ -355,7 +355,7 @@ reader=$!
 children+=("$reader")
 until_true attached 1
 is "who" "$reader receiver yes" "$("$noria" who "$x" | awk 'NR == 2 { print $2, $3, $4 }')"
-is "ls" "$x mpmc 1024 0 0 1 live" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4, $5, $6, $9 }')"
+is "ls" "$x shm mpmc 1024 0 0 1 live" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4, $5, $6, $7, $10 }')"
 ends_with 1 "$noria" rm "$x"
 says "in use"
 for word in first second; do
