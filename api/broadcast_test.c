@@ -143,8 +143,7 @@ static void everybody_gets_everything_wherever_it_starts(void **state)
         ch.options.first_position = firsts[i % 2];
         ch.options.evict_ns = i / 2 == 1 ? SECOND : 0;
         ch.options.full = i / 2 == 2 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         open_pair();
         more[0] = open_at(NORIA_START_POSITION, next);
         for (unsigned n = 0; n < 1000; n++, next++) {
@@ -192,8 +191,7 @@ static void a_short_buffer_takes_nothing(void **state)
     for (unsigned i = 0; i < 3; i++) {
         ch.options.evict_ns = i == 1 ? SECOND : 0;
         ch.options.full = i == 2 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         open_pair();
         send_numbered(1, LEN);
         assert_fails(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), EMSGSIZE);
@@ -665,8 +663,7 @@ static void lengths_that_cannot_be(void **state)
     for (unsigned way = 0; way < 3; way++) {
         ch.options.evict_ns = way == 1 ? SECOND : 0;
         ch.options.full = way == 2 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         open_pair();
         send_all(0, 10);
         header = *next_header();
@@ -724,8 +721,7 @@ static void latecomers_choose_where_to_begin(void **state)
     for (unsigned way = 0; way < 3; way++) {
         ch.options.evict_ns = way == 1 ? SECOND : 0;
         ch.options.full = way == 2 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         ch.tx = open_handle(NORIA_SEND);
         send_all(0, 100);
         if (strcmp(ch.variant->scheme, "anon") == 0)
@@ -794,8 +790,7 @@ static void the_stream_ends_for_everybody(void **state)
     for (unsigned way = 0; way < 3; way++) {
         ch.options.evict_ns = way == 1 ? SECOND : 0;
         ch.options.full = way == 2 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         open_pair();
         more[0] = open_handle(NORIA_RECV);
         send_all(0, 5);

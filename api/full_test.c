@@ -173,8 +173,7 @@ static void overwriting_keeps_the_last_and_tells(void **state)
         assert_int_equal(stat_of(ch.rx).full, NORIA_FULL_OVERWRITE_OLDEST);
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             break; /* the memory has its channel */
     }

@@ -42,8 +42,7 @@ static void the_newest_comes_once(void **state)
         assert_int_equal(stat_of(ch.rx).received, 3);
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             break; /* the memory has its channel */
     }

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The public functions of a channel's life. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <noria/inspect.h>
 
@@ -23,6 +25,23 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     if (all->open_timeout_ns < -1 || all->wait_create_ns < -1)
         return noria_fail(-EINVAL, "open_timeout_ns and wait_create_ns are -1 (for ever), 0 or nanoseconds");
     return 0;
+}
+
+int64_t noria_footprint(const struct noria_options *options)
+{
+    struct noria_geometry geometry;
+    struct noria_options all;
+    uint64_t solid;
+    int rc;
+
+    noria_options_init(&all);
+    rc = options != NULL ? complete_options(options, &all) : 0;
+    if (rc == 0)
+        rc = noria_geometry_make(&all, &geometry);
+    if (rc != 0)
+        return rc;
+    noria_geometry_size(&geometry, &solid);
+    return (int64_t)solid;
 }
 
 int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options)
@@ -118,11 +137,65 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
     if (rc != 0)
         return noria_fail(rc, "%s", noria_error_words(rc));
     rc = channel->verbs->stat(channel, &all);
+    if (channel->watched)
+        rc = (int)noria_call_judge(channel, rc);
     noria_leave();
+    if (rc == -EIO)
+        return noria_fail_plain(rc);
     if (rc == 0) {
         all.size = size;
         memcpy(stat, &all, size);
     }
+    return rc;
+}
+
+int noria_sync(noria_channel *channel)
+{
+    int rc;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->sync != NULL ? channel->verbs->sync(channel)
+                                      : noria_fail(-ENOTSUP, "nothing of this channel is on a disk");
+    noria_leave();
+    return rc;
+}
+
+int noria_share(noria_channel *channel, int socket)
+{
+    int rc;
+
+    if (channel == NULL)
+        return noria_fail(-EINVAL, "no handle");
+    rc = noria_enter(channel);
+    if (rc != 0)
+        return noria_fail(rc, "%s", noria_error_words(rc));
+    rc = channel->verbs->share != NULL ? channel->verbs->share(channel, socket)
+                                       : noria_fail(-ENOTSUP, "this channel is not memory that could be handed over");
+    noria_leave();
+    return rc;
+}
+
+int noria_accept(noria_channel **channel, int socket, int flags, const struct noria_options *options)
+{
+    struct noria_options all;
+    char address[32];
+    int rc = 0, fd;
+
+    noria_options_init(&all);
+    if (channel == NULL || (flags & ~(NORIA_SEND | NORIA_RECV)) != 0)
+        return noria_fail(-EINVAL, "noria_accept takes a place for the handle, and NORIA_SEND or NORIA_RECV");
+    if (options != NULL)
+        rc = complete_options(options, &all);
+    fd = rc == 0 ? noria_receive_descriptor(socket, all.foreign != 0, all.open_timeout_ns) : rc;
+    if (fd < 0)
+        return fd;
+    snprintf(address, sizeof(address), "memfd:%d", fd);
+    rc = noria_open(channel, address, flags, options);
+    close(fd);
     return rc;
 }
 

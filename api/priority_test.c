@@ -53,8 +53,7 @@ static void the_highest_comes_first_and_in_order(void **state)
         assert_true((stat_of(ch.rx).abilities & NORIA_CAN_PRIORITY) != 0);
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             break; /* the memory has its channel */
     }

@@ -195,8 +195,7 @@ static void close_ends_many_calls(void **state)
             assert_int_equal(finish_call(&senders[i]), -ECANCELED);
             assert_int_equal(finish_call(&receivers[i]), -ECANCELED);
         }
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             return;
     }
@@ -269,8 +268,7 @@ static void shutdown_meets_calls_anywhere(void **state)
         }
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
     }
 }
 

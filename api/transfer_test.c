@@ -140,8 +140,7 @@ static void positions_wrap(void **state)
         }
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             return; /* a memfd is one channel for good */
     }
@@ -183,8 +182,7 @@ static void capacity_is_what_was_asked_for(void **state)
         }
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             return;
     }
@@ -868,7 +866,7 @@ static void statistics_tell_what_happened(void **state)
     assert_true(stat.self != stat_of(ch.rx).self);
     assert_int_equal((stat.abilities & NORIA_CAN_MANY_SENDERS) != 0, !is_spsc());
     assert_int_equal((stat.abilities & NORIA_CAN_MANY_RECEIVERS) != 0, !is_spsc());
-    assert_int_equal((stat.abilities & NORIA_CAN_OUTLIVE) != 0, ch.path[0] != '\0');
+    assert_int_equal((stat.abilities & NORIA_CAN_OUTLIVE) != 0, has_name());
     assert_true((stat.abilities & NORIA_CAN_ZERO_COPY) != 0);
 }
 

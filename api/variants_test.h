@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Runs each test on every kind of channel at every kind of address. A test finds `ch`: the options it may
+ * Runs each test on every kind of channel at every kind of address; with NORIA_TEST_SCHEME=sysv (or file) in the
+ * environment at such addresses instead, those tests that do not name one. The scheme "keyless" is the address "sysv:". A
+ * test finds `ch`: the options it may
  * change before open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by
  * one file per program.
  */
@@ -58,6 +60,32 @@ static inline bool is_spsc(void)
     return ch.variant->kind == NORIA_KIND_SPSC;
 }
 
+static inline bool is_at(const char *scheme)
+{
+    return strcmp(ch.variant->scheme, scheme) == 0;
+}
+
+static inline bool has_name(void)
+{
+    return is_at("shm") || is_at("sysv") || is_at("file");
+}
+
+static inline bool name_exists(void)
+{
+    struct noria_listing listing;
+
+    return has_name() && noria_inspect(ch.address, &listing) == 0;
+}
+
+/* If there is one. */
+static inline void remove_name(void)
+{
+    if (is_at("sysv"))
+        noria_unlink(ch.address);
+    else if (has_name())
+        unlink(ch.path);
+}
+
 static inline int64_t now_ns(void)
 {
     struct timespec now;
@@ -91,12 +119,21 @@ static int setup(void **state)
     ch.descriptors = count_descriptors();
     ch.memfd = -1;
     snprintf(ch.address, sizeof(ch.address), "%s:", ch.variant->scheme);
-    if (strcmp(ch.variant->scheme, "memfd") == 0) {
+    if (is_at("memfd")) {
         ch.memfd = memfd_create("variant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         snprintf(ch.address, sizeof(ch.address), "memfd:%d", ch.memfd);
-    } else if (strcmp(ch.variant->scheme, "shm") == 0) {
+    } else if (is_at("shm")) {
         snprintf(ch.address, sizeof(ch.address), "shm:/noria-api-test-%d", (int)getpid());
         snprintf(ch.path, sizeof(ch.path), "/dev/shm/noria-api-test-%d", (int)getpid());
+        unlink(ch.path);
+    } else if (is_at("sysv")) {
+        snprintf(ch.address, sizeof(ch.address), "sysv:0x%08x", 0x74000000u + (unsigned)getpid());
+        noria_unlink(ch.address);
+    } else if (is_at("keyless")) {
+        snprintf(ch.address, sizeof(ch.address), "sysv:");
+    } else if (is_at("file")) {
+        snprintf(ch.path, sizeof(ch.path), "/var/tmp/noria-api-test-%d", (int)getpid());
+        snprintf(ch.address, sizeof(ch.address), "file:/var/tmp/noria-api-test-%d", (int)getpid());
         unlink(ch.path);
     }
     return 0;
@@ -117,8 +154,7 @@ static int teardown(void **state)
     close_handle(&ch.keeper);
     if (ch.memfd >= 0)
         close(ch.memfd);
-    if (ch.path[0] != '\0')
-        unlink(ch.path);
+    remove_name();
     assert_int_equal(count_descriptors(), ch.descriptors); /* nothing is left open, whatever failed */
     return 0;
 }
@@ -129,7 +165,7 @@ static inline int try_open(noria_channel **channel, int flags)
 {
     const noria_channel *other = ch.tx != NULL ? ch.tx : ch.rx != NULL ? ch.rx : ch.keeper;
 
-    if (strcmp(ch.variant->scheme, "anon") == 0 && other != NULL)
+    if ((is_at("anon") || is_at("keyless")) && other != NULL)
         return noria_reopen(channel, other, flags);
     return noria_open(channel, ch.address, flags | NORIA_CREATE, &ch.options);
 }
@@ -223,29 +259,45 @@ struct named_test {
     const char *name;
     CMUnitTestFunction run;
     uint32_t kind;      /* 0: both */
-    const char *scheme; /* NULL: all */
+    const char *scheme; /* of them; NULL: all */
 };
 #define EVERYWHERE(test) {#test, test, 0, NULL}
 #define ONLY_SPSC(test) {#test, test, NORIA_KIND_SPSC, NULL}
 #define ONLY_MPMC(test) {#test, test, NORIA_KIND_MPMC, NULL}
 #define AT(scheme, test) {#test, test, 0, scheme}
+#define BY_NAME(test) {#test, test, 0, "shm, sysv, file"}
 #define ONCE(test) AT("anon", test) /* nothing in it depends on the address */
 
 static const char *const kind_names[] = {"?", "spsc", "mpmc", "broadcast"};
+
+/* The variants to run: those of this file, or its kinds at the addresses that the environment names. */
+static inline size_t choose_variants(struct variant chosen[VARIANTS])
+{
+    const char *scheme = getenv("NORIA_TEST_SCHEME");
+    size_t used = 0;
+
+    for (size_t v = 0; v < VARIANTS; v++)
+        if (scheme == NULL)
+            chosen[used++] = variants[v];
+        else if (strcmp(variants[v].scheme, "shm") == 0)
+            chosen[used++] = (struct variant){variants[v].kind, scheme};
+    return used;
+}
 
 static inline int run_variants_with(const char *group, const struct named_test *named, size_t n,
                                     CMFixtureFunction before, CMFixtureFunction after)
 {
     struct CMUnitTest *tests = calloc(n * VARIANTS, sizeof(*tests));
     char(*names)[128] = calloc(n * VARIANTS, sizeof(*names));
-    size_t used = 0;
+    static struct variant chosen[VARIANTS];
+    size_t used = 0, count = choose_variants(chosen);
     int failed;
 
     for (size_t i = 0; i < n; i++)
-        for (size_t v = 0; v < VARIANTS; v++) {
-            const struct variant *variant = &variants[v];
+        for (size_t v = 0; v < count; v++) {
+            const struct variant *variant = &chosen[v];
             if ((named[i].kind != 0 && named[i].kind != variant->kind) ||
-                (named[i].scheme != NULL && strcmp(variant->scheme, named[i].scheme) != 0))
+                (named[i].scheme != NULL && strstr(named[i].scheme, variant->scheme) == NULL))
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s %s:", named[i].name, kind_names[variant->kind & 3],
                      variant->scheme);

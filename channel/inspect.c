@@ -4,16 +4,38 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "detail.h"
 #include "segment_channel.h"
+
+static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file, &noria_segment_sysv};
+enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
+
+int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < BACKENDS && rc == 0; i++)
+        if (backends[i]->list != NULL)
+            rc = each(backends[i], context);
+    return rc;
+}
+
+const struct noria_segment_backend *noria_backend_of(const char *address, const char **name)
+{
+    for (size_t i = 0; i < BACKENDS; i++) {
+        size_t length = strlen(backends[i]->scheme);
+        if (strncmp(address, backends[i]->scheme, length) == 0 && address[length] == ':') {
+            *name = address + length + 1;
+            return backends[i];
+        }
+    }
+    noria_fail(-EINVAL, "'%s' cannot be looked at from outside: only what has a name can, as shm:/name", address);
+    return NULL;
+}
 
 int noria_segment_channel_look_into(struct noria_segment_channel *channel,
                                     const struct noria_segment_backend *backend, const char *name)
@@ -30,7 +52,6 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
         noria_segment_close(&channel->segment);
         return 1;
     }
-    channel->backend = backend;
     noria_process_self(&channel->self);
     rc = noria_segment_channel_adopt(channel);
     if (rc != 0)
@@ -38,14 +59,12 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
     return rc;
 }
 
-static int look_into(struct noria_segment_channel *channel, const char *address)
+int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address)
 {
-    const char *name = strncmp(address, "shm:", 4) == 0 ? address + 4 : NULL;
+    const char *name;
+    const struct noria_segment_backend *backend = noria_backend_of(address, &name);
 
-    channel->segment.fd = -1;
-    if (name == NULL || name[0] != '/')
-        return noria_fail(-EINVAL, "'%s' cannot be inspected: only channels with a name, as in shm:/name, can", address);
-    return noria_segment_channel_look_into(channel, &noria_segment_posix, name);
+    return backend != NULL ? noria_segment_channel_look_into(channel, backend, name) : -EINVAL;
 }
 
 static uint32_t condition_of(int rc)
@@ -59,47 +78,41 @@ static uint32_t condition_of(int rc)
     return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT; /* -EBADMSG; others are not listed */
 }
 
-/* Owner and mode are of use even where the channel cannot be read. */
-static int stat_name(const char *address, struct stat *status)
-{
-    char path[300];
-
-    snprintf(path, sizeof(path), "/dev/shm%s", address + strlen("shm:"));
-    return lstat(path, status);
-}
-
 int noria_name_in_use(const char *address)
 {
-    int fd = strncmp(address, "shm:/", 5) == 0 ? shm_open(address + 4, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0)
-                                               : -1;
-    int participants, creator;
+    const char *name;
+    const struct noria_segment_backend *backend = noria_backend_of(address, &name);
 
-    if (fd < 0)
-        return noria_fail(-errno, "cannot look at '%s': %s", address, noria_error_words(errno));
-    participants = noria_lock_any_held(fd, NORIA_LOCK_PARTICIPANTS, 0x10000);
-    creator = noria_lock_held(fd, NORIA_LOCK_CREATE);
-    close(fd);
-    return participants > 0 || creator > 0;
+    return backend != NULL ? noria_segment_in_use(backend, name) : -EINVAL;
+}
+
+/* Owner and mode are of use even where the channel cannot be read. */
+static void describe(const char *address, struct noria_listing *listing)
+{
+    struct noria_segment_facts facts;
+    const char *name;
+    const struct noria_segment_backend *backend = noria_backend_of(address, &name);
+
+    if (backend == NULL || backend->describe(name, &facts) != 0)
+        return;
+    listing->uid = facts.owner;
+    listing->gid = facts.group;
+    listing->mode = facts.mode;
+    listing->footprint = facts.size;
 }
 
 /* Fills a listing. 0, or -errno if the name is not there or is not a channel's. */
 static int list_one(const char *address, struct noria_listing *listing)
 {
     struct noria_segment_channel channel;
-    struct stat status;
-    int rc = look_into(&channel, address);
+    int rc = noria_segment_channel_look_at(&channel, address);
 
     memset(listing, 0, sizeof(*listing));
     snprintf(listing->address, sizeof(listing->address), "%s", address);
     listing->condition = condition_of(rc);
     if (rc < 0 && rc != -EPROTO && rc != -ENOTSUP && rc != -EACCES && rc != -EPERM && rc != -EBADMSG)
         return rc;
-    if (stat_name(address, &status) == 0) {
-        listing->uid = status.st_uid;
-        listing->gid = status.st_gid;
-        listing->mode = status.st_mode & 07777;
-        listing->footprint = (uint64_t)status.st_size;
-    }
+    describe(address, listing);
     if (rc == 0) {
         listing->created_ns = channel.segment.super.created_ns;
         noria_segment_stat(&channel.base, &listing->stat);
@@ -122,35 +135,66 @@ int noria_inspect(const char *address, struct noria_listing *listing)
     return rc;
 }
 
-/* Channels are regular files; bells that wait by FIFO or semaphore have their names there, too. */
-static int may_be_channel(const struct dirent *entry)
+/* What noria_list is at. */
+struct walk {
+    const struct noria_segment_backend *backend;
+    int (*each)(const struct noria_listing *, void *);
+    void *context;
+};
+
+/* A file that cannot be read is listed only if its name says that it is noria's. */
+static int list_name(const char *name, void *context)
 {
-    return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && entry->d_name[0] != '.' &&
-           strncmp(entry->d_name, "sem.noria-", 10) != 0 && strlen(entry->d_name) < 250;
+    struct walk *walk = context;
+    struct noria_listing listing;
+    char address[sizeof(listing.address)];
+
+    if (snprintf(address, sizeof(address), "%s:%s", walk->backend->scheme, name) >= (int)sizeof(address) ||
+        list_one(address, &listing) != 0 ||
+        (listing.condition == NORIA_CONDITION_NO_ACCESS && name[0] == '/' && strncmp(name, "/noria", 6) != 0))
+        return 0;
+    return walk->each(&listing, walk->context);
 }
 
 int noria_list(int (*each)(const struct noria_listing *, void *), void *context)
 {
-    struct dirent **names;
-    int n, rc = 0;
+    int rc = 0;
 
     if (each == NULL)
         return noria_fail(-EINVAL, "noria_list needs a function to call");
-    n = scandir("/dev/shm", &names, may_be_channel, alphasort);
+    for (size_t i = 0; i < BACKENDS && rc == 0; i++) {
+        struct walk walk = {.backend = backends[i], .each = each, .context = context};
+        if (backends[i]->list != NULL)
+            rc = backends[i]->list(list_name, &walk);
+    }
+    return rc;
+}
+
+static int may_be_file(const struct dirent *entry)
+{
+    return entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
+}
+
+int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *), void *context)
+{
+    struct walk walk = {.backend = &noria_segment_file, .each = each, .context = context};
+    char *absolute = folder != NULL && each != NULL ? realpath(folder, NULL) : NULL;
+    struct dirent **names = NULL;
+    int n = absolute != NULL ? scandir(absolute, &names, may_be_file, alphasort) : -1, rc = 0;
+
+    if (folder == NULL || each == NULL)
+        return noria_fail(-EINVAL, "noria_list_folder needs a directory and a function to call");
     if (n < 0)
-        return noria_fail(-errno, "cannot list /dev/shm: %s", noria_error_words(errno));
+        rc = noria_fail(-errno, "cannot list '%s': %s", folder, noria_error_words(errno));
     for (int i = 0; i < n; i++) {
-        struct noria_listing listing;
-        char address[264];
-        if (rc == 0) {
-            snprintf(address, sizeof(address), "shm:/%.250s", names[i]->d_name);
-            if (list_one(address, &listing) == 0 &&
-                (listing.condition != NORIA_CONDITION_NO_ACCESS || strncmp(names[i]->d_name, "noria", 5) == 0))
-                rc = each(&listing, context);
-        }
+        char path[4096];
+        if (rc == 0 && snprintf(path, sizeof(path), "%s/%s", absolute[1] != '\0' ? absolute : "", names[i]->d_name) <
+                           (int)sizeof(path))
+            rc = list_name(path, &walk);
         free(names[i]);
     }
     free(names);
+    free(absolute);
     return rc;
 }
 
@@ -161,7 +205,7 @@ int noria_who(const char *address, struct noria_participant *participants, int n
 
     if (address == NULL || (participants == NULL && n > 0))
         return noria_fail(-EINVAL, "noria_who takes an address and room for n participants");
-    rc = look_into(&channel, address);
+    rc = noria_segment_channel_look_at(&channel, address);
     if (rc == 1)
         return 0;
     if (rc != 0)

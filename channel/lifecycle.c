@@ -55,7 +55,7 @@ static struct noria_segment_channel *new_handle(void)
         return NULL;
     }
     memset(channel, 0, sizeof(*channel));
-    channel->segment.fd = -1;
+    channel->segment.fd = -1; /* of no backend yet */
     return channel;
 }
 
@@ -73,6 +73,7 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_process_self(&channel->self);
     channel->recheck_ns = options->recheck_ns;
     channel->need_receiver = options->need_receiver != 0;
+    channel->sync = options->sync;
     channel->start = options->start;
     channel->start_position = options->start_position;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
@@ -84,8 +85,16 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_channel_limit_spins(&channel->base, options->most_spins);
     channel->base.never_sleeps = !noria_strategy_find(channel->geometry.wait)->sleeps;
     channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
+    channel->base.distrusts = channel->geometry.trust == NORIA_TRUST_NONE || options->trust == NORIA_TRUST_NONE;
+    channel->base.watched = channel->base.distrusts != 0 || channel->segment.guarded;
     channel->base.looks_first = channel->need_receiver;
-    if (!channel->backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
+    noria_guard_tell(&channel->segment.guard, &channel->base.state, NORIA_HANDLE_LOST);
+    rc = channel->base.distrusts
+             ? noria_geometry_check_trust(&channel->geometry, channel->segment.backend, channel->segment.guarded)
+             : 0;
+    if (rc != 0)
+        return rc;
+    if (!channel->segment.backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
         return refuse_to_leave_names(channel->geometry.wait);
     rc = noria_participant_join(channel, flags);
     if (rc != 0)
@@ -105,7 +114,8 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
         return rc;
     }
     channel->seen_sender = noria_participants_live(channel, NORIA_SEND) != 0;
-    noria_fork_guard_add(&channel->fork_guard, channel->segment.fd);
+    if (channel->segment.fd >= 0)
+        noria_fork_guard_add(&channel->fork_guard, channel->segment.fd);
     return 0;
 }
 
@@ -117,10 +127,10 @@ static void free_handle(struct noria_segment_channel *channel)
     free(channel);
 }
 
-/* Joining and "I was the last, the name goes" exclude each other, if the channel is to go with its last participant. */
-static bool name_goes_with_last(const struct noria_segment_channel *channel)
+/* Joining and "I was the last, the name goes" exclude each other, if the name is to go with a participant. */
+static bool name_may_go(const struct noria_segment_channel *channel)
 {
-    return channel->geometry.lifetime == NORIA_UNLINK_LAST && channel->backend->named;
+    return channel->geometry.lifetime != NORIA_PERSIST && channel->segment.backend->named;
 }
 
 /* Joins. 0, -errno, or 1: the name was removed just before, so that newcomers would not find us. */
@@ -129,13 +139,22 @@ static int take_part_by_name(struct noria_segment_channel *channel, int flags, c
     int64_t until = noria_deadline_ns(options->open_timeout_ns);
     int rc;
 
-    if (name_goes_with_last(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
+    if (name_may_go(channel) && noria_segment_lock_name(&channel->segment, until) != 0)
         return noria_fail(-ETIMEDOUT, "another process is opening or closing '%s' and does not get on", channel->name);
-    rc = channel->backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
+    rc = channel->segment.backend->named && noria_segment_is_orphaned(&channel->segment) ? 1
                                                                                  : take_part(channel, flags, options);
-    if (name_goes_with_last(channel))
+    if (name_may_go(channel))
         noria_segment_unlock_name(&channel->segment);
     return rc;
+}
+
+/* What happened in a segment that was truncated meanwhile did not happen. */
+static int judge_loss(const struct noria_segment_channel *channel, int rc)
+{
+    if (noria_load_acquire32(&channel->segment.guard.lost) == 0) /* pairs with the guard's handler */
+        return rc;
+    return noria_fail(-EIO, "'%s' was truncated by another process while it was opened; remove it and find out who did",
+                      channel->name);
 }
 
 static int open_in_segment(noria_channel **out, const struct noria_segment_request *request, int flags,
@@ -149,7 +168,6 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         channel = new_handle();
         if (channel == NULL)
             return -ENOMEM;
-        channel->backend = request->backend;
         snprintf(channel->name, sizeof(channel->name), "%s", request->name);
         rc = noria_segment_open(&channel->segment, request);
         if (rc == 0)
@@ -157,11 +175,21 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
         if (rc == 0 && request->create && !channel->segment.created)
             rc = noria_geometry_compare(&channel->geometry, wanted);
         if (rc == 0)
+            rc = noria_settle_reboot(channel, until);
+        if (rc == 0)
             rc = take_part_by_name(channel, flags, options);
+        if (rc == 0 && judge_loss(channel, 0) != 0) {
+            noria_segment_channel_close(&channel->base, false);
+            return -EIO;
+        }
+        if (rc < 0)
+            rc = judge_loss(channel, rc);
         if (rc == 0) {
             *out = &channel->base;
             return 0;
         }
+        if (channel->segment.created && !channel->segment.backend->named)
+            noria_segment_forget(&channel->segment);
         free_handle(channel);
         if (rc == 1)
             rc = noria_now_ns() < until ? 0
@@ -178,23 +206,25 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     const struct noria_options *options = given;
     struct noria_geometry geometry;
     struct noria_segment_request request;
-    uint64_t solid;
+    uint64_t size, solid;
     int rc;
 
     noria_options_init(&defaults);
     if (options == NULL)
         options = &defaults;
     rc = noria_geometry_make(options, &geometry);
+    if (rc == 0 && options->trust == NORIA_TRUST_NONE)
+        rc = noria_geometry_check_trust(&geometry, backend, options->guard != 0);
     if (rc == 0 && !backend->named && (flags & NORIA_CREATE) != 0 && noria_strategy_find(options->wait)->remove != NULL)
         rc = refuse_to_leave_names(options->wait);
     if (rc != 0)
         return rc;
-    solid = noria_kind_of(&geometry)->initial != NULL ? noria_kind_of(&geometry)->initial(&geometry) : geometry.ring_size;
+    size = noria_geometry_size(&geometry, &solid);
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
-        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
-        .size = NORIA_SEGMENT_CONTENT + geometry.ring_offset + geometry.ring_size,
-        .solid = NORIA_SEGMENT_CONTENT + geometry.ring_offset + solid,
+        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0, .mode = options->mode & 0777,
+        .size = size, .solid = solid,
+        .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
     return open_in_segment(out, &request, flags, options, given);
@@ -212,16 +242,17 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     channel = new_handle();
     if (channel == NULL)
         return -ENOMEM;
-    channel->backend = theirs->backend;
     memcpy(channel->name, theirs->name, sizeof(channel->name));
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
     options.need_receiver = theirs->need_receiver;
+    options.trust = theirs->base.distrusts ? NORIA_TRUST_NONE : NORIA_TRUST_SAME_USER;
+    options.sync = theirs->sync;
     options.returns_eintr = theirs->base.returns_eintr;
     options.most_spins = theirs->base.most_spins;
     options.start = theirs->start;
     options.start_position = theirs->start_position;
-    rc = noria_segment_attach(&channel->segment, theirs->segment.fd);
+    rc = noria_segment_attach(&channel->segment, &theirs->segment);
     if (rc == 0)
         rc = noria_segment_channel_adopt(channel);
     if (rc == 0)
@@ -246,11 +277,13 @@ static bool is_deserted(struct noria_segment_channel *channel)
     return true;
 }
 
-/* With lifetime UNLINK_LAST the last participant takes the name along. */
-static void unlink_if_last(struct noria_segment_channel *channel)
+/* The last participant takes the name along, or the creator does. */
+static void unlink_if_due(struct noria_segment_channel *channel)
 {
-    if (is_deserted(channel) && !noria_segment_is_orphaned(&channel->segment))
-        channel->backend->unlink(channel->name);
+    bool by_creator = channel->geometry.lifetime == NORIA_UNLINK_CREATOR && channel->segment.created;
+
+    if ((by_creator || is_deserted(channel)) && !noria_segment_is_orphaned(&channel->segment))
+        channel->segment.backend->unlink(channel->name);
 }
 
 void noria_segment_channel_close(noria_channel *base, bool stale)
@@ -259,20 +292,29 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
 
     noria_fork_guard_remove(&channel->fork_guard);
     if (!stale) { /* an inherited handle's place in the channel is its parent's */
-        bool locked = name_goes_with_last(channel) &&
+        bool locked = name_may_go(channel) &&
                       noria_segment_lock_name(&channel->segment, noria_deadline_ns(NORIA_NS_PER_S)) == 0;
         channel->kind->leave(channel);
         noria_participant_leave(channel);
         if (locked) { /* if somebody stopped holds it, he or the next one will be the last */
-            unlink_if_last(channel);
+            unlink_if_due(channel);
             noria_segment_unlock_name(&channel->segment);
         }
         /* Nobody can find the channel any more: what its waiting left outside of it goes with its last participant. */
-        if (noria_segment_is_orphaned(&channel->segment) && is_deserted(channel))
+        if (noria_segment_is_orphaned(&channel->segment) && is_deserted(channel)) {
             noria_waiting_remove(channel);
+            noria_segment_forget(&channel->segment);
+        }
     }
     noria_waiting_close(channel);
+    if (!stale && channel->sync == NORIA_SYNC_CLOSE && channel->segment.backend->on_disk)
+        noria_segment_sync(&channel->segment);
     free_handle(channel);
+}
+
+int noria_segment_channel_sync(noria_channel *base)
+{
+    return noria_segment_sync(&noria_segment_channel_of(base)->segment);
 }
 
 /* ------------------------------------------------------------------------------------------------------ transports */
@@ -282,19 +324,48 @@ static int open_shm(noria_channel **out, const char *name, int flags, const stru
     return open_with(&noria_segment_posix, out, name, flags, options);
 }
 
-static int unlink_shm(const char *name)
+static int unlink_by(const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_channel channel;
-    int looked = noria_segment_channel_look_into(&channel, &noria_segment_posix, name);
-    int rc = noria_segment_unlink(&noria_segment_posix, name);
+    int looked = noria_segment_channel_look_into(&channel, backend, name);
+    int rc = noria_segment_unlink(backend, name);
 
     if (looked != 0)
         return rc;
     /* Otherwise the last participant removes it. */
-    if (rc == 0 && noria_lock_any_held(channel.segment.fd, NORIA_LOCK_PARTICIPANTS, 0x10000) == 0)
+    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) <= 0)
         noria_waiting_remove(&channel);
     noria_segment_close(&channel.segment);
     return rc;
+}
+
+static int unlink_shm(const char *name)
+{
+    return unlink_by(&noria_segment_posix, name);
+}
+
+static int open_file(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    return open_with(&noria_segment_file, out, name, flags, options);
+}
+
+static int unlink_file(const char *name)
+{
+    return unlink_by(&noria_segment_file, name);
+}
+
+static int open_sysv(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    if (name[0] == '\0')
+        return open_with(&noria_segment_sysv_private, out, name, flags | NORIA_CREATE, options);
+    if (strncmp(name, "id:", 3) == 0 && (flags & NORIA_CREATE) != 0)
+        return noria_fail(-EINVAL, "'sysv:%s' can only be attached: the system gives out ids", name);
+    return open_with(&noria_segment_sysv, out, name, flags, options);
+}
+
+static int unlink_sysv(const char *name)
+{
+    return unlink_by(&noria_segment_sysv, name);
 }
 
 static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)
@@ -317,5 +388,7 @@ static int unlink_nothing(const char *name)
 }
 
 const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
+const struct noria_transport noria_transport_file = {"file", open_file, unlink_file};
+const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv};
 const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
 const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};

@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -104,9 +103,10 @@ static bool may_be_sent(int signo)
  * whomever he likes. */
 static bool is_shared_with_others(const struct noria_segment_channel *channel)
 {
-    struct stat status;
+    struct noria_segment_facts facts;
 
-    return fstat(channel->segment.fd, &status) != 0 || status.st_uid != geteuid() || (status.st_mode & 022) != 0;
+    return channel->segment.backend->look(&channel->segment, &facts) != 0 || facts.owner != geteuid() ||
+           (facts.mode & 022) != 0;
 }
 
 /* Sends to the process of an entry, if it still takes part: neither to a later one with its number, nor to what it has

@@ -15,11 +15,6 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-static int64_t lock_byte(uint32_t number)
-{
-    return NORIA_LOCK_PARTICIPANTS + number;
-}
-
 static struct noria_entry *entry_of(const struct noria_segment_channel *channel, uint32_t number)
 {
     return &channel->table[number - 1];
@@ -65,7 +60,7 @@ static int claim_free_entry(struct noria_segment_channel *channel, int flags)
 
         if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_FREE)
             continue;
-        rc = noria_lock_try(channel->segment.fd, lock_byte(number));
+        rc = channel->segment.backend->lock(&channel->segment, number);
         if (rc == -EAGAIN)
             continue;
         if (rc != 0)
@@ -73,7 +68,7 @@ static int claim_free_entry(struct noria_segment_channel *channel, int flags)
         word = noria_load_acquire64(&entry->word);
         if (NORIA_ENTRY_STATE(word) == NORIA_ENTRY_FREE && settle_in(channel, number, word, flags) == 0)
             return 0;
-        noria_lock_free(channel->segment.fd, lock_byte(number));
+        channel->segment.backend->unlock(&channel->segment, number);
     }
     return -EAGAIN;
 }
@@ -115,26 +110,29 @@ void noria_participant_leave(struct noria_segment_channel *channel)
     /* Release: whoever finds us gone finds all we sent. Fails if we were taken for dead: then it is done already. */
     noria_cas_acq_rel64(&entry_of(channel, channel->number)->word, &word,
                         (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE);
-    noria_lock_free(channel->segment.fd, lock_byte(channel->number));
+    channel->segment.backend->unlock(&channel->segment, channel->number);
     channel->left = true;
     noria_roster_changed(channel);
 }
 
 /* What the kernel says of an identity. A held lock means alive, unless the process is certainly gone (a forked child
  * can hold its parent's description). A free lock means dead, unless the process still maps the segment (it may have
- * closed descriptors it did not know). */
+ * closed descriptors it did not know). Where locks survive execve, so does a held one that no longer does. */
 static bool is_gone(const struct noria_segment_channel *channel, uint32_t number, const struct noria_process *process,
                     bool thorough)
 {
-    int held = noria_lock_held(channel->segment.fd, lock_byte(number));
+    int held = channel->segment.backend->held(&channel->segment, number);
     enum noria_process_state state;
 
     if (held < 0)
         return false;
     state = noria_process_look(&channel->self, process, thorough || held == 0);
-    if (held == 1 || state != NORIA_PROCESS_EXISTS)
+    if (state != NORIA_PROCESS_EXISTS)
         return held == 0 || state == NORIA_PROCESS_GONE;
-    return noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
+    if (held == 1 && !(thorough && channel->segment.backend->locks_survive_exec))
+        return false;
+    return channel->segment.inode != 0 &&
+           noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
 }
 
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough)

@@ -98,7 +98,7 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->trust = geometry->trust;
     stat->mode = geometry->mode;
     stat->abilities = channel->kind->abilities | NORIA_CAN_POLL;
-    if (channel->backend != NULL && channel->backend->named && geometry->lifetime == NORIA_PERSIST)
+    if (channel->segment.backend->named && geometry->lifetime == NORIA_PERSIST)
         stat->abilities |= NORIA_CAN_OUTLIVE;
     stat->max_message = geometry->max_message;
     stat->max_held = geometry->max_held;

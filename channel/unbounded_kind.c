@@ -44,10 +44,9 @@ static void ask_after_stepped(struct noria_segment_channel *channel)
 
 /* --------------------------------------------------------------------------------------- pages of a range */
 
-static off_t place_of(struct noria_segment_channel *channel, unsigned range)
+static uint64_t place_of(struct noria_segment_channel *channel, unsigned range)
 {
-    return (off_t)(NORIA_SEGMENT_CONTENT + channel->geometry.ring_offset +
-                   chain_of(channel)->range[range].offset);
+    return NORIA_SEGMENT_CONTENT + channel->geometry.ring_offset + chain_of(channel)->range[range].offset;
 }
 
 /* For a link behind `tail`. 0, or -errno: -ENOSPC the file system is full, -EAGAIN another one was faster. */
@@ -61,11 +60,11 @@ static int get_pages(struct noria_segment_channel *channel, unsigned range, uint
         int rc;
         if (noria_chain_tail(chain_of(channel)) != tail)
             return -EAGAIN;
-        rc = posix_fallocate(channel->segment.fd, place_of(channel, range) + (off_t)done, (off_t)piece);
-        if (rc == EINTR && ++tries < PIECE_TRIES)
+        rc = channel->segment.backend->fill(&channel->segment, place_of(channel, range) + done, piece);
+        if (rc == -EINTR && ++tries < PIECE_TRIES)
             continue;
         if (rc != 0)
-            return -rc;
+            return rc;
         done += piece;
     }
     return 0;
@@ -73,8 +72,8 @@ static int get_pages(struct noria_segment_channel *channel, unsigned range, uint
 
 static int drop_pages(struct noria_segment_channel *channel, unsigned range)
 {
-    return fallocate(channel->segment.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                     place_of(channel, range), (off_t)chain_of(channel)->range[range].size);
+    return channel->segment.backend->drop(&channel->segment, place_of(channel, range),
+                                          chain_of(channel)->range[range].size);
 }
 
 /* The caller owns the range. Its pages go, whoever had them; if that is refused they wait there for the next
@@ -83,7 +82,7 @@ static void give_back(struct noria_segment_channel *channel, unsigned range, uin
 {
     int tries = 0;
 
-    while (drop_pages(channel, range) != 0 && errno == EINTR && ++tries < PIECE_TRIES)
+    while (drop_pages(channel, range) == -EINTR && ++tries < PIECE_TRIES)
         continue;
     noria_chain_free(chain_of(channel), range, mine);
 }
@@ -357,9 +356,14 @@ static uint32_t guest_of(const struct noria_segment_channel *channel)
     return channel->geometry.max_participants + 1;
 }
 
-static int64_t guest_lock(const struct noria_segment_channel *channel)
+static bool lock_guest(const struct noria_segment_channel *channel)
 {
-    return NORIA_LOCK_PARTICIPANTS + guest_of(channel);
+    return channel->segment.backend->lock(&channel->segment, guest_of(channel)) == 0;
+}
+
+static void unlock_guest(const struct noria_segment_channel *channel)
+{
+    channel->segment.backend->unlock(&channel->segment, guest_of(channel));
 }
 
 static int settle_as_guest(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word)
@@ -367,12 +371,12 @@ static int settle_as_guest(struct noria_segment_channel *channel, uint32_t owner
     struct noria_unbounded_part *part = &channel->part.unbounded;
     int rc = make_views(part);
 
-    if (rc != 0 || noria_lock_try(channel->segment.fd, guest_lock(channel)) != 0)
+    if (rc != 0 || !lock_guest(channel))
         return rc != 0 ? rc : -EAGAIN;
     noria_chain_start(&part->chain, guest_of(channel), 0, part->views); /* the guest before us is gone */
     settle_ranges(channel, guest_of(channel), 0);
     rc = settle_as_participant(channel, owner, entry_word);
-    noria_lock_free(channel->segment.fd, guest_lock(channel));
+    unlock_guest(channel);
     part->chain.owner = 0;
     free(part->views); /* they were opened under the guest's number */
     part->views = NULL;
@@ -385,11 +389,11 @@ static void look_after_guest(struct noria_segment_channel *channel)
     struct noria_chain_handle *chain = chain_of(channel);
 
     if (!noria_chain_has_traces(chain, guest_of(channel)) ||
-        noria_lock_try(channel->segment.fd, guest_lock(channel)) != 0)
+        !lock_guest(channel))
         return;
     settle_ranges(channel, guest_of(channel), 0);
     noria_chain_forget(chain, guest_of(channel), 0);
-    noria_lock_free(channel->segment.fd, guest_lock(channel));
+    unlock_guest(channel);
 }
 
 static int join(struct noria_segment_channel *channel, int flags)
@@ -470,12 +474,12 @@ static void count(const struct noria_segment_channel *base, struct noria_stat *s
     struct noria_chain_handle *chain = chain_of(channel);
     struct noria_chain_link links[NORIA_CHAIN_RANGES];
     uint64_t tail, full = 0, bytes = 0;
-    struct stat status;
+    struct noria_segment_facts facts;
     bool exact = channel->number != 0;
     unsigned n = exact ? noria_chain_links(chain, &tail, links) : 0;
 
-    if (fstat(channel->segment.fd, &status) == 0)
-        stat->footprint = (uint64_t)status.st_blocks * 512;
+    if (channel->segment.backend->look(&channel->segment, &facts) == 0)
+        stat->footprint = facts.filled;
     for (unsigned i = 0; i < n; i++) {
         struct noria_mpmc_census census, again;
         struct noria_chain_view spare;
@@ -532,5 +536,6 @@ const struct noria_kind_table noria_unbounded_kind = {
     .progress = progress,
     .count = count,
     .held_by = held_by,
+    .anatomy = &noria_chain_anatomy,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER,
 };

@@ -8,7 +8,7 @@
 
 #include "detail.h"
 #include "liveness.h"
-#include "segment.h"
+#include "mapped_file.h"
 
 /* Seals on a finished segment: it cannot be truncated under anybody, nor the seals be changed. */
 #define SIZE_IS_FINAL (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -39,34 +39,45 @@ static int parse_descriptor(const char *name)
     return (int)number;
 }
 
-static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *made)
+static int find_memfd(const char *name)
 {
-    int inherited;
+    int inherited = parse_descriptor(name), own;
 
-    (void)mode;
-    if (name[0] == '\0') {
-        if (!create)
-            return noria_fail(-EINVAL, "'anon:' is always new memory: open it with NORIA_CREATE");
-        *fd = make_memfd();
-        *made = true;
-        return *fd >= 0 ? 0 : noria_fail(-errno, "cannot make a memfd: %s", noria_error_words(errno));
-    }
-    inherited = parse_descriptor(name);
     if (inherited < 0)
         return inherited;
     if (fcntl(inherited, F_GET_SEALS) < 0)
         return noria_fail(-EINVAL, "descriptor %d is not open, or not a memfd that was made with MFD_ALLOW_SEALING",
                           inherited);
     /* Locks on an inherited description would be shared with whoever passed it. */
-    *fd = noria_lock_own_description(inherited);
-    *made = false;
-    return *fd >= 0 ? 0 : noria_fail(*fd, "cannot reopen memfd %d through /proc/self/fd: %s", inherited,
-                                     noria_error_words(*fd));
+    own = noria_lock_own_description(inherited);
+    return own >= 0 ? own : noria_fail(own, "cannot reopen memfd %d through /proc/self/fd: %s", inherited,
+                                       noria_error_words(own));
 }
 
-static int seal(int fd)
+static int obtain(struct noria_segment *segment, const struct noria_segment_request *request, bool *made)
 {
-    if (fcntl(fd, F_ADD_SEALS, SIZE_IS_FINAL) == 0 || (fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) != 0)
+    int fd;
+
+    *made = request->name[0] == '\0';
+    if (*made && !request->create)
+        return noria_fail(-EINVAL, "'anon:' is always new memory: open it with NORIA_CREATE");
+    fd = *made ? make_memfd() : find_memfd(request->name);
+    if (*made && fd < 0)
+        return noria_fail(-errno, "cannot make a memfd: %s", noria_error_words(errno));
+    return fd >= 0 ? noria_file_obtained(segment, fd) : fd;
+}
+
+static int obtain_view(struct noria_segment *segment, const char *name)
+{
+    int fd = find_memfd(name);
+
+    return fd >= 0 ? noria_file_obtained(segment, fd) : fd;
+}
+
+static int seal(struct noria_segment *segment)
+{
+    if (fcntl(segment->fd, F_ADD_SEALS, SIZE_IS_FINAL) == 0 ||
+        (fcntl(segment->fd, F_GET_SEALS) & F_SEAL_SHRINK) != 0)
         return 0;
     return noria_fail(-errno, "cannot seal the memfd: make it with MFD_ALLOW_SEALING");
 }
@@ -78,4 +89,5 @@ static int remove_name(const char *name)
 }
 
 const struct noria_segment_backend noria_segment_memfd = {
-    .scheme = "memfd", .obtain = obtain, .seal = seal, .unlink = remove_name, .named = false};
+    .scheme = "memfd", .named = false, .obtain = obtain, .obtain_view = obtain_view, .seal = seal,
+    .unlink = remove_name, NORIA_FILE_VERBS};

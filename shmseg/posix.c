@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Segments with a name: POSIX shared memory. They outlive every process until somebody unlinks them. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "detail.h"
-#include "segment.h"
+#include "mapped_file.h"
+
+#define FOLDER "/dev/shm"
 
 static int check_name(const char *name)
 {
@@ -36,41 +41,76 @@ static int report(const char *name, int error)
     return noria_fail(-error, "cannot open 'shm:%s': %s", name, noria_error_words(error));
 }
 
-static int obtain(const char *name, bool create, mode_t mode, int *fd, bool *made)
+static int obtain(struct noria_segment *segment, const struct noria_segment_request *request, bool *made)
+{
+    int rc = check_name(request->name);
+
+    if (rc != 0)
+        return rc;
+    segment->fd = noria_file_open_or_make(shm_open, request, made);
+    if (segment->fd < 0 && errno == EAGAIN)
+        return noria_fail(-EAGAIN, "'shm:%s' appears and vanishes all the time", request->name);
+    return segment->fd >= 0 ? noria_file_obtained(segment, segment->fd) : report(request->name, errno);
+}
+
+static int obtain_view(struct noria_segment *segment, const char *name)
 {
     int rc = check_name(name);
 
     if (rc != 0)
         return rc;
-    for (int tries = 0; tries < 100; tries++) {
-        /* shm_open adds O_CLOEXEC and, in glibc, O_NOFOLLOW; O_NONBLOCK, lest a planted FIFO holds us up. */
-        *made = false;
-        *fd = shm_open(name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-        if (*fd >= 0)
-            return 0;
-        if (errno != ENOENT || !create)
-            return report(name, errno);
-        *fd = shm_open(name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode & S_IRWXU);
-        if (*fd >= 0) {
-            *made = true;
-            return 0;
-        }
-        if (errno != EEXIST)
-            return report(name, errno);
-    }
-    return noria_fail(-EAGAIN, "'shm:%s' appears and vanishes all the time", name);
-}
-
-static int leave_unsealed(int fd)
-{
-    (void)fd; /* only memfds can be sealed */
-    return 0;
+    segment->fd = shm_open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
+    if (segment->fd < 0)
+        return noria_fail(-errno, "cannot read 'shm:%s': %s", name, noria_error_words(errno));
+    return noria_file_obtained(segment, segment->fd);
 }
 
 static int remove_name(const char *name)
 {
+    int rc = check_name(name);
+
+    if (rc != 0)
+        return rc;
     return shm_unlink(name) == 0 ? 0 : report(name, errno);
 }
 
+static int describe(const char *name, struct noria_segment_facts *facts)
+{
+    char path[300];
+    struct stat status;
+
+    snprintf(path, sizeof(path), FOLDER "%s", name);
+    if (lstat(path, &status) != 0)
+        return -errno;
+    noria_file_facts_of(&status, facts);
+    return 0;
+}
+
+/* Channels are regular files; bells that wait by FIFO or semaphore have their names there, too. */
+static int may_be_channel(const struct dirent *entry)
+{
+    return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && entry->d_name[0] != '.' &&
+           strncmp(entry->d_name, "sem.noria-", 10) != 0 && strlen(entry->d_name) <= 250;
+}
+
+static int list(int (*each)(const char *name, void *context), void *context)
+{
+    struct dirent **names;
+    int n = scandir(FOLDER, &names, may_be_channel, alphasort), rc = 0;
+
+    if (n < 0)
+        return noria_fail(-errno, "cannot list " FOLDER ": %s", noria_error_words(errno));
+    for (int i = 0; i < n; i++) {
+        char name[264];
+        snprintf(name, sizeof(name), "/%.250s", names[i]->d_name);
+        if (rc == 0)
+            rc = each(name, context);
+        free(names[i]);
+    }
+    free(names);
+    return rc;
+}
+
 const struct noria_segment_backend noria_segment_posix = {
-    .scheme = "shm", .obtain = obtain, .seal = leave_unsealed, .unlink = remove_name, .named = true};
+    .scheme = "shm", .named = true, .can_shrink = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
+    .unlink = remove_name, .describe = describe, .list = list, NORIA_FILE_VERBS};

@@ -7,19 +7,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "detail.h"
-#include "liveness.h"
 
-/* One try at opening ends in one of these, or in -errno. */
-enum outcome { DONE = 0, UNFINISHED = 1, VANISHED = 2 };
+enum { DONE = 0, BUSY = NORIA_SEGMENT_BUSY, VANISHED = NORIA_SEGMENT_VANISHED };
 
-/* While another process holds a lock byte of the file there is nothing to be woken by. */
+/* While another process holds a lock there is nothing to be woken by. */
 static void nap(void)
 {
     const struct timespec moment = {.tv_nsec = NORIA_NS_PER_MS};
@@ -27,97 +22,162 @@ static void nap(void)
     nanosleep(&moment, NULL);
 }
 
-static int look_at(int fd, const char *name, struct stat *status)
+static void start(struct noria_segment *segment, const struct noria_segment_backend *backend)
 {
-    if (fstat(fd, status) == 0)
-        return 0;
-    return noria_fail(-errno, "cannot look at '%s': %s", name, noria_error_words(errno));
+    memset(segment, 0, sizeof(*segment));
+    segment->backend = backend;
+    segment->fd = -1;
+    segment->set = -1;
 }
 
-/* A file that a stranger could have planted at the name is refused before anything is read from it. */
-static int check_file(const struct noria_segment_request *request, const struct stat *status)
+void noria_segment_close(struct noria_segment *segment)
 {
-    if (!S_ISREG(status->st_mode))
+    noria_guard_remove(&segment->guard);
+    if (segment->backend != NULL)
+        segment->backend->close(segment);
+    segment->base = NULL;
+    segment->fd = -1;
+}
+
+void noria_segment_forget(struct noria_segment *segment)
+{
+    if (segment->backend->forget != NULL)
+        segment->backend->forget(segment);
+}
+
+/* ------------------------------------------------------------------------------------------------------ checking */
+
+static int look_at(const struct noria_segment *segment, const char *name, struct noria_segment_facts *facts)
+{
+    int rc = segment->backend->look(segment, facts);
+
+    return rc == 0 ? 0 : noria_fail(rc, "cannot look at '%s:%s': %s", segment->backend->scheme, name,
+                                    noria_error_words(rc));
+}
+
+/* What a stranger could have planted at the name is refused before anything is read from it. */
+static int check_owner(const struct noria_segment *segment, const struct noria_segment_request *request,
+                       const struct noria_segment_facts *facts)
+{
+    if (!facts->possible)
         return noria_fail(-EINVAL, "'%s:%s' is not a segment but another kind of file", request->backend->scheme,
                           request->name);
-    if (request->backend->named && status->st_nlink > 1)
+    if (segment->backend->named && facts->names > 1)
         return noria_fail(-EACCES, "'%s:%s' has a second name (hard link), which is refused: somebody planted it",
                           request->backend->scheme, request->name);
-    if (!request->foreign && status->st_uid != geteuid() && status->st_uid != 0)
+    if (!request->foreign && facts->owner != geteuid() && facts->owner != 0)
         return noria_fail(-EACCES, "'%s:%s' belongs to user %u, you are %u; set options.foreign to trust it",
-                          request->backend->scheme, request->name, (unsigned)status->st_uid, (unsigned)geteuid());
+                          request->backend->scheme, request->name, (unsigned)facts->owner, (unsigned)geteuid());
     return 0;
 }
 
-/* Copies the superblock out and checks it against the file. */
-static int read_super(int fd, const char *name, struct noria_superblock *super)
+/* Copies the superblock out and checks it against the segment. BUSY: it is not finished. */
+static int read_super(struct noria_segment *segment, const char *name)
 {
-    ssize_t got = pread(fd, super, sizeof(*super), 0);
-    struct stat status;
+    struct noria_superblock *super = &segment->super;
+    ssize_t got = segment->backend->read(segment, super, sizeof(*super), 0);
+    struct noria_segment_facts facts;
     int rc;
 
     if (got < 0)
-        return noria_fail(-errno, "cannot read '%s': %s", name, noria_error_words(errno));
+        return noria_fail((int)got, "cannot read '%s': %s", name, noria_error_words((int)got));
     if (got == 0 || ((size_t)got >= sizeof(super->magic) && super->magic == NORIA_SEGMENT_UNFINISHED))
-        return UNFINISHED;
+        return BUSY;
     if ((size_t)got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
         return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
     if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
         super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u, this library speaks %u: rebuild one side, or remove "
-                          "the channel", name, super->version, NORIA_SEGMENT_VERSION);
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+                          "rebuild one side, or remove the channel", name, super->version, super->features,
+                          NORIA_SEGMENT_VERSION);
     /* After the magic: a size from before it could be that of a file its creator was just growing. */
-    rc = look_at(fd, name, &status);
+    rc = look_at(segment, name, &facts);
     if (rc != 0)
         return rc;
     if ((size_t)got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
-        super->solid > super->size || super->size > (uint64_t)status.st_size)
+        super->solid > super->size || super->size > facts.size)
         return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
-                          (unsigned long long)status.st_size, (unsigned long long)super->size);
+                          (unsigned long long)facts.size, (unsigned long long)super->size);
     return DONE;
 }
 
-/* A mapping keeps its open file description alive, with its locks, also in a forked child. So locks are taken on a second
- * description that is never mapped. Without /proc the first one has to do. */
-static void unpin_locks(struct noria_segment *segment)
+static int map(struct noria_segment *segment, const char *name, uint64_t size,
+               int (*by)(struct noria_segment *segment, uint64_t size))
 {
-    int own = noria_lock_own_description(segment->fd);
+    int rc;
 
-    if (own < 0)
-        return;
-    close(segment->fd);
-    segment->fd = own;
-}
-
-static int map(struct noria_segment *segment, uint64_t size, int protection, const char *name)
-{
     if (size > SIZE_MAX)
         return noria_fail(-ENOMEM, "'%s' needs %llu bytes, more than this process can address", name,
                           (unsigned long long)size);
-    segment->size = (size_t)size;
-    segment->base = mmap(NULL, segment->size, protection, MAP_SHARED, segment->fd, 0);
-    if (segment->base == MAP_FAILED) {
-        segment->base = NULL;
-        return noria_fail(-errno, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
-                          noria_error_words(errno));
+    rc = by(segment, size);
+    if (rc == -EBADMSG)
+        return noria_fail(rc, "'%s' shrank while it was read", name);
+    if (rc != 0)
+        return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
+                          noria_error_words(rc));
+    return segment->guarded ? noria_guard_add(&segment->guard, segment->base, segment->size) : 0;
+}
+
+/* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
+ * short. */
+static int check_extent(const struct noria_segment *segment, const char *name)
+{
+    struct noria_segment_facts facts;
+    uint64_t solid;
+    int rc = look_at(segment, name, &facts);
+
+    if (rc != 0)
+        return rc;
+    solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
+    if (facts.size >= segment->super.size && facts.filled < solid && segment->backend->fills_holes) {
+        rc = segment->backend->fill(segment, 0, solid);
+        return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes that cannot be filled: %s", name, noria_error_words(rc));
     }
+    if (facts.size < segment->super.size || facts.filled < solid)
+        return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
     return 0;
 }
 
-/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. */
+/* ------------------------------------------------------------------------------------------------------ creating */
+
+/* A hash of the kernel's boot id: after a reboot nobody named in an old segment lives. 0: not known. */
 static uint64_t boot_hash(void)
 {
     char text[64] = "";
     uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t length = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
 
-    if (fd >= 0) {
-        ssize_t length = read(fd, text, sizeof(text) - 1);
+    if (fd >= 0)
         close(fd);
-        for (ssize_t i = 0; i < length; i++)
-            hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
-    }
-    return hash;
+    for (ssize_t i = 0; i < length; i++)
+        hash = (hash ^ (uint8_t)text[i]) * UINT64_C(0x100000001b3);
+    return length > 0 ? hash : 0;
+}
+
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment)
+{
+    const struct noria_superblock *super = segment->base;
+    uint64_t now = boot_hash(), then = noria_load_acquire64(&super->boot); /* pairs with the store in note_boot */
+
+    return now != 0 && then != 0 && then != now;
+}
+
+void noria_segment_note_boot(struct noria_segment *segment)
+{
+    struct noria_superblock *super = segment->base;
+
+    segment->super.boot = boot_hash();
+    noria_store_release64(&super->boot, segment->super.boot); /* what was settled stands before */
+}
+
+int noria_segment_sync(const struct noria_segment *segment)
+{
+    if (!segment->backend->on_disk)
+        return noria_fail(-ENOTSUP, "the channel is not in a file on disk: nothing of it survives a power loss");
+    if (msync(segment->base, segment->size, MS_SYNC) == 0)
+        return 0;
+    return noria_fail(-errno, "the disk does not take the channel: %s", noria_error_words(errno));
 }
 
 /* What the machine can give without killing somebody: a memfd has no other limit. 0: not known. */
@@ -136,68 +196,28 @@ static uint64_t memory_available(void)
     return available;
 }
 
-/* What must not have holes. */
-static uint64_t solid_bytes(const struct noria_segment_request *request)
+int noria_segment_check_memory(const struct noria_segment_request *request)
 {
-    return request->solid != 0 ? request->solid : request->size;
-}
-
-static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
-{
-    return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
-                      "enlarge the file system (docker: --shm-size)", request->backend->scheme, request->name,
-                      (unsigned long long)solid_bytes(request), (unsigned long long)fs->f_bavail * fs->f_frsize);
-}
-
-/* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
-static int reserve_space(int fd, const struct noria_segment_request *request)
-{
-    const uint64_t mark = NORIA_SEGMENT_UNFINISHED;
     uint64_t available = memory_available();
-    struct rlimit limit;
-    struct statvfs fs;
-    int rc = 0;
 
-    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && request->size > limit.rlim_cur)
-        return noria_fail(-EFBIG, "'%s:%s' needs %llu bytes, files may have %llu; raise `ulimit -f`",
-                          request->backend->scheme, request->name, (unsigned long long)request->size,
-                          (unsigned long long)limit.rlim_cur);
-    if (request->backend->named && fstatvfs(fd, &fs) == 0 && solid_bytes(request) > (uint64_t)fs.f_blocks * fs.f_frsize)
-        return no_space(request, &fs);
-    if (available != 0 && solid_bytes(request) > available - available / 16)
-        return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
-                          "a smaller max_message", request->backend->scheme, request->name,
-                          (unsigned long long)request->size, (unsigned long long)available);
-
-    /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work goes. */
-    if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
-        rc = errno;
-    while (rc == 0 || rc == EINTR) {
-        rc = posix_fallocate(fd, 0, (off_t)solid_bytes(request));
-        if (rc == 0 && ftruncate(fd, (off_t)request->size) == 0)
-            return 0;
-        rc = rc == 0 ? errno : rc;
-    }
-    if (rc == ENOSPC && fstatvfs(fd, &fs) == 0)
-        return no_space(request, &fs);
-    return noria_fail(-rc, "cannot get %llu bytes for '%s:%s': %s", (unsigned long long)request->size,
-                      request->backend->scheme, request->name, noria_error_words(rc));
+    if (available == 0 || noria_segment_solid(request) <= available - available / 16)
+        return 0;
+    return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
+                      "a smaller max_message", request->backend->scheme, request->name,
+                      (unsigned long long)request->size, (unsigned long long)available);
 }
 
 /* Makes the segment, with the creation lock held and no magic there. */
 static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     struct noria_superblock *super;
-    int rc = 0;
+    int rc = segment->backend->reserve(segment, request);
 
-    /* The umask is not asked, nor a dead creator's mode: it is an option of the channel. */
-    if (request->backend->named && fchmod(segment->fd, request->mode) != 0)
-        rc = noria_fail(-errno, "cannot set the mode of '%s': %s", request->name, noria_error_words(errno));
+    /* Not a dead creator's. After the mark, which takes the place of NEW_MODE. */
     if (rc == 0)
-        rc = reserve_space(segment->fd, request);
-
+        rc = segment->backend->set_mode(segment, request->mode);
     if (rc == 0)
-        rc = map(segment, request->size, PROT_READ | PROT_WRITE, request->name);
+        rc = map(segment, request->name, request->size, segment->backend->map);
     if (rc == 0)
         rc = request->format(noria_segment_content(segment), segment->size - NORIA_SEGMENT_CONTENT, request->context);
     if (rc != 0)
@@ -206,7 +226,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     super->version = NORIA_SEGMENT_VERSION;
     super->features = 0;
     super->size = request->size;
-    super->solid = solid_bytes(request) == request->size ? 0 : request->solid;
+    super->solid = noria_segment_solid(request) == request->size ? 0 : request->solid;
     super->boot = boot_hash();
     super->created_ns = noria_clock_read(CLOCK_REALTIME);
     if (getrandom(super->id, sizeof(super->id), GRND_NONBLOCK) != (ssize_t)sizeof(super->id))
@@ -215,51 +235,49 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     noria_store_release64(&super->magic, NORIA_SEGMENT_MAGIC);
     segment->super = *super;
     segment->created = true;
-    return request->backend->seal(segment->fd); /* after the magic: a sealed file without it could not be finished */
+    return segment->backend->seal(segment); /* after the magic: a sealed file without it could not be finished */
+}
+
+static void unlink_own(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    if (!segment->backend->named)
+        noria_segment_forget(segment);
+    else if (!noria_segment_is_orphaned(segment))
+        segment->backend->unlink(request->name);
+}
+
+/* With the creation lock held, and no magic seen before. */
+static int finish_locked(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
+{
+    struct noria_segment_facts facts;
+    int rc = look_at(segment, request->name, &facts);
+
+    if (rc == 0)
+        rc = read_super(segment, request->name);
+    if (rc == BUSY && segment->backend->named && facts.names == 0)
+        return VANISHED;
+    if (rc == DONE)
+        return VANISHED; /* somebody finished it between our look and our lock: look again from the start */
+    if (rc == BUSY && !request->create)
+        return noria_fail(-ENOENT, "'%s:%s' holds no channel, at most what a dead creator left; open it with "
+                          "NORIA_CREATE", request->backend->scheme, request->name);
+    if (rc == BUSY)
+        rc = initialise(segment, request);
+    if (rc < 0 && made)
+        unlink_own(segment, request); /* ours, unfinished: leave nothing behind */
+    return rc;
 }
 
 /* The segment has no magic. If its creator is dead or not there yet, the lock is free, and we may be the creator. */
 static int finish(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
 {
-    struct stat status;
     int rc;
 
-    if (noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0)
-        return UNFINISHED;
-    rc = look_at(segment->fd, request->name, &status);
-    if (rc == 0)
-        rc = read_super(segment->fd, request->name, &segment->super);
-    if (rc == UNFINISHED && request->backend->named && status.st_nlink == 0)
-        rc = VANISHED;
-    else if (rc == UNFINISHED && !request->create)
-        rc = noria_fail(-ENOENT, "'%s:%s' holds no channel, at most what a dead creator left; open it with NORIA_CREATE",
-                        request->backend->scheme, request->name);
-    else if (rc == UNFINISHED) {
-        rc = initialise(segment, request);
-        if (rc < 0 && made && request->backend->named && !noria_segment_is_orphaned(segment))
-            request->backend->unlink(request->name); /* ours, unfinished: leave nothing behind */
-    } else if (rc < 0 && made && request->backend->named && !noria_segment_is_orphaned(segment)) {
-        request->backend->unlink(request->name);
-    } else if (rc == DONE) {
-        rc = VANISHED; /* somebody finished it between our look and our lock: look again from the start */
-    }
-    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
+    if (segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
+        return BUSY;
+    rc = finish_locked(segment, request, made);
+    segment->backend->unlock(segment, NORIA_SEGMENT_CREATION);
     return rc;
-}
-
-/* The file as it is after sealing: all of it there, and without holes, which could not be filled on a full file system. */
-static int check_extent(const struct noria_segment *segment, const char *name)
-{
-    struct stat status;
-    uint64_t solid;
-    int rc = look_at(segment->fd, name, &status);
-
-    if (rc != 0)
-        return rc;
-    solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
-    if ((uint64_t)status.st_size < segment->super.size || (uint64_t)status.st_blocks * 512 < solid)
-        return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
-    return 0;
 }
 
 /* We made the name and cannot go on: takes it away, unless somebody else has begun to finish it. */
@@ -267,31 +285,44 @@ static void discard(struct noria_segment *segment, const struct noria_segment_re
 {
     uint64_t magic = 0;
 
-    if (!request->backend->named || noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0)
+    if (!segment->backend->named || segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
         return;
-    if (pread(segment->fd, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
+    if (segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
         request->backend->unlink(request->name);
-    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
+    segment->backend->unlock(segment, NORIA_SEGMENT_CREATION);
 }
 
-/* One look at the name. DONE: attached or created. UNFINISHED: another is creating it. VANISHED: look again. */
+/* ------------------------------------------------------------------------------------------------------- opening */
+
+static int attach(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    int rc = segment->backend->seal(segment); /* whoever made it may have died before */
+
+    if (rc == 0)
+        rc = check_extent(segment, request->name);
+    if (rc == 0)
+        rc = map(segment, request->name, segment->super.size, segment->backend->map);
+    if (rc == 0 && segment->backend->named && noria_segment_is_orphaned(segment))
+        return VANISHED;
+    return rc;
+}
+
+/* One look at the name. DONE: attached or created. BUSY: another is creating it. VANISHED: look again. */
 static int try_open(struct noria_segment *segment, const struct noria_segment_request *request)
 {
-    struct stat status;
+    struct noria_segment_facts facts;
     bool made = false;
-    int rc = request->backend->obtain(request->name, request->create, request->mode, &segment->fd, &made);
+    int rc = request->backend->obtain(segment, request, &made);
 
-    if (rc != 0)
+    if (rc > 0 || (rc < 0 && !made))
         return rc;
-    rc = look_at(segment->fd, request->name, &status);
-    if (rc == 0) {
-        segment->device = status.st_dev;
-        segment->inode = status.st_ino;
-        rc = check_file(request, &status);
-    }
     if (rc == 0)
-        rc = read_super(segment->fd, request->name, &segment->super);
-    if (rc == UNFINISHED)
+        rc = look_at(segment, request->name, &facts);
+    if (rc == 0)
+        rc = check_owner(segment, request, &facts);
+    if (rc == 0)
+        rc = read_super(segment, request->name);
+    if (rc == BUSY)
         return finish(segment, request, made);
     if (rc < 0 && made)
         discard(segment, request);
@@ -300,14 +331,13 @@ static int try_open(struct noria_segment *segment, const struct noria_segment_re
     if (request->create && request->exclusive)
         return noria_fail(-EEXIST, "'%s:%s' exists, and NORIA_EXCL asks for a new one", request->backend->scheme,
                           request->name);
-    rc = request->backend->seal(segment->fd); /* whoever made it may have died before */
-    if (rc == 0)
-        rc = check_extent(segment, request->name);
-    if (rc == 0)
-        rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, request->name);
-    if (rc == 0 && request->backend->named && noria_segment_is_orphaned(segment))
-        return VANISHED;
-    return rc;
+    return attach(segment, request);
+}
+
+static void settle(struct noria_segment *segment)
+{
+    if (segment->backend->settle != NULL)
+        segment->backend->settle(segment);
 }
 
 int noria_segment_open(struct noria_segment *segment, const struct noria_segment_request *request)
@@ -317,15 +347,15 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 
     for (;;) {
         int rc;
-        memset(segment, 0, sizeof(*segment));
-        segment->fd = -1;
+        start(segment, request->backend);
+        segment->guarded = request->guarded && request->backend->can_shrink;
         rc = try_open(segment, request);
         if (rc == DONE) {
-            unpin_locks(segment);
+            settle(segment);
             return 0;
         }
         noria_segment_close(segment);
-        if (rc == UNFINISHED && noria_now_ns() >= creating_until)
+        if (rc == BUSY && noria_now_ns() >= creating_until)
             return noria_fail(-ETIMEDOUT, "'%s:%s' is being created by a process that does not get on; continue or "
                               "kill it, or remove the name", request->backend->scheme, request->name);
         if (rc == -ENOENT && noria_now_ns() >= appearing_until)
@@ -340,98 +370,69 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
     }
 }
 
-int noria_segment_attach(struct noria_segment *segment, int fd)
+int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other)
 {
-    struct stat status;
+    static const char name[] = "the inherited segment";
     int rc;
 
-    memset(segment, 0, sizeof(*segment));
-    segment->fd = noria_lock_own_description(fd);
-    if (segment->fd < 0)
-        return noria_fail(segment->fd, "cannot reopen the segment through /proc/self/fd/%d: %s", fd,
-                          noria_error_words(segment->fd));
-    rc = look_at(segment->fd, "the inherited segment", &status);
+    start(segment, other->backend);
+    segment->guarded = other->guarded;
+    rc = other->backend->obtain_again(segment, other);
     if (rc == 0)
-        rc = read_super(segment->fd, "the inherited segment", &segment->super);
-    if (rc == DONE) {
-        segment->device = status.st_dev;
-        segment->inode = status.st_ino;
-        rc = map(segment, segment->super.size, PROT_READ | PROT_WRITE, "the inherited segment");
-    } else if (rc == UNFINISHED) {
+        rc = read_super(segment, name);
+    if (rc == DONE)
+        rc = map(segment, name, segment->super.size, segment->backend->map);
+    else if (rc == BUSY)
         rc = -EBADMSG;
-    }
     if (rc != 0)
         noria_segment_close(segment);
     else
-        unpin_locks(segment);
+        settle(segment);
     return rc;
 }
 
-/* A private copy: another user could truncate the file under a mapping. */
-static int copy(struct noria_segment *segment, uint64_t size, const char *name)
-{
-    uint64_t done = 0;
-
-    segment->size = (size_t)size;
-    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (segment->base == MAP_FAILED) {
-        segment->base = NULL;
-        return noria_fail(-ENOMEM, "no memory for a copy of '%s'", name);
-    }
-    while (done < size) {
-        off_t data = segment->super.solid != 0 ? lseek(segment->fd, (off_t)done, SEEK_DATA) : (off_t)done;
-        off_t hole = segment->super.solid != 0 && data >= 0 ? lseek(segment->fd, data, SEEK_HOLE) : (off_t)size;
-        ssize_t got;
-        if (data < 0 || (uint64_t)data >= size)
-            break; /* holes to the end, which read as the zeros that are there */
-        done = (uint64_t)data;
-        got = pread(segment->fd, (uint8_t *)segment->base + done,
-                    (size_t)((hole > data && (uint64_t)hole < size ? (uint64_t)hole : size) - done), (off_t)done);
-        if (got <= 0)
-            return noria_fail(-EBADMSG, "'%s' shrank while it was read", name);
-        done += (uint64_t)got;
-    }
-    return 0;
-}
+/* ------------------------------------------------------------------------------------------------ looking, removing */
 
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished)
 {
-    struct stat status;
+    struct noria_segment_facts facts;
     int rc;
 
-    memset(segment, 0, sizeof(*segment));
+    start(segment, backend);
     *unfinished = false;
-    segment->fd = shm_open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-    if (segment->fd < 0)
-        return noria_fail(-errno, "cannot read '%s:%s': %s", backend->scheme, name, noria_error_words(errno));
-    if (fstat(segment->fd, &status) != 0 || !S_ISREG(status.st_mode))
+    rc = backend->obtain_view(segment, name);
+    if (rc == 0)
+        rc = look_at(segment, name, &facts);
+    if (rc == 0 && !facts.possible)
         rc = noria_fail(-EINVAL, "'%s:%s' is not a segment", backend->scheme, name);
-    else
-        rc = read_super(segment->fd, name, &segment->super);
-    segment->device = status.st_dev;
-    segment->inode = status.st_ino;
-    if (rc == UNFINISHED) {
+    if (rc == 0)
+        rc = read_super(segment, name);
+    if (rc == BUSY) {
         *unfinished = true;
         return 0;
     }
-    if (rc == DONE && status.st_uid == geteuid())
-        rc = map(segment, segment->super.size, PROT_READ, name);
-    else if (rc == DONE)
-        rc = copy(segment, segment->super.size, name);
+    if (rc == DONE)
+        rc = map(segment, name, segment->super.size, backend->map_view);
     if (rc != 0)
         noria_segment_close(segment);
     return rc;
 }
 
-void noria_segment_close(struct noria_segment *segment)
+int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name)
 {
-    if (segment->base != NULL)
-        munmap(segment->base, segment->size);
-    if (segment->fd >= 0)
-        close(segment->fd);
-    segment->base = NULL;
-    segment->fd = -1;
+    struct noria_segment segment;
+    int participants, creator, rc;
+
+    start(&segment, backend);
+    rc = backend->obtain_view(&segment, name);
+    if (rc == 0) {
+        participants = backend->any_held(&segment);
+        creator = backend->held(&segment, NORIA_SEGMENT_CREATION);
+        rc = participants > 0 || creator > 0;
+    }
+    noria_segment_close(&segment);
+    return rc;
 }
 
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name)
@@ -449,7 +450,7 @@ int noria_segment_unlink(const struct noria_segment_backend *backend, const char
 
 int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns)
 {
-    while (noria_lock_try(segment->fd, NORIA_LOCK_CREATE) != 0) {
+    while (segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0) {
         if (noria_now_ns() >= deadline_ns)
             return -ETIMEDOUT;
         nap();
@@ -459,12 +460,53 @@ int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns)
 
 void noria_segment_unlock_name(struct noria_segment *segment)
 {
-    noria_lock_free(segment->fd, NORIA_LOCK_CREATE);
+    segment->backend->unlock(segment, NORIA_SEGMENT_CREATION);
 }
 
 bool noria_segment_is_orphaned(const struct noria_segment *segment)
 {
-    struct stat status;
+    struct noria_segment_facts facts;
 
-    return fstat(segment->fd, &status) == 0 && status.st_nlink == 0;
+    return segment->backend->look(segment, &facts) == 0 && facts.names == 0;
+}
+
+/* With the lock held. 1 it is waste. */
+static int judge(struct noria_segment *segment, const char *name,
+                 bool (*is_waste)(const struct noria_segment *, enum noria_segment_waste, void *), void *context)
+{
+    struct noria_segment_facts facts;
+    int rc = look_at(segment, name, &facts);
+
+    if (rc == 0 && (facts.names != 1 || !facts.possible || (facts.size == 0 && (facts.mode & NORIA_SEGMENT_NEW_MODE) == 0)))
+        return 0; /* another was faster; or it is an empty file, which may be anybody's */
+    if (rc == 0)
+        rc = read_super(segment, name);
+    if (rc == BUSY)
+        return is_waste(segment, NORIA_SEGMENT_IS_UNFINISHED, context);
+    if (rc == DONE)
+        rc = map(segment, name, segment->super.size, segment->backend->map_view);
+    return rc != 0 ? rc : is_waste(segment, NORIA_SEGMENT_IS_FINISHED, context);
+}
+
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context)
+{
+    const struct noria_segment_request request = {.backend = backend, .name = name};
+    struct noria_segment segment;
+    bool made;
+    int rc;
+
+    start(&segment, backend);
+    rc = backend->obtain(&segment, &request, &made);
+    if (rc == 0 && backend->lock(&segment, NORIA_SEGMENT_CREATION) == 0) {
+        rc = judge(&segment, name, is_waste, context);
+        if (rc == 1 && !dry_run)
+            rc = backend->unlink(name) == 0 ? 1 : -EACCES;
+        backend->unlock(&segment, NORIA_SEGMENT_CREATION);
+    } else if (rc == 0) {
+        rc = noria_fail(-EBUSY, "'%s:%s' is just being created or closed", backend->scheme, name);
+    }
+    noria_segment_close(&segment);
+    return rc < 0 ? rc : rc == 1;
 }

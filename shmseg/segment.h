@@ -4,11 +4,18 @@
  * others, detached at close and removed by unlink. It knows nothing of what is put into it.
  *
  * The first 256 bytes are the superblock. Its magic is stored last, with release: who sees it sees a finished segment.
- * It never changes afterwards and is copied out once. Before it has grown the file, a creator marks it as unfinished; one
- * that died half-way leaves an empty or marked file and a free lock byte, and the next one that may create takes over.
- * Any other file at the name is somebody else's and is not touched. The lock bytes (OFD locks) lie far beyond the end of the file.
+ * It is copied out once, and never changes afterwards but for `boot`. Before it gets its size, a creator marks a segment
+ * as unfinished; one that died half-way leaves an empty or marked one and a free lock, and the next one that may create
+ * takes over. Anything else at the name is somebody else's and is not touched.
  *
- * A backend says how the memory is had (posix.c by name, memfd.c by descriptor); everything else is here, once.
+ * Locks are numbered: 0 is that of creation, n that of participant n. The kernel frees them when their holder dies,
+ * wherever it can (files: OFD locks; System V: semaphores with SEM_UNDO).
+ *
+ * A backend says how memory, size and locks are had; everything else is in segment.c, once:
+ *
+ *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
+ *     file.c    "/path"   a file on disk
+ *     sysv.c    KEY, "/path:PROJ", "id:N", "" new memory without a key: System V
  */
 #ifndef NORIA_SEGMENT_H
 #define NORIA_SEGMENT_H
@@ -19,6 +26,7 @@
 #include <sys/types.h>
 
 #include "atomic.h"
+#include "guard.h"
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
@@ -26,7 +34,13 @@
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
 
-/* Lock bytes of a segment's file. */
+/* Until it is marked as unfinished, an empty file is told from somebody else's by this bit of its mode, which means nothing
+ * on files. */
+#define NORIA_SEGMENT_NEW_MODE S_ISVTX
+
+/* The lock whose holder creates the segment, or decides that its name goes. */
+#define NORIA_SEGMENT_CREATION 0u
+/* Lock bytes of segments that are files: creation, and what participants' numbers are added to. */
 #define NORIA_LOCK_CREATE (INT64_C(1) << 61)
 #define NORIA_LOCK_PARTICIPANTS (INT64_C(1) << 60)
 
@@ -36,7 +50,7 @@ struct noria_superblock {
     uint32_t features; /* bits an older library must refuse; none yet */
     uint64_t size;     /* of the segment, this block included */
     uint64_t id[2];    /* random */
-    uint64_t boot;     /* hash of the boot id of the machine that made it */
+    uint64_t boot;     /* hash of the boot id of the machine when it was last opened for the first time */
     int64_t created_ns; /* CLOCK_REALTIME */
     uint64_t solid;    /* bytes from the start that have their pages for good; what follows may have holes. 0: all */
     uint64_t reserved[24];
@@ -45,43 +59,114 @@ NORIA_STATIC_ASSERT(offsetof(struct noria_superblock, version) == 8, "the versio
 NORIA_STATIC_ASSERT(sizeof(struct noria_superblock) == NORIA_SEGMENT_CONTENT, "the content follows");
 
 struct noria_segment {
+    const struct noria_segment_backend *backend;
     void *base;
     size_t size;
-    int fd; /* an open file description of this handle's own, not the mapped one: its locks are the handle's */
+    int fd; /* of a file: an open file description of this handle's own, not the mapped one: its locks are the handle's */
+    int id;  /* System V: of the segment */
+    int set; /* and of the set of its locks; -1: none */
+    uint32_t locks; /* participants' */
     bool created;
-    dev_t device;
-    ino_t inode;
+    bool guarded; /* a peer may truncate it: guard.h */
+    struct noria_guard guard;
+    dev_t device; /* as /proc/PID/maps tells it, like the inode */
+    ino_t inode;  /* 0: not known */
     struct noria_superblock super; /* private copy */
 };
-
-/* What differs between backends. All return 0 or a count, or -errno with a sentence. */
-struct noria_segment_backend {
-    const char *scheme;
-    /* Opens what `name` names, or, with `create`, makes it. *made says which. The description is the caller's own. */
-    int (*obtain)(const char *name, bool create, mode_t mode, int *fd, bool *made);
-    /* Called when the size is final. */
-    int (*seal)(int fd);
-    int (*unlink)(const char *name);
-    bool named; /* the name can vanish while we open it */
-};
-
-extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
-extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
 
 struct noria_segment_request {
     const struct noria_segment_backend *backend;
     const char *name;
     bool create, exclusive;
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
+    bool guarded; /* if it can be truncated */
     mode_t mode;
     uint64_t size; /* when created */
     uint64_t solid; /* bytes from the start that get their pages now; 0: all. The content's owner sees to the others */
+    uint32_t locks; /* when created: participants' locks, 1 to this */
     int64_t open_timeout_ns;
     int64_t wait_create_ns;
     /* Fills the content of a new segment. */
     int (*format)(void *content, size_t size, void *context);
     void *context;
 };
+
+/* What the system says of a segment. */
+struct noria_segment_facts {
+    uint64_t size;
+    uint64_t filled; /* bytes of it that have memory, or a place on the disk */
+    uid_t owner;
+    gid_t group;
+    mode_t mode;     /* permissions */
+    uint32_t names;  /* 0: nobody can find it (any more); more than 1: it has been given another one */
+    bool possible;   /* false: a file that cannot be a segment */
+};
+
+/* What a step may answer besides 0 and -errno. */
+enum noria_segment_answer {
+    NORIA_SEGMENT_BUSY = 1,    /* another process is creating it */
+    NORIA_SEGMENT_VANISHED = 2 /* it is not, or no longer, what the name means: look again */
+};
+
+/* What differs between backends. All return 0 or a count, or -errno with a sentence, if nothing else is said. */
+struct noria_segment_backend {
+    const char *scheme;
+    bool named;   /* the name can vanish while we open it */
+    bool can_shrink; /* whoever may write it can truncate it under our mapping */
+    bool on_disk; /* not limited by memory */
+    bool fills_holes; /* what has no memory behind it gets some from an attacher; otherwise he refuses it */
+    bool locks_survive_exec;
+
+    /* Opens what the name means, or, with request->create, makes it: fd and the like, device, inode. *made says which.
+     * Nothing is mapped that others could take away. Locks are the handle's own. 0, or an answer. */
+    int (*obtain)(struct noria_segment *segment, const struct noria_segment_request *request, bool *made);
+    /* Opens it to look at it, also without the right to write. */
+    int (*obtain_view)(struct noria_segment *segment, const char *name);
+    /* Opens what another handle of this process, or of the one it was forked from, has open. */
+    int (*obtain_again)(struct noria_segment *segment, const struct noria_segment *other);
+    int (*look)(const struct noria_segment *segment, struct noria_segment_facts *facts);
+    ssize_t (*read)(const struct noria_segment *segment, void *to, size_t size, uint64_t offset); /* plain -errno */
+
+    /* With the creation lock held: rights as asked for, whatever the umask. */
+    int (*set_mode)(struct noria_segment *segment, mode_t mode);
+    /* With the creation lock held: marks it as unfinished, clears what a dead creator did, gets the size and memory for
+     * what is solid. 0, or an answer. */
+    int (*reserve)(struct noria_segment *segment, const struct noria_segment_request *request);
+    /* Called when the size is final, by all. */
+    int (*seal)(struct noria_segment *segment);
+    /* Sets base and size. */
+    int (*map)(struct noria_segment *segment, uint64_t size);
+    /* The same to read only; safe even if its owner makes the object smaller. */
+    int (*map_view)(struct noria_segment *segment, uint64_t size);
+    /* After mapping: the locks are to be independent of the mapping. May be NULL. */
+    void (*settle)(struct noria_segment *segment);
+    /* Unmaps and closes. */
+    void (*close)(struct noria_segment *segment);
+    int (*unlink)(const char *name);
+    /* Nobody can find it and nobody is left: removes what would stay. May be NULL. */
+    void (*forget)(struct noria_segment *segment);
+
+    int (*lock)(const struct noria_segment *segment, uint32_t lock);   /* plain: 0, -EAGAIN, -errno */
+    void (*unlock)(const struct noria_segment *segment, uint32_t lock);
+    int (*held)(const struct noria_segment *segment, uint32_t lock);   /* by another: 1, 0, plain -errno */
+    int (*any_held)(const struct noria_segment *segment);              /* the same for all participants' */
+
+    /* Memory for a range, and none for it any more. Plain -errno. */
+    int (*fill)(const struct noria_segment *segment, uint64_t offset, uint64_t size);
+    int (*drop)(const struct noria_segment *segment, uint64_t offset, uint64_t size);
+
+    /* Facts of what stands at the name, also if it cannot be opened; NULL without names. Plain -errno. */
+    int (*describe)(const char *name, struct noria_segment_facts *facts);
+    /* Calls `each` with every name at which a segment may stand, in order, until it returns non-zero, and returns that;
+     * NULL: there is no list. */
+    int (*list)(int (*each)(const char *name, void *context), void *context);
+};
+
+extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
+extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
+extern const struct noria_segment_backend noria_segment_file;  /* "/path" */
+extern const struct noria_segment_backend noria_segment_sysv;  /* see sysv.c */
+extern const struct noria_segment_backend noria_segment_sysv_private; /* "": always new */
 
 /* Creates or attaches. Bounded by the two timeouts. -ENOENT, -EEXIST, -EACCES, -ENOSPC, -EINVAL not a segment,
  * -EPROTO, -EBADMSG truncated, -ETIMEDOUT its creator does not get on; each with a sentence. */
@@ -91,10 +176,28 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished);
 
+/* Reads a file, a copied segment for instance, into memory of its own (snapshot.c). */
+int noria_segment_read(struct noria_segment *segment, const char *path);
+/* Whether anybody lives in, or just creates, what stands at the name; whatever is in it. 1, 0, -errno. */
+int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name);
+
 void noria_segment_close(struct noria_segment *segment);
+
+/* After the last participant of an orphaned segment has left. */
+void noria_segment_forget(struct noria_segment *segment);
 
 /* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
+
+/* What is found at a name that somebody may have left. */
+enum noria_segment_waste { NORIA_SEGMENT_IS_UNFINISHED, NORIA_SEGMENT_IS_FINISHED };
+
+/* Removes the name of a segment that is unfinished, its creator being dead, or of a finished one that `is_waste` says is
+ * none any more, both under the lock that creators and those who decide about the name hold. `is_waste` sees it mapped
+ * to read. 1 removed (or would be: `dry_run`), 0 it stays, -EBUSY somebody is just creating or closing it, -errno. */
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context);
 
 static inline void *noria_segment_content(const struct noria_segment *segment)
 {
@@ -108,7 +211,23 @@ bool noria_segment_is_orphaned(const struct noria_segment *segment);
 int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns);
 void noria_segment_unlock_name(struct noria_segment *segment);
 
-/* Attaches to the segment behind a descriptor of this process, with a description of its own. */
-int noria_segment_attach(struct noria_segment *segment, int fd);
+/* Whether the machine was booted since somebody last had it open: of those who are named in it nobody lives. */
+bool noria_segment_is_of_earlier_boot(const struct noria_segment *segment);
+/* With the creation lock held: it is of this boot now. */
+void noria_segment_note_boot(struct noria_segment *segment);
+
+/* Waits until the disk has all that was written so far. 0, -ENOTSUP it is not on one, -EIO ... */
+int noria_segment_sync(const struct noria_segment *segment);
+
+/* Attaches to the segment that another handle has open, or had before this process was forked. */
+int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);
+
+/* For backends: whether the machine has the memory for what is solid. 0, -ENOMEM with a sentence. */
+int noria_segment_check_memory(const struct noria_segment_request *request);
+/* Bytes that must not have holes. */
+static inline uint64_t noria_segment_solid(const struct noria_segment_request *request)
+{
+    return request->solid != 0 ? request->solid : request->size;
+}
 
 #endif

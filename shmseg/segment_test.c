@@ -582,23 +582,23 @@ static void fall(void)
 
 /* A backend that dies at a point of a creation: 0 before the name is there, 1 right after, 2 when the space
  * is. */
-static int obtain_and_fall(const char *wanted, bool create, mode_t mode, int *fd, bool *made)
+static int obtain_and_fall(struct noria_segment *segment, const struct noria_segment_request *request, bool *made)
 {
     int rc;
 
     if (death_point == 0)
         fall();
-    rc = noria_segment_posix.obtain(wanted, create, mode, fd, made);
+    rc = noria_segment_posix.obtain(segment, request, made);
     if (death_point == 1)
         fall();
     return rc;
 }
 
-static int seal_and_fall(int fd)
+static int seal_and_fall(struct noria_segment *segment)
 {
     if (death_point == POINTS)
         fall();
-    return noria_segment_posix.seal(fd);
+    return noria_segment_posix.seal(segment);
 }
 
 static int format_and_fall(void *content, size_t size, void *context)
@@ -611,14 +611,12 @@ static int format_and_fall(void *content, size_t size, void *context)
 
 static void create_and_fall(void)
 {
-    const struct noria_segment_backend falling = {.scheme = "shm",
-                                                  .obtain = obtain_and_fall,
-                                                  .seal = seal_and_fall,
-                                                  .unlink = noria_segment_posix.unlink,
-                                                  .named = true};
+    struct noria_segment_backend falling = noria_segment_posix;
     struct noria_segment_request request = request_for(true);
     struct noria_segment segment;
 
+    falling.obtain = obtain_and_fall;
+    falling.seal = seal_and_fall;
     request.backend = &falling;
     request.format = format_and_fall;
     _exit(noria_segment_open(&segment, &request) == 0 ? 0 : 1);
@@ -1182,7 +1180,7 @@ static void memfd_is_shared_by_descriptor(void **state)
     assert_int_equal(noria_lock_try(second.fd, 5), -EAGAIN);
     assert_int_equal(ftruncate(second.fd, 100), -1);
     assert_int_equal(ftruncate(second.fd, SIZE * 2), -1);
-    assert_int_equal(noria_segment_attach(&third, first.fd), 0);
+    assert_int_equal(noria_segment_attach(&third, &first), 0);
     assert_int_equal(noria_lock_try(third.fd, 5), -EAGAIN);
     assert_int_equal(noria_segment_unlink(&noria_segment_memfd, number), -ENOTSUP);
     noria_segment_close(&first);
@@ -1248,6 +1246,14 @@ static void memfd_addresses_are_checked(void **state)
     close(directory);
 }
 
+/* As after a fork: only the descriptor of the other handle counts. */
+static int attach_behind(struct noria_segment *segment, int fd)
+{
+    const struct noria_segment other = {.backend = &noria_segment_posix, .fd = fd};
+
+    return noria_segment_attach(segment, &other);
+}
+
 static void attaching_checks_as_opening_does(void **state)
 {
     /* Claim: a descriptor of something else, of an empty file or of a truncated segment cannot
@@ -1256,19 +1262,19 @@ static void attaching_checks_as_opening_does(void **state)
     int fd = memfd_create("empty", MFD_CLOEXEC | MFD_ALLOW_SEALING), pipes[2];
 
     (void)state;
-    assert_true(noria_segment_attach(&segment, fd) < 0);
+    assert_true(attach_behind(&segment, fd) < 0);
     assert_int_equal(write(fd, "something else", 14), 14);
-    assert_int_equal(noria_segment_attach(&segment, fd), -EINVAL);
+    assert_int_equal(attach_behind(&segment, fd), -EINVAL);
     close(fd);
-    assert_true(noria_segment_attach(&segment, fd) < 0);
+    assert_true(attach_behind(&segment, fd) < 0);
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
-    assert_true(noria_segment_attach(&segment, pipes[0]) < 0);
+    assert_true(attach_behind(&segment, pipes[0]) < 0);
     close(pipes[0]);
     close(pipes[1]);
     make_segment();
     fd = open(path, O_RDWR | O_CLOEXEC);
     assert_int_equal(truncate(path, 4096), 0);
-    assert_int_equal(noria_segment_attach(&segment, fd), -EBADMSG);
+    assert_int_equal(attach_behind(&segment, fd), -EBADMSG);
     close(fd);
 }
 

@@ -163,42 +163,84 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
     return NORIA_PROCESS_EXISTS;
 }
 
-/* Whether a line of maps (range, rights, offset, device as major:minor, inode, path) is of that file. */
-static bool is_map_of(const char *line, dev_t device, ino_t inode)
-{
-    const char *at = skip_fields(line, 3);
-    uint64_t major_number, minor_number, number;
+/* A line of maps: range, rights, offset, device as major:minor, inode, path. */
+struct map_line {
+    uint64_t start;
+    dev_t device;
+    ino_t inode;
+};
 
-    if (at == NULL || (at = noria_number_parse(at, 16, &major_number)) == NULL || *at != ':' ||
+static bool parse_map(const char *text, struct map_line *line)
+{
+    const char *at = skip_fields(text, 3);
+    uint64_t major_number, minor_number, inode;
+
+    if (at == NULL || noria_number_parse(text, 16, &line->start) == NULL ||
+        (at = noria_number_parse(at, 16, &major_number)) == NULL || *at != ':' ||
         (at = noria_number_parse(at + 1, 16, &minor_number)) == NULL || (at = skip_fields(at, 1)) == NULL ||
-        noria_number_parse(at, 10, &number) == NULL)
+        noria_number_parse(at, 10, &inode) == NULL)
         return false;
-    return number == inode && major_number == major(device) && minor_number == minor(device);
+    line->device = makedev((unsigned)major_number, (unsigned)minor_number);
+    line->inode = (ino_t)inode;
+    return true;
 }
 
-int noria_process_maps(int32_t pid, dev_t device, ino_t inode)
+/* Looks for a line that `is_it` likes: 1 and the line, 0, or -errno. */
+static int find_map(int32_t pid, bool (*is_it)(const struct map_line *line, const struct map_line *wanted),
+                    const struct map_line *wanted, struct map_line *found)
 {
-    char chunk[1024], line[128]; /* the start of a line: what is left out is of its path */
-    int fd = open_of_process(pid, "/maps"), found = 0;
+    char chunk[1024], text[128]; /* the start of a line: what is left out is of its path */
+    int fd = open_of_process(pid, "/maps"), rc = 0;
     size_t used = 0;
     ssize_t length;
 
     if (fd < 0)
         return fd;
-    while (found == 0 && (length = read(fd, chunk, sizeof(chunk))) != 0) {
+    while (rc == 0 && (length = read(fd, chunk, sizeof(chunk))) != 0) {
         if (length < 0)
-            found = -errno;
-        for (ssize_t i = 0; i < length && found == 0; i++) {
+            rc = -errno;
+        for (ssize_t i = 0; i < length && rc == 0; i++) {
             if (chunk[i] != '\n') {
-                line[used] = chunk[i];
-                used += used < sizeof(line) - 1;
+                text[used] = chunk[i];
+                used += used < sizeof(text) - 1;
                 continue;
             }
-            line[used] = '\0';
-            found = is_map_of(line, device, inode);
+            text[used] = '\0';
+            rc = parse_map(text, found) && is_it(found, wanted);
             used = 0;
         }
     }
     close(fd);
-    return found;
+    return rc;
+}
+
+static bool is_of_file(const struct map_line *line, const struct map_line *wanted)
+{
+    return line->inode == wanted->inode && line->device == wanted->device;
+}
+
+static bool is_at(const struct map_line *line, const struct map_line *wanted)
+{
+    return line->start == wanted->start;
+}
+
+int noria_process_maps(int32_t pid, dev_t device, ino_t inode)
+{
+    const struct map_line wanted = {.device = device, .inode = inode};
+    struct map_line found;
+
+    return find_map(pid, is_of_file, &wanted, &found);
+}
+
+int noria_process_mapping(const void *start, dev_t *device, ino_t *inode)
+{
+    const struct map_line wanted = {.start = (uintptr_t)start};
+    struct map_line found;
+    int rc = find_map((int32_t)getpid(), is_at, &wanted, &found);
+
+    if (rc != 1)
+        return rc < 0 ? rc : -ENOENT;
+    *device = found.device;
+    *inode = found.inode;
+    return 0;
 }

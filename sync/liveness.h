@@ -43,5 +43,7 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
 
 /* Whether the process maps the file: 1, 0, or -errno if its maps cannot be read. */
 int noria_process_maps(int32_t pid, dev_t device, ino_t inode);
+/* What this process has mapped at `start`, for the others' lists. 0, or -errno. */
+int noria_process_mapping(const void *start, dev_t *device, ino_t *inode);
 
 #endif

@@ -53,7 +53,7 @@ int set_geometry(struct noria_options *options, int option, const char *argument
 
 int check_address(const char *address)
 {
-    if (strncmp(address, "anon:", 5) == 0)
+    if (strncmp(address, "anon:", 5) == 0 || strcmp(address, "sysv:") == 0)
         return fail("'%s' is memory without a name, which goes with this command: write shm:/name", address);
     return DONE;
 }
@@ -81,5 +81,6 @@ int open_as_it_is(noria_channel **channel, const char *address, int flags,
     struct noria_options any = *options;
 
     any.max_message = 1;
+    any.guard = 1; /* whoever truncates it ends the command with a sentence */
     return noria_open(channel, address, flags, &any); /* without CREATE the channel is what it is */
 }

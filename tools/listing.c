@@ -2,6 +2,7 @@
 #include "listing.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "words.h"
 
@@ -11,6 +12,12 @@ const char *state_of(const struct noria_listing *listing)
         return word_of(condition_words, listing->condition);
     const struct noria_stat *stat = &listing->stat;
     return stat->senders + stat->receivers + stat->observers > 0 ? "live" : "idle";
+}
+
+const char *backend_of(const struct noria_listing *listing, char *text, size_t size)
+{
+    snprintf(text, size, "%.*s", (int)strcspn(listing->address, ":"), listing->address);
+    return text;
 }
 
 static void json_count(struct json *json, const char *key, int64_t count)
@@ -60,6 +67,7 @@ void json_listing(struct json *json, const struct noria_listing *listing)
     char text[64];
     json_begin_object(json, NULL);
     json_string(json, "name", listing->address);
+    json_string(json, "backend", backend_of(listing, text, sizeof text));
     json_string(json, "state", state_of(listing));
     json_string(json, "owner", user_name(listing->uid, text, sizeof text));
     json_unsigned(json, "uid", listing->uid);

@@ -3,12 +3,16 @@
 #ifndef NORIA_TOOLS_LISTING_H
 #define NORIA_TOOLS_LISTING_H
 
+#include <stddef.h>
+
 #include <noria/inspect.h>
 
 #include "json.h"
 
 /* "live": somebody is attached; "idle": nobody is; else what is wrong. */
 const char *state_of(const struct noria_listing *listing);
+/* Where the memory is: the scheme of its address. */
+const char *backend_of(const struct noria_listing *listing, char *text, size_t size);
 void json_listing(struct json *json, const struct noria_listing *listing);
 
 #endif

@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "command.h"
 #include "listing.h"
@@ -12,14 +13,15 @@ static int print_row(const struct noria_listing *listing, void *context)
 {
     (void)context;
     const struct noria_stat *stat = &listing->stat;
-    char owner[64], used[24];
+    char owner[64], used[24], backend[16];
     user_name(listing->uid, owner, sizeof owner);
     if (listing->condition == NORIA_CONDITION_OK)
-        printf("%-24s %-9s %8" PRIu64 " %8s %7" PRIu32 " %9" PRIu32 " ", listing->address,
-               word_of(kind_words, stat->kind), stat->capacity,
+        printf("%-24s %-7s %-9s %8" PRIu64 " %8s %7" PRIu32 " %9" PRIu32 " ", listing->address,
+               backend_of(listing, backend, sizeof backend), word_of(kind_words, stat->kind), stat->capacity,
                count_or_dash(stat->messages, used, sizeof used), stat->senders, stat->receivers);
     else
-        printf("%-24s %-9s %8s %8s %7s %9s ", listing->address, "-", "-", "-", "-", "-");
+        printf("%-24s %-7s %-9s %8s %8s %7s %9s ", listing->address,
+               backend_of(listing, backend, sizeof backend), "-", "-", "-", "-", "-");
     printf("%-10s %04" PRIo32 " %-10s %10" PRIu64 "\n", owner, listing->mode & 07777, state_of(listing),
            listing->footprint);
     return 0;
@@ -31,20 +33,29 @@ static int print_json(const struct noria_listing *listing, void *context)
     return 0;
 }
 
-static int list_json(void)
+/* What the system has a list of, and then what is in the directories. */
+static int list_all(int (*each)(const struct noria_listing *, void *), void *context, char **folders)
+{
+    int rc = noria_list(each, context);
+    for (; rc == 0 && *folders != NULL; folders++)
+        rc = noria_list_folder(*folders, each, context);
+    return rc;
+}
+
+static int list_json(char **folders)
 {
     struct json json = {0};
     json_begin_array(&json, NULL);
-    int rc = noria_list(print_json, &json);
+    int rc = list_all(print_json, &json, folders);
     json_end_array(&json);
     return rc;
 }
 
-static int list_table(void)
+static int list_table(char **folders)
 {
-    printf("%-24s %-9s %8s %8s %7s %9s %-10s %-4s %-10s %10s\n", "NAME", "KIND", "CAPACITY", "USED",
+    printf("%-24s %-7s %-9s %8s %8s %7s %9s %-10s %-4s %-10s %10s\n", "NAME", "BACKEND", "KIND", "CAPACITY", "USED",
            "SENDERS", "RECEIVERS", "OWNER", "MODE", "STATE", "BYTES");
-    return noria_list(print_row, NULL);
+    return list_all(print_row, NULL, folders);
 }
 
 static int run_ls(const struct command *self, int argc, char **argv)
@@ -57,16 +68,17 @@ static int run_ls(const struct command *self, int argc, char **argv)
             return other_option(self, option);
         json = true;
     }
-    if (argc != optind)
-        return wrong_usage(self, "it lists all channels and takes no address; `noria stat` shows one");
-    int rc = json ? list_json() : list_table();
+    for (int i = optind; i < argc; i++)
+        if (strchr(argv[i], ':') != NULL)
+            return wrong_usage(self, "it lists all channels and takes no address; `noria stat` shows one");
+    int rc = json ? list_json(argv + optind) : list_table(argv + optind);
     return rc < 0 ? fail_detail() : DONE;
 }
 
 const struct command ls_command = {
     .name = "ls",
-    .synopsis = "ls [--json]",
-    .summary = "Lists the channels in POSIX shared memory",
+    .synopsis = "ls [DIR...] [--json]",
+    .summary = "Lists the channels in POSIX and System V shared memory, and in files in DIR",
     .options = "  --json                    as a JSON array\n",
     .run = run_ls,
 };

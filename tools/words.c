@@ -14,7 +14,7 @@ const char *const full_words[] = {"block", "fail", "drop-newest", "overwrite-old
 const char *const wait_words[] = {"futex", "mutex", "semaphore", "sysv-semaphore", "eventfd", "fifo", "spin",
                                   "yield", NULL};
 const char *const orphans_words[] = {"redeliver", "drop", NULL};
-const char *const lifetime_words[] = {"persist", "unlink-last", NULL};
+const char *const lifetime_words[] = {"persist", "unlink-last", "unlink-creator", NULL};
 const char *const trust_words[] = {"same-user", "none", NULL};
 const char *const condition_words[] = {"ok", "unfinished", "version", "corrupt", "no-access", NULL};
 

@@ -26,6 +26,17 @@ int noria_enter(noria_channel *channel)
     return noria_section_enter(channel);
 }
 
+ssize_t noria_call_judge(noria_channel *channel, ssize_t rc)
+{
+    uint32_t open = NORIA_HANDLE_OPEN;
+
+    if (noria_load_acquire32(&channel->state) == NORIA_HANDLE_LOST) /* pairs with the guard's handler */
+        return -EIO;
+    if (rc == -EBADMSG && channel->distrusts != 0)
+        noria_cas_acq_rel32(&channel->state, &open, NORIA_HANDLE_CORRUPT);
+    return rc;
+}
+
 void noria_leave(void)
 {
     noria_section_leave();
@@ -102,6 +113,8 @@ void noria_fork_guard_add(struct noria_fork_guard *guard, int fd)
 
 void noria_fork_guard_remove(struct noria_fork_guard *guard)
 {
+    if (guard->next == NULL)
+        return; /* never added: it has no description that could be shared */
     pthread_mutex_lock(&process_lock);
     guard->next->previous = guard->previous;
     guard->previous->next = guard->next;

@@ -16,6 +16,7 @@
  *     -EBUSY       role or quota taken                       -EBADMSG    the segment is corrupt
  *     -EINVAL      an argument, or options that contradict   -EPROTO     the segment has another layout version
  *     -ENOTSUP     this transport cannot do that             -EDEADLK    second call at once in one SPSC role
+ *     -EIO         a peer has truncated the segment (options.guard): for good
  *     -EOWNERDEAD  a rendezvous: the receiver died while it took the message; or the peers took this handle for dead
  *
  * noria_detail() says in one sentence what failed last in this thread and what to do about it.
@@ -110,14 +111,32 @@ enum noria_wait {
     NORIA_WAIT_YIELD = 7           /* never sleeps, lets others run between tries */
 };
 enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
+/* Whom the memory is shared with. Either way nothing that is read from it is trusted: no index, length or pointer. What
+ * differs is what a peer could do beyond bytes. NONE: ways to wait with objects that crash who uses them when they are
+ * tampered with (MUTEX, SEMAPHORE) are -ENOTSUP; so is a segment that a peer can truncate, unless options.guard is set
+ * (memfd: and anon: are sealed); and once a call has met what cannot be, every later call on the handle is -EBADMSG. An
+ * opener who asks for NONE has it for his handle, whatever the channel was created with; where the creator asked for it,
+ * all have it. */
 enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
-enum noria_lifetime { NORIA_PERSIST = 0, NORIA_UNLINK_LAST = 1 /* the last handle to close removes the name */ };
+/* A channel in a file survives the end of every process, and a reboot, without any of these. They are for the power
+ * loss: what was there at the last one that returned is on the disk. */
+enum noria_sync_when { NORIA_SYNC_NEVER = 0 /* but for calls of noria_sync */, NORIA_SYNC_CLOSE = 1 /* at noria_close, too */ };
+/* When a name goes by itself. A process that is killed removes nothing: then the last handle to close does, in both. */
+enum noria_lifetime {
+    NORIA_PERSIST = 0,
+    NORIA_UNLINK_LAST = 1,   /* the last handle to close removes it */
+    NORIA_UNLINK_CREATOR = 2 /* the handle that made the channel does when it is closed; the others go on without */
+};
 
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
  * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
- * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start and start_position are the
- * handle's own. */
+ * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync and guard are the
+ * handle's own.
+ *
+ * guard installs a handler for SIGBUS with the first such handle of the process, which passes on what is not its own, and
+ * takes it back with the last one. A thread that blocks SIGBUS is not guarded; a handler that is installed later has to call
+ * the one it replaces. What is written into a reserved span of a truncated segment is lost, and commit is -EIO. */
 struct noria_options {
     uint32_t size; /* of this struct, so that it may grow */
     uint32_t kind;             /* MPMC */
@@ -146,6 +165,8 @@ struct noria_options {
     int64_t evict_ns;          /* 0: never; a BROADCAST receiver that has held up the sender for so long is left behind */
     uint64_t start_position;   /* with START_POSITION: the sequence to begin with, or the oldest kept after it */
     uint32_t start;            /* NOW; for receivers of a BROADCAST channel */
+    uint32_t sync;             /* NEVER; when the disk is waited for, if the channel is a file: enum noria_sync_when */
+    uint32_t guard;            /* 0; 1: a peer that truncates the segment makes calls -EIO instead of ending this process */
     uint32_t reserved;
 };
 
@@ -203,12 +224,23 @@ struct noria_stat {
 /* Fills in the defaults named above. */
 NORIA_API void noria_options_init(struct noria_options *options);
 
-/* Opens a channel: "shm:/name" POSIX shared memory; "memfd:FD" the memory behind a descriptor, which is
- * duplicated; "anon:" memory without a name, for a process and its children (noria_reopen). NULL options are
- * the defaults. Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
+/* The bytes of the segment that a channel with these options takes; nothing is made. -EINVAL, -ENOTSUP as
+ * noria_open. Of a channel that grows: what it takes at first. */
+NORIA_API int64_t noria_footprint(const struct noria_options *options);
+
+/* Opens a channel. NULL options are the defaults.
+ *
+ *     shm:/name           POSIX shared memory                  file:/path          a file on disk: outlives a reboot
+ *     sysv:KEY            System V shared memory, KEY decimal  sysv:/path:PROJ     its key made by ftok of a file and a
+ *                         or 0x...                                                 number (1 to 255) or letter
+ *     sysv:id:N           the one that has this id (attach)    sysv:               without a key: like anon:
+ *     memfd:FD            the memory behind a descriptor,      anon:               memory without a name, for a process
+ *                         which is duplicated                                      and its children (noria_reopen)
+ *
+ * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
  * -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
  * creator is stopped), -EBADMSG, -ENOTSUP, -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name
- * vanishes again and again). If only this handle could not be had, for instance a descriptor to wait at, a
+ * vanishes again and again), -EROFS and the like of a disk. If only this handle could not be had, for instance a descriptor to wait at, a
  * channel that was just created stays, and the next open finds it. */
 NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
 
@@ -306,6 +338,11 @@ enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
  * segment: compare it with your handles before you use it. -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
+/* Waits until the disk has all that was committed before: after a batch of sends, say. Only for channels in a file. A
+ * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn, which
+ * nothing detects; the channel itself then works, or says -EBADMSG. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
+NORIA_API int noria_sync(noria_channel *channel);
+
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
 NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);
 
@@ -319,6 +356,14 @@ NORIA_API int noria_close(noria_channel *channel);
  * with the options of that handle (a receiver of a BROADCAST channel begins where its `start` says, as of
  * now). The inherited handle stays stale; noria_close frees it. */
 NORIA_API int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags);
+/* Hands a channel without a name (anon:, memfd:) over a connected Unix socket to another process, which need not be a child,
+ * and takes it there, as noria_open would. Each asks the kernel who is at the other end: share refuses (-EACCES) a process of
+ * another user, not root, unless options.mode of the channel is open to all; accept refuses one unless options.foreign. Accept
+ * waits up to options.open_timeout_ns. -ENOTSUP the channel has a name, -EINVAL no Unix socket, -ETIMEDOUT, -EPIPE, -EBADMSG
+ * something else came. */
+NORIA_API int noria_share(noria_channel *channel, int socket);
+NORIA_API int noria_accept(noria_channel **channel, int socket, int flags, const struct noria_options *options);
+
 /* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a
  * channel. */
 NORIA_API int noria_unlink(const char *address);

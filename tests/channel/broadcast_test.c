@@ -151,8 +151,7 @@ static void a_stopped_receiver_is_evicted(void **state)
         pid_t peer;
         ch.options.evict_ns = lossy ? 0 : 20 * MS;
         ch.options.full = lossy ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         ch.tx = open_handle(NORIA_SEND);
         ch.rx = open_handle(NORIA_RECV);
         peer = start_peer(count_all);
@@ -219,8 +218,7 @@ static void a_killed_sender_has_a_successor(void **state)
         uint8_t bytes[64];
         struct noria_info info;
         ch.options.full = lossy ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         ch.rx = open_handle(NORIA_RECV);
         peer = start_peer(send_two_and_reserve);
         await_peer();

@@ -297,8 +297,7 @@ static void rest_of_a_group_comes_back(void **state)
         expect_nothing(EAGAIN);
         close_handle(&ch.tx);
         close_handle(&ch.rx);
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
         if (ch.memfd >= 0)
             return;
     }
@@ -722,12 +721,12 @@ static void the_dead_do_not_keep_a_name(void **state)
         kill_peer(peer);
     }
     close_handle(&ch.keeper);
-    assert_int_equal(access(ch.path, F_OK), -1);
+    assert_false(name_exists());
     peer = start_peer(observe);
     await_peer();
     assert_fails(noria_remove(ch.address, 0), EBUSY);
     kill_peer(peer);
-    assert_int_equal(access(ch.path, F_OK), 0); /* nobody was there to notice */
+    assert_true(name_exists()); /* nobody was there to notice */
     assert_int_equal(noria_remove(ch.address, 0), 0);
 }
 
@@ -863,8 +862,8 @@ int main(void)
         EVERYWHERE(killed_receiver_ends_the_stream_too),
         ONLY_SPSC(roles_of_the_killed_are_taken_over),
         EVERYWHERE(places_of_the_killed_are_free),
-        AT("shm", the_dead_are_told_from_the_living),
-        AT("shm", the_dead_do_not_keep_a_name),
+        BY_NAME(the_dead_are_told_from_the_living),
+        BY_NAME(the_dead_do_not_keep_a_name),
         ONCE(killed_sleepers_take_nobody_along),
         ONLY_MPMC(stream_waits_for_another_hand),
     };

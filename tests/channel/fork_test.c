@@ -355,8 +355,10 @@ static void reopen_nothing(void)
     none = limit;
     none.rlim_cur = 0;
     PEER_REQUIRES(setrlimit(RLIMIT_NOFILE, &none) == 0);
-    PEER_REQUIRES(noria_reopen(&mine, ch.tx, NORIA_SEND) < 0 && strlen(noria_detail()) > 10);
-    PEER_REQUIRES(mine == NULL);
+    if (!is_at("sysv")) { /* which takes no descriptors */
+        PEER_REQUIRES(noria_reopen(&mine, ch.tx, NORIA_SEND) < 0 && strlen(noria_detail()) > 10);
+        PEER_REQUIRES(mine == NULL);
+    }
     PEER_REQUIRES(noria_close(ch.tx) == 0);
     PEER_REQUIRES(setrlimit(RLIMIT_NOFILE, &limit) == 0); /* the end of the process may need some */
 }

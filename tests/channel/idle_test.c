@@ -172,8 +172,7 @@ static void nobody_asleep_no_system_call(void **state)
         assert_int_equal(WEXITSTATUS(status), 0);
         if (ch.memfd >= 0)
             return;
-        if (ch.path[0] != '\0')
-            unlink(ch.path);
+        remove_name();
     }
 }
 

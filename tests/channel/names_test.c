@@ -329,7 +329,7 @@ int main(void)
     static const struct named_test tests[] = {
         {"all_creators_meet", all_creators_meet, NORIA_KIND_MPMC, "shm"},
         {"all_creators_meet", all_creators_meet, NORIA_KIND_MPMC, "memfd"},
-        AT("shm", one_of_the_exclusive_creates),
+        BY_NAME(one_of_the_exclusive_creates),
         AT("memfd", one_of_the_exclusive_creates),
         {"one_gets_the_role", one_gets_the_role, NORIA_KIND_SPSC, "shm"},
         {"one_gets_the_role", one_gets_the_role, NORIA_KIND_SPSC, "memfd"},
@@ -337,7 +337,7 @@ int main(void)
          "shm"},
         {"killed_on_the_way_in_or_out", killed_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
         {"stopped_on_the_way_in_or_out", stopped_on_the_way_in_or_out, NORIA_KIND_MPMC, "shm"},
-        AT("shm", names_that_are_removed_all_the_time),
+        BY_NAME(names_that_are_removed_all_the_time),
     };
 
     return run_variants_with("names", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);

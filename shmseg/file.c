@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Segments in a file on disk, "/path": they outlive a reboot. Otherwise like POSIX shared memory, whose files these are
+ * on a tmpfs. Between machines there is no shared memory: files on network file systems are refused.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "detail.h"
+#include "mapped_file.h"
+
+enum { LONGEST = 250 };
+
+static int check_name(const char *name)
+{
+    size_t length = strlen(name);
+
+    if (name[0] != '/' || name[length - 1] == '/')
+        return noria_fail(-EINVAL, "'file:%s' is not the path of a file: write it from the root, as in file:/var/lib/me/queue",
+                          name);
+    if (length > LONGEST)
+        return noria_fail(-ENAMETOOLONG, "the path 'file:%.40s...' has %zu characters; %d are possible", name, length,
+                          LONGEST);
+    return 0;
+}
+
+static int report(const char *name, int error)
+{
+    if (error == ENOENT)
+        return noria_fail(-ENOENT, "there is no channel 'file:%s' (or no such directory); create it with NORIA_CREATE or "
+                          "`noria create`", name);
+    if (error == EACCES || error == EPERM)
+        return noria_fail(-EACCES, "no permission for 'file:%s': see the owner and mode of it and of its directory with "
+                          "`ls -la`", name);
+    if (error == ELOOP)
+        return noria_fail(-ELOOP, "'file:%s' is a symbolic link, which is refused: somebody planted it", name);
+    if (error == EISDIR)
+        return noria_fail(-EINVAL, "'file:%s' is a directory", name);
+    if (error == EMFILE || error == ENFILE)
+        return noria_fail(-error, "too many open files for 'file:%s'; raise `ulimit -n`", name);
+    return noria_fail(-error, "cannot open 'file:%s': %s", name, noria_error_words(error));
+}
+
+static int open_path(const char *name, int flags, mode_t mode)
+{
+    return open(name, flags, mode);
+}
+
+/* By the numbers of statfs(2). What two machines have mapped of such a file are two memories. */
+static bool is_of_network(int fd)
+{
+    static const uint32_t magics[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB */, 0x517b,
+                                      0x5346414f /* AFS */, 0x00c36400 /* Ceph */};
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
+        if ((uint32_t)fs.f_type == magics[i])
+            return true;
+    return false;
+}
+
+static int obtain(struct noria_segment *segment, const struct noria_segment_request *request, bool *made)
+{
+    int rc = check_name(request->name);
+
+    if (rc != 0)
+        return rc;
+    segment->fd = noria_file_open_or_make(open_path, request, made);
+    if (segment->fd < 0 && errno == EAGAIN)
+        return noria_fail(-EAGAIN, "'file:%s' appears and vanishes all the time", request->name);
+    if (segment->fd < 0)
+        return report(request->name, errno);
+    if (is_of_network(segment->fd))
+        return noria_fail(-ENOTSUP, "'file:%s' is on a network file system, where machines do not share memory; use a "
+                          "local one", request->name);
+    return noria_file_obtained(segment, segment->fd);
+}
+
+static int obtain_view(struct noria_segment *segment, const char *name)
+{
+    int rc = check_name(name);
+
+    if (rc != 0)
+        return rc;
+    segment->fd = open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    return segment->fd >= 0 ? noria_file_obtained(segment, segment->fd) : report(name, errno);
+}
+
+static int remove_name(const char *name)
+{
+    int rc = check_name(name);
+
+    if (rc != 0)
+        return rc;
+    return unlink(name) == 0 ? 0 : report(name, errno);
+}
+
+static int describe(const char *name, struct noria_segment_facts *facts)
+{
+    struct stat status;
+
+    if (lstat(name, &status) != 0)
+        return -errno;
+    noria_file_facts_of(&status, facts);
+    return 0;
+}
+
+const struct noria_segment_backend noria_segment_file = {
+    .scheme = "file", .named = true, .can_shrink = true, .on_disk = true, .fills_holes = true, .obtain = obtain,
+    .obtain_view = obtain_view, .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe, NORIA_FILE_VERBS};

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "mapped_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "detail.h"
+#include "liveness.h"
+
+/* ------------------------------------------------------------------------------------------------------ opening */
+
+int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segment_request *request, bool *made)
+{
+    for (int tries = 0; tries < 100; tries++) {
+        int fd;
+        *made = false;
+        /* O_NONBLOCK, lest a planted FIFO holds us up. */
+        fd = opener(request->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
+        if (fd >= 0 || errno != ENOENT || !request->create)
+            return fd;
+        fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (request->mode & S_IRWXU) | NORIA_SEGMENT_NEW_MODE);
+        if (fd >= 0) {
+            *made = true;
+            return fd;
+        }
+        if (errno != EEXIST)
+            return -1;
+    }
+    errno = EAGAIN;
+    return -1;
+}
+
+int noria_file_obtained(struct noria_segment *segment, int fd)
+{
+    struct stat status;
+
+    segment->fd = fd;
+    if (fstat(fd, &status) != 0)
+        return noria_fail(-errno, "cannot look at the segment: %s", noria_error_words(errno));
+    segment->device = status.st_dev;
+    segment->inode = status.st_ino;
+    return 0;
+}
+
+int noria_file_obtain_again(struct noria_segment *segment, const struct noria_segment *other)
+{
+    int fd = noria_lock_own_description(other->fd);
+
+    if (fd < 0)
+        return noria_fail(fd, "cannot reopen the segment through /proc/self/fd/%d: %s", other->fd,
+                          noria_error_words(fd));
+    return noria_file_obtained(segment, fd);
+}
+
+/* A mapping keeps its open file description alive, with its locks, also in a forked child. So locks are taken on a second
+ * description that is never mapped. Without /proc the first one has to do. */
+void noria_file_settle(struct noria_segment *segment)
+{
+    int own = noria_lock_own_description(segment->fd);
+
+    if (own < 0)
+        return;
+    close(segment->fd);
+    segment->fd = own;
+}
+
+void noria_file_close(struct noria_segment *segment)
+{
+    if (segment->base != NULL)
+        munmap(segment->base, segment->size);
+    if (segment->fd >= 0)
+        close(segment->fd);
+}
+
+/* ------------------------------------------------------------------------------------------------------ looking */
+
+void noria_file_facts_of(const struct stat *status, struct noria_segment_facts *facts)
+{
+    *facts = (struct noria_segment_facts){.size = (uint64_t)status->st_size,
+                                          .filled = (uint64_t)status->st_blocks * 512,
+                                          .owner = status->st_uid,
+                                          .group = status->st_gid,
+                                          .mode = status->st_mode & 07777,
+                                          .names = (uint32_t)status->st_nlink,
+                                          .possible = S_ISREG(status->st_mode)};
+}
+
+int noria_file_look(const struct noria_segment *segment, struct noria_segment_facts *facts)
+{
+    struct stat status;
+
+    if (fstat(segment->fd, &status) != 0)
+        return -errno;
+    noria_file_facts_of(&status, facts);
+    return 0;
+}
+
+ssize_t noria_file_read(const struct noria_segment *segment, void *to, size_t size, uint64_t offset)
+{
+    ssize_t got = pread(segment->fd, to, size, (off_t)offset);
+
+    return got >= 0 ? got : -errno;
+}
+
+/* ------------------------------------------------------------------------------------------------------ mapping */
+
+int noria_file_map(struct noria_segment *segment, uint64_t size)
+{
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_SHARED, segment->fd, 0);
+    if (segment->base != MAP_FAILED)
+        return 0;
+    segment->base = NULL;
+    return -errno;
+}
+
+/* A private copy: another user could truncate the file under a mapping. */
+static int copy(struct noria_segment *segment, uint64_t size)
+{
+    uint64_t done = 0;
+
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (segment->base == MAP_FAILED) {
+        segment->base = NULL;
+        return -ENOMEM;
+    }
+    while (done < size) {
+        off_t data = segment->super.solid != 0 ? lseek(segment->fd, (off_t)done, SEEK_DATA) : (off_t)done;
+        off_t hole = segment->super.solid != 0 && data >= 0 ? lseek(segment->fd, data, SEEK_HOLE) : (off_t)size;
+        ssize_t got;
+        if (data < 0 || (uint64_t)data >= size)
+            break; /* holes to the end, which read as the zeros that are there */
+        done = (uint64_t)data;
+        got = pread(segment->fd, (uint8_t *)segment->base + done,
+                    (size_t)((hole > data && (uint64_t)hole < size ? (uint64_t)hole : size) - done), (off_t)done);
+        if (got <= 0)
+            return -EBADMSG; /* it shrank while it was read */
+        done += (uint64_t)got;
+    }
+    return 0;
+}
+
+int noria_file_map_view(struct noria_segment *segment, uint64_t size)
+{
+    struct stat status;
+
+    if (fstat(segment->fd, &status) != 0)
+        return -errno;
+    if (status.st_uid != geteuid())
+        return copy(segment, size);
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, PROT_READ, MAP_SHARED, segment->fd, 0);
+    if (segment->base != MAP_FAILED)
+        return 0;
+    segment->base = NULL;
+    return -errno;
+}
+
+/* -------------------------------------------------------------------------------------------------------- space */
+
+int noria_file_set_mode(struct noria_segment *segment, mode_t mode)
+{
+    if (!segment->backend->named || fchmod(segment->fd, mode) == 0)
+        return 0;
+    return noria_fail(-errno, "cannot set the mode of the segment: %s", noria_error_words(errno));
+}
+
+static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
+{
+    return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
+                      "enlarge the file system%s", request->backend->scheme, request->name,
+                      (unsigned long long)noria_segment_solid(request),
+                      (unsigned long long)fs->f_bavail * fs->f_frsize,
+                      request->backend->on_disk ? "" : " (docker: --shm-size)");
+}
+
+/* Limits that the kernel would tell with a signal, or only when it is too late. */
+static int check_limits(int fd, const struct noria_segment_request *request)
+{
+    struct rlimit limit;
+    struct statvfs fs;
+
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && request->size > limit.rlim_cur)
+        return noria_fail(-EFBIG, "'%s:%s' needs %llu bytes, files may have %llu; raise `ulimit -f`",
+                          request->backend->scheme, request->name, (unsigned long long)request->size,
+                          (unsigned long long)limit.rlim_cur);
+    if (request->backend->named && fstatvfs(fd, &fs) == 0 &&
+        noria_segment_solid(request) > (uint64_t)fs.f_blocks * fs.f_frsize)
+        return no_space(request, &fs);
+    return request->backend->on_disk ? 0 : noria_segment_check_memory(request);
+}
+
+/* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */
+int noria_file_reserve(struct noria_segment *segment, const struct noria_segment_request *request)
+{
+    const uint64_t mark = NORIA_SEGMENT_UNFINISHED;
+    int fd = segment->fd, rc = check_limits(fd, request);
+    struct statvfs fs;
+
+    if (rc != 0)
+        return rc;
+    /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work goes. */
+    if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
+        rc = errno;
+    while (rc == 0 || rc == EINTR) {
+        rc = posix_fallocate(fd, 0, (off_t)noria_segment_solid(request));
+        if (rc == 0 && ftruncate(fd, (off_t)request->size) == 0)
+            return 0;
+        rc = rc == 0 ? errno : rc;
+    }
+    if (rc == ENOSPC && fstatvfs(fd, &fs) == 0)
+        return no_space(request, &fs);
+    return noria_fail(-rc, "cannot get %llu bytes for '%s:%s': %s", (unsigned long long)request->size,
+                      request->backend->scheme, request->name, noria_error_words(rc));
+}
+
+int noria_file_leave_unsealed(struct noria_segment *segment)
+{
+    (void)segment;
+    return 0;
+}
+
+int noria_file_fill(const struct noria_segment *segment, uint64_t offset, uint64_t size)
+{
+    return -posix_fallocate(segment->fd, (off_t)offset, (off_t)size);
+}
+
+int noria_file_drop(const struct noria_segment *segment, uint64_t offset, uint64_t size)
+{
+    return fallocate(segment->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0 ? 0
+                                                                                                             : -errno;
+}
+
+/* -------------------------------------------------------------------------------------------------------- locks */
+
+static int64_t byte_of(uint32_t lock)
+{
+    return lock == NORIA_SEGMENT_CREATION ? NORIA_LOCK_CREATE : NORIA_LOCK_PARTICIPANTS + lock;
+}
+
+int noria_file_lock(const struct noria_segment *segment, uint32_t lock)
+{
+    return noria_lock_try(segment->fd, byte_of(lock));
+}
+
+void noria_file_unlock(const struct noria_segment *segment, uint32_t lock)
+{
+    noria_lock_free(segment->fd, byte_of(lock));
+}
+
+int noria_file_held(const struct noria_segment *segment, uint32_t lock)
+{
+    return noria_lock_held(segment->fd, byte_of(lock));
+}
+
+int noria_file_any_held(const struct noria_segment *segment)
+{
+    return noria_lock_any_held(segment->fd, NORIA_LOCK_PARTICIPANTS, 0x10001); /* and the guest's */
+}

@@ -1,0 +1,714 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: whatever a channel's memory is, its life is the same: any order of start, the same three ways for a name to go,
+ * permissions and owners as asked for, plants refused and left alone, too little space an error code that says what to do,
+ * and a process killed before or after any system call of create, attach, close and unlink holds up nobody for a second
+ * and leaves nothing.
+ *
+ * With NORIA_TEST_USER=N in the environment, root becomes that user before it begins.
+ */
+#define KINDS_TO_TEST \
+    {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "keyless"}, \
+    {NORIA_KIND_MPMC, "memfd"}, {NORIA_KIND_MPMC, "anon"}, {NORIA_KIND_SPSC, "sysv"}, {NORIA_KIND_SPSC, "keyless"}
+#include "variants_test.h"
+
+#include <grp.h>
+#include <linux/membarrier.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/ipc.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "peers.h"
+
+enum { STRANGER = 65533, MISSING_RIGHTS = 77 };
+
+/* Whether /dev/shm and the System V ids are this program's alone, so that all that is there can be counted. */
+static bool is_alone;
+
+static int count_names(const char *folder, const char *start)
+{
+    DIR *directory = opendir(folder);
+    struct dirent *entry;
+    int count = 0;
+
+    while (directory != NULL && (entry = readdir(directory)) != NULL)
+        count += entry->d_name[0] != '.' && strncmp(entry->d_name, start, strlen(start)) == 0;
+    closedir(directory);
+    return count;
+}
+
+static int count_ids(const char *list)
+{
+    FILE *file = fopen(list, "re");
+    char line[512];
+    int count = 0;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
+        unsigned uid;
+        bool is_shm = strstr(list, "shm") != NULL;
+        count += sscanf(line, is_shm ? "%*d %*d %*o %*u %*d %*d %*u %u" : "%*d %*d %*o %*u %u", &uid) == 1 &&
+                 uid == geteuid();
+    }
+    fclose(file);
+    return count;
+}
+
+/* Outside of processes: names, and ids of System V. */
+static int count_objects(void)
+{
+    char start[64];
+
+    if (!is_alone)
+        return name_exists();
+    snprintf(start, sizeof(start), "noria-api-test-%d", (int)getpid());
+    return count_names("/dev/shm", "") + count_names("/var/tmp", start) + count_ids("/proc/sysvipc/shm") +
+           count_ids("/proc/sysvipc/sem");
+}
+
+static int objects_before;
+
+static int with_peers(void **state)
+{
+    int rc;
+
+    peers_begin();
+    rc = setup(state);
+    objects_before = count_objects();
+    return rc;
+}
+
+static int without_peers(void **state)
+{
+    int rc;
+
+    peers_end();
+    rc = teardown(state);
+    assert_int_equal(count_objects(), objects_before);
+    return rc;
+}
+
+static void works(noria_channel *channel)
+{
+    uint8_t bytes[8] = {0};
+
+    PEER_REQUIRES(noria_send(channel, "12345678", 8, 0) == 0);
+    PEER_REQUIRES(noria_recv(channel, bytes, 8, SECOND, NULL) == 8);
+    PEER_REQUIRES(memcmp(bytes, "12345678", 8) == 0);
+}
+
+/* ------------------------------------------------------------------------------------------------ order of start */
+
+static void receive_when_it_is_there(void)
+{
+    noria_channel *mine = NULL;
+    uint8_t bytes[64];
+
+    ch.options.wait_create_ns = 60 * SECOND;
+    say();
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_RECV, &ch.options) == 0);
+    PEER_REQUIRES(noria_recv(mine, bytes, sizeof(bytes), 60 * SECOND, NULL) == 10);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void attachers_may_come_first(void **state)
+{
+    /* Claim: who waits for a channel that is not there yet attaches when it is; who does not wait long is told in time. */
+    noria_channel *early = NULL;
+    int64_t start = now_ns();
+    pid_t peer;
+
+    (void)state;
+    ch.options.wait_create_ns = 20 * MS;
+    assert_fails(noria_open(&early, ch.address, NORIA_RECV, &ch.options), ENOENT);
+    assert_true(now_ns() - start >= 20 * MS && now_ns() - start < 10 * SECOND);
+    peer = start_peer(receive_when_it_is_there);
+    await_peer();
+    ch.tx = open_handle(NORIA_SEND);
+    send_numbered(1, 10);
+    expect_end(peer);
+}
+
+static void send_and_leave(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+
+    PEER_REQUIRES(noria_send(mine, "0123456789", 10, SECOND) == 0);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void creators_may_come_together(void **state)
+{
+    /* Claim: four that create at once, many times, end up in one channel. */
+    enum { PEERS = 4, ROUNDS = 10 };
+    uint8_t bytes[64];
+
+    (void)state;
+    for (int round = 0; round < ROUNDS; round++) {
+        pid_t pids[PEERS];
+        for (int i = 0; i < PEERS; i++)
+            pids[i] = start_peer(send_and_leave);
+        for (int i = 0; i < PEERS; i++)
+            expect_end(pids[i]);
+        ch.rx = open_handle(NORIA_RECV);
+        for (int i = 0; i < PEERS; i++)
+            assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), 10);
+        close_handle(&ch.rx);
+        assert_int_equal(noria_unlink(ch.address), 0);
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------- how a name goes */
+
+static void names_stay(void **state)
+{
+    /* Claim: by default a name goes only when it is unlinked. */
+    (void)state;
+    open_pair();
+    close_handle(&ch.tx);
+    close_handle(&ch.rx);
+    assert_true(name_exists());
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_false(name_exists());
+    assert_fails(noria_unlink(ch.address), ENOENT);
+}
+
+static void names_go_with_the_creator(void **state)
+{
+    /* Claim: with UNLINK_CREATOR the name goes when the creator closes, and not before; the others go on; a new channel of
+     * that name is another one. */
+    noria_channel *fresh = NULL;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_CREATOR;
+    ch.keeper = open_handle(0);
+    open_pair();
+    close_handle(&ch.rx);
+    assert_true(name_exists());
+    ch.rx = open_handle(NORIA_RECV);
+    close_handle(&ch.keeper);
+    assert_false(name_exists());
+    send_numbered(1, 10);
+    expect(1, 10);
+    assert_int_equal(noria_open(&fresh, ch.address, NORIA_RECV | NORIA_CREATE, &ch.options), 0);
+    assert_int_equal(stat_of(fresh).sent, 0);
+    close_handle(&fresh);
+    assert_false(name_exists());
+}
+
+static void create_and_wait(void)
+{
+    open_handle(NORIA_SEND);
+    say();
+    await_end();
+}
+
+static void names_of_killed_creators_go_with_the_last(void **state)
+{
+    /* Claim: a creator who was killed does not keep the name for ever: with both lifetimes the last one removes it. */
+    (void)state;
+    for (uint32_t lifetime = NORIA_UNLINK_LAST; lifetime <= NORIA_UNLINK_CREATOR; lifetime++) {
+        pid_t peer;
+        ch.options.lifetime = lifetime;
+        peer = start_peer(create_and_wait);
+        await_peer();
+        ch.rx = open_handle(NORIA_RECV);
+        kill_peer(peer);
+        assert_true(name_exists());
+        close_handle(&ch.rx);
+        assert_false(name_exists());
+    }
+}
+
+static void unlinked_channels_are_noticed(void **state)
+{
+    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at once,
+     * and whoever opens it has nothing to do with them. When they are gone nothing is left. */
+    noria_channel *fresh = NULL;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_false(name_exists());
+    assert_fails(noria_open(&fresh, ch.address, NORIA_RECV, NULL), ENOENT);
+    assert_int_equal(noria_open(&fresh, ch.address, NORIA_RECV | NORIA_CREATE | NORIA_EXCL, &ch.options), 0);
+    send_numbered(1, 10);
+    assert_int_equal(stat_of(fresh).messages, 0);
+    expect(1, 10);
+    assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
+    close_handle(&fresh);
+    assert_int_equal(noria_unlink(ch.address), 0);
+}
+
+static void reopen_and_use(void)
+{
+    noria_channel *mine = NULL;
+
+    PEER_REQUIRES(noria_reopen(&mine, ch.tx, NORIA_SEND) == 0);
+    PEER_REQUIRES(noria_close(ch.tx) == 0);
+    PEER_REQUIRES(noria_send(mine, "0123456789", 10, SECOND) == 0);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void children_share_it(void **state)
+{
+    /* Claim: a forked child becomes a participant of its own, also when the name is gone, and of memory that never had one.
+     * Whether it ends or is killed, the parent stays. */
+    uint8_t bytes[64];
+
+    (void)state;
+    ch.options.kind = NORIA_KIND_MPMC;
+    open_pair();
+    for (int round = 0; round < 2; round++) {
+        expect_end(start_peer(reopen_and_use));
+        assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), 10);
+        if (has_name() && round == 0)
+            assert_int_equal(noria_unlink(ch.address), 0);
+    }
+    assert_int_equal(stat_of(ch.rx).senders, 1);
+    assert_int_equal(stat_of(ch.rx).deaths, 0);
+}
+
+static void outlive_the_parent(void)
+{
+    noria_channel *mine = NULL;
+
+    say();
+    await_order();
+    PEER_REQUIRES(noria_reopen(&mine, ch.tx, NORIA_SEND | NORIA_RECV) == 0);
+    works(mine);
+    PEER_REQUIRES(noria_close(mine) == 0);
+    PEER_REQUIRES(noria_close(ch.tx) == 0);
+}
+
+static void children_may_come_late(void **state)
+{
+    /* Claim: a child that reopens after all others have closed has the channel to itself; nothing is left of it. */
+    pid_t peer;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    peer = start_peer(outlive_the_parent);
+    await_peer();
+    close_handle(&ch.tx);
+    tell_peer();
+    expect_end(peer);
+}
+
+/* -------------------------------------------------------------------------------------------------- who may, and who not */
+
+/* The body runs in a child, as the user. */
+static void run_as(uid_t user, void (*body)(void))
+{
+    int status;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        be_child();
+        if (user != geteuid() && (setgroups(0, NULL) != 0 || setresgid(user, user, user) != 0 ||
+                                  setresuid(user, user, user) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0))
+            _exit(MISSING_RIGHTS);
+        body();
+        exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == MISSING_RIGHTS) {
+        print_message("skipped: this needs root\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+}
+
+static void find_it_closed(void)
+{
+    noria_channel *mine = NULL;
+    struct noria_listing listing;
+
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_RECV, &ch.options) == -EACCES);
+    PEER_REQUIRES(strlen(noria_detail()) > 10);
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_RECV | NORIA_CREATE, &ch.options) == -EACCES);
+    ch.options.foreign = 1;
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_RECV, &ch.options) == -EACCES);
+    PEER_REQUIRES(noria_inspect(ch.address, &listing) == 0);
+    PEER_REQUIRES(listing.condition == NORIA_CONDITION_NO_ACCESS && listing.mode == 0600 && listing.uid != geteuid());
+    PEER_REQUIRES(noria_unlink(ch.address) < 0);
+}
+
+static void private_channels_are_closed_to_others(void **state)
+{
+    /* Claim: with mode 0600 another user can neither open nor remove a channel, and is told why; who owns it is listed. */
+    (void)state;
+    open_pair();
+    run_as(STRANGER, find_it_closed);
+    send_numbered(1, 10);
+    expect(1, 10);
+}
+
+static void make_it_open_to_all(void)
+{
+    ch.options.mode = 0666;
+    works(open_handle(NORIA_SEND | NORIA_RECV)); /* and leaves it */
+}
+
+static void remove_it(void)
+{
+    noria_unlink(ch.address);
+}
+
+static void channels_of_others_need_consent(void **state)
+{
+    /* Claim: what another user has made, open to all, is refused until options.foreign says that he is trusted; then its
+     * users notice each other's deaths like those of one user. */
+    noria_channel *channel = NULL;
+    int rc, refused;
+
+    (void)state;
+    ch.options.kind = NORIA_KIND_MPMC;
+    run_as(STRANGER, make_it_open_to_all);
+    refused = noria_open(&channel, ch.address, NORIA_SEND | NORIA_RECV, &ch.options);
+    ch.options.foreign = 1;
+    rc = noria_open(&channel, ch.address, NORIA_SEND | NORIA_RECV, &ch.options);
+    if (rc == 0) {
+        works(channel);
+        assert_int_equal(stat_of(channel).deaths, 1); /* the maker's, who did not close */
+        close_handle(&channel);
+    }
+    run_as(STRANGER, remove_it);
+    assert_int_equal(refused, -EACCES);
+    assert_int_equal(rc, 0);
+}
+
+static void expect_refusals(int expected)
+{
+    for (int create = 0; create <= NORIA_CREATE; create += NORIA_CREATE) {
+        noria_channel *channel = NULL;
+        assert_fails(noria_open(&channel, ch.address, NORIA_RECV | create, &ch.options), expected);
+    }
+    assert_true(noria_unlink(ch.address) < 0);
+}
+
+static void plants_among_files(void **state)
+{
+    /* Claim: a symbolic or hard link, FIFO or directory at the name is refused, and neither followed nor removed. */
+    char target[100];
+    struct stat status;
+
+    (void)state;
+    snprintf(target, sizeof(target), "%s-target", ch.path);
+    assert_int_equal(symlink(target, ch.path), 0);
+    expect_refusals(ELOOP);
+    assert_int_equal(access(target, F_OK), -1);
+    assert_int_equal(unlink(ch.path), 0);
+    assert_int_equal(mkfifo(ch.path, 0600), 0);
+    expect_refusals(EINVAL);
+    assert_int_equal(unlink(ch.path), 0);
+    assert_int_equal(mkdir(ch.path, 0700), 0);
+    expect_refusals(EINVAL);
+    assert_int_equal(rmdir(ch.path), 0);
+    ch.tx = open_handle(NORIA_SEND);
+    close_handle(&ch.tx);
+    assert_int_equal(link(ch.path, target), 0);
+    assert_fails(noria_open(&ch.tx, ch.address, NORIA_SEND, &ch.options), EACCES);
+    assert_int_equal(unlink(target), 0);
+    assert_int_equal(stat(ch.path, &status), 0);
+    assert_int_equal(truncate(ch.path, 300), 0);
+    assert_fails(noria_open(&ch.tx, ch.address, NORIA_SEND, &ch.options), EBADMSG);
+    assert_int_equal(noria_unlink(ch.address), 0);
+}
+
+static key_t key_of_test(void)
+{
+    return (key_t)strtoul(ch.address + strlen("sysv:"), NULL, 16);
+}
+
+static void plants_among_keys(void **state)
+{
+    /* Claim: another program's memory under the key, used or of zeros, is refused and not changed; so is its set of
+     * semaphores under the key of our locks. Memory that nobody has attached yet is anybody's. */
+    int id = shmget(key_of_test(), 8192, IPC_CREAT | IPC_EXCL | 0600), set;
+    uint8_t *memory = shmat(id, NULL, 0), zeros[8192] = {0};
+    struct semid_ds status;
+    noria_channel *channel = NULL;
+
+    (void)state;
+    assert_true(id >= 0 && memory != (void *)-1);
+    expect_refusals(EINVAL);
+    assert_memory_equal(memory, zeros, sizeof(zeros));
+    memset(memory, 0x5a, 8192);
+    expect_refusals(EINVAL);
+    assert_int_equal(memory[0] + memory[8191], 2 * 0x5a);
+    assert_int_equal(shmctl(id, IPC_RMID, NULL), 0);
+    shmdt(memory);
+
+    id = shmget(key_of_test(), 8192, IPC_CREAT | IPC_EXCL | 0600);
+    set = semget((key_t)((uint32_t)id ^ 0xee6f7261u), 3, IPC_CREAT | IPC_EXCL | 0600);
+    assert_int_equal(semctl(set, 1, SETVAL, 7), 0);
+    assert_int_equal(semctl(set, 2, SETVAL, 9), 0);
+    assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), EEXIST);
+    assert_non_null(strstr(noria_detail(), "ipcrm"));
+    assert_int_equal(semctl(set, 1, GETVAL), 7);
+    assert_int_equal(semctl(set, 0, IPC_STAT, &status), 0);
+    assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV); /* of another size, and all the same */
+    works(ch.tx);
+    assert_true(shmget(key_of_test(), 0, 0) != id);
+}
+
+/* ----------------------------------------------------------------------------------------------- too little of it */
+
+static void write_limit(const char *path, const char *value)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+    PEER_REQUIRES(fd >= 0 && write(fd, value, strlen(value)) == (ssize_t)strlen(value));
+    close(fd);
+}
+
+static void expect_limit(int expected, const char *word)
+{
+    noria_channel *mine = NULL;
+
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -expected);
+    PEER_REQUIRES(strstr(noria_detail(), word) != NULL);
+    PEER_REQUIRES(count_ids("/proc/sysvipc/shm") + count_ids("/proc/sysvipc/sem") == 0);
+}
+
+static void meet_limits_of_ids(void)
+{
+    noria_channel *mine;
+
+    if (unshare(CLONE_NEWIPC) != 0)
+        _exit(MISSING_RIGHTS);
+    write_limit("/proc/sys/kernel/shmmax", "4096");
+    expect_limit(EINVAL, "shmmax");
+    write_limit("/proc/sys/kernel/shmmax", "1000000000");
+    write_limit("/proc/sys/kernel/shmmni", "0");
+    expect_limit(ENOSPC, "shmmni");
+    write_limit("/proc/sys/kernel/shmmni", "4096");
+    write_limit("/proc/sys/kernel/shmall", "1");
+    expect_limit(ENOSPC, "shmall");
+    write_limit("/proc/sys/kernel/shmall", "1000000");
+    write_limit("/proc/sys/kernel/sem", "4 32000 500 32000");
+    expect_limit(EINVAL, "kernel.sem");
+    write_limit("/proc/sys/kernel/sem", "32000 32000 500 0");
+    expect_limit(ENOSPC, "kernel.sem");
+    write_limit("/proc/sys/kernel/sem", "32000 32000 500 100");
+    mine = open_handle(NORIA_SEND | NORIA_RECV);
+    works(mine);
+    PEER_REQUIRES(noria_close(mine) == 0);
+    noria_unlink(ch.address);
+    PEER_REQUIRES(count_ids("/proc/sysvipc/shm") + count_ids("/proc/sysvipc/sem") == 0);
+}
+
+static void limits_of_ids_are_told(void **state)
+{
+    /* Claim: each limit of System V is an error code and a sentence with its name; nothing is left, and the next try
+     * succeeds. */
+    (void)state;
+    run_as(geteuid(), meet_limits_of_ids);
+}
+
+static void meet_a_full_disk(void)
+{
+    noria_channel *mine = NULL;
+
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+        mount("tmpfs", is_at("shm") ? "/dev/shm" : "/var/tmp", "tmpfs", 0, "size=64k") != 0)
+        _exit(MISSING_RIGHTS);
+    ch.options.capacity = 1000;
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -ENOSPC);
+    PEER_REQUIRES(strstr(noria_detail(), "free") != NULL);
+    PEER_REQUIRES(access(ch.path, F_OK) != 0);
+    ch.options.capacity = 8;
+    mine = open_handle(NORIA_SEND | NORIA_RECV);
+    works(mine);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void full_disks_are_told(void **state)
+{
+    /* Claim: a file system of 64 KiB is -ENOSPC with the figures, no signal; nothing is left, and less fits. */
+    (void)state;
+    run_as(geteuid(), meet_a_full_disk);
+}
+
+/* ----------------------------------------------------------------------------------- killed at every system call */
+
+static noria_channel *mine;
+
+static void have_nothing(void)
+{
+}
+
+static void create(void)
+{
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options) == 0);
+}
+
+static void have_a_channel(void)
+{
+    create();
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void attach(void)
+{
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV, &ch.options) == 0);
+}
+
+static void close_it(void)
+{
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void unlink_it(void)
+{
+    PEER_REQUIRES(noria_unlink(ch.address) == 0);
+}
+
+struct operation {
+    const char *name;
+    void (*prepare)(void);
+    void (*run)(void);
+    bool by_name;
+};
+
+static const struct operation operations[] = {{"create", have_nothing, create, false},
+                                              {"attach", have_a_channel, attach, true},
+                                              {"close", create, close_it, false},
+                                              {"unlink", have_a_channel, unlink_it, true},
+                                              {"unlink in use", create, unlink_it, true}};
+enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
+
+#define END_OF_WINDOW (-4242) /* getpgid(this): the operation is over */
+
+/* Kills the child at its k-th stop: odd before a system call, even after it. False: it was over before. */
+static bool kill_at(pid_t pid, int k)
+{
+    int status;
+
+    for (int stops = 0;;) {
+        struct __ptrace_syscall_info info;
+        assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
+            fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
+        assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) > 0);
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid && (int)info.entry.args[0] == END_OF_WINDOW)
+            return false;
+        if (++stops == k)
+            return true;
+    }
+}
+
+static bool try_death(const struct operation *operation, int k)
+{
+    int status;
+    bool killed;
+    pid_t pid;
+
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        be_child();
+        operation->prepare();
+        PEER_REQUIRES(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+        raise(SIGSTOP);
+        operation->run();
+        syscall(SYS_getpgid, END_OF_WINDOW);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    if (!WIFSTOPPED(status))
+        fail_msg("%s: the child did not get to the operation: 0x%x", operation->name, (unsigned)status);
+    assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
+    killed = kill_at(pid, k);
+    kill(pid, SIGKILL);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    return killed;
+}
+
+static void renew_memfd(void)
+{
+    int fresh = memfd_create("variant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+    assert_int_equal(dup3(fresh, ch.memfd, O_CLOEXEC), ch.memfd);
+    close(fresh);
+}
+
+static void death_anywhere_is_no_obstacle(void **state)
+{
+    /* Claim: killed before or after any system call of any operation, the next one that creates has a working channel
+     * within a second, and when that is removed nothing is left. */
+    (void)state;
+    for (int i = 0; i < OPERATIONS; i++) {
+        int k = 1;
+        if (operations[i].by_name && !has_name())
+            continue;
+        for (bool more = true; more; k++) {
+            int64_t start;
+            more = try_death(&operations[i], k);
+            start = now_ns();
+            ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+            if (now_ns() - start > SECOND)
+                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k, (long long)(now_ns() - start));
+            works(ch.tx);
+            close_handle(&ch.tx);
+            if (has_name())
+                assert_int_equal(noria_unlink(ch.address), 0);
+            if (ch.memfd >= 0)
+                renew_memfd();
+            if (count_objects() != objects_before)
+                fail_msg("%s, stop %d: %d objects are left", operations[i].name, k, count_objects() - objects_before);
+        }
+        print_message("%s: %d stops\n", operations[i].name, k - 1);
+        assert_true(k > 4);
+    }
+}
+
+static int become_user(const char *number)
+{
+    uid_t user = (uid_t)strtoul(number, NULL, 10);
+
+    if (geteuid() != 0)
+        return 0; /* unprivileged anyway */
+    return setgroups(0, NULL) == 0 && setresgid(user, user, user) == 0 && setresuid(user, user, user) == 0 &&
+                   prctl(PR_SET_DUMPABLE, 1) == 0 ? 0 : -1;
+}
+
+int main(void)
+{
+    static const struct named_test tests[] = {
+        BY_NAME(attachers_may_come_first),
+        {"creators_may_come_together", creators_may_come_together, NORIA_KIND_MPMC, "shm, sysv, file"},
+        BY_NAME(names_stay),
+        BY_NAME(names_go_with_the_creator),
+        BY_NAME(names_of_killed_creators_go_with_the_last),
+        BY_NAME(unlinked_channels_are_noticed),
+        ONLY_MPMC(children_share_it),
+        EVERYWHERE(children_may_come_late),
+        BY_NAME(private_channels_are_closed_to_others),
+        BY_NAME(channels_of_others_need_consent),
+        {"plants_among_files", plants_among_files, 0, "shm, file"},
+        AT("sysv", plants_among_keys),
+        {"limits_of_ids_are_told", limits_of_ids_are_told, NORIA_KIND_MPMC, "sysv, keyless"},
+        {"full_disks_are_told", full_disks_are_told, 0, "shm, file"},
+        ONLY_MPMC(death_anywhere_is_no_obstacle),
+    };
+    const char *user = getenv("NORIA_TEST_USER");
+
+    is_alone = unshare(CLONE_NEWIPC | CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+               mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777") == 0;
+    if (user != NULL && become_user(user) != 0)
+        return 1;
+    return run_variants_with("backends", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: a channel without a name goes over a Unix socket to a process that is no child, sealed, once each side knows that
+ * the other one is its own user's; whatever else comes over such a socket is refused and leaves no descriptor.
+ */
+#define KINDS_TO_TEST \
+    {NORIA_KIND_SPSC, "anon"}, {NORIA_KIND_SPSC, "memfd"}, {NORIA_KIND_MPMC, "anon"}, {NORIA_KIND_MPMC, "memfd"}, \
+    {NORIA_KIND_MPMC, "shm"}
+#include "variants_test.h"
+
+#include <grp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "peers.h"
+
+static int ends[2];
+
+static int with_peers(void **state)
+{
+    int rc;
+
+    peers_begin();
+    rc = setup(state);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    return rc;
+}
+
+static int without_peers(void **state)
+{
+    peers_end();
+    close(ends[0]);
+    close(ends[1]);
+    return teardown(state);
+}
+
+static void accept_and_receive(void)
+{
+    noria_channel *mine = NULL;
+    uint8_t bytes[64];
+
+    PEER_REQUIRES(noria_accept(&mine, ends[1], NORIA_RECV, NULL) == 0);
+    PEER_REQUIRES(noria_recv(mine, bytes, sizeof(bytes), 10 * SECOND, NULL) == 10);
+    say();
+    PEER_REQUIRES(noria_recv(mine, bytes, sizeof(bytes), 10 * SECOND, NULL) == -EPIPE); /* the sender closes */
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void channels_go_over_a_socket(void **state)
+{
+    /* Claim: the receiver of the descriptor takes part like anybody else, after the giver has gone, too. */
+    pid_t peer;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    peer = start_peer(accept_and_receive);
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    send_numbered(1, 10);
+    await_peer();
+    assert_int_equal(stat_of(ch.tx).receivers, 1);
+    close_handle(&ch.tx);
+    expect_end(peer);
+}
+
+static void what_is_under_way_keeps_nobody_alive(void **state)
+{
+    /* Claim: a channel that was sent and not yet accepted does not keep its dead giver's place. */
+    noria_channel *other = NULL;
+    int mine = count_descriptors();
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    close_handle(&ch.tx);
+    assert_int_equal(noria_accept(&other, ends[1], NORIA_SEND, NULL), 0);
+    assert_int_equal(stat_of(other).senders, 1);
+    close_handle(&other);
+    assert_int_equal(count_descriptors(), mine);
+}
+
+static void names_are_not_handed_over(void **state)
+{
+    /* Claim: a channel with a name is -ENOTSUP. */
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_fails(noria_share(ch.tx, ends[0]), ENOTSUP);
+}
+
+static void send_with(const void *bytes, size_t size, const int *fds, size_t n)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(4 * sizeof(int))];
+    } ancillary;
+    struct iovec part = {(void *)(uintptr_t)bytes, size};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+    memset(&ancillary, 0, sizeof(ancillary));
+    if (n > 0) {
+        message.msg_control = ancillary.bytes;
+        message.msg_controllen = CMSG_SPACE(n * sizeof(int));
+        ancillary.header.cmsg_level = SOL_SOCKET;
+        ancillary.header.cmsg_type = SCM_RIGHTS;
+        ancillary.header.cmsg_len = CMSG_LEN(n * sizeof(int));
+        memcpy(CMSG_DATA(&ancillary.header), fds, n * sizeof(int));
+    }
+    assert_int_equal(sendmsg(ends[0], &message, 0), size);
+}
+
+static void anything_else_is_refused(void **state)
+{
+    /* Claim: bytes without a descriptor, descriptors of other things, too many of them, a greeting of another kind: an error
+     * code, and no descriptor stays. A closed socket is -EPIPE, silence -ETIMEDOUT, a pipe -ENOTSOCK, TCP -EINVAL. */
+    static const uint64_t greeting[2] = {UINT64_C(0x3152485361697230), 3};
+    struct noria_options options;
+    noria_channel *channel = NULL;
+    int pipes[2], before, four[4], tcp = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    (void)state;
+    assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
+    before = count_descriptors();
+    noria_options_init(&options);
+    options.open_timeout_ns = 20 * MS;
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), ETIMEDOUT);
+    send_with("0123456789abcdef", 16, NULL, 0);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
+    send_with(greeting, 16, NULL, 0);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
+    send_with("0123456789abcdef", 16, &pipes[0], 1);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
+    send_with(greeting, 16, &pipes[0], 1);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EINVAL);
+    for (int n = 2; n <= 4; n++) {
+        four[0] = four[1] = four[2] = four[3] = pipes[0];
+        send_with(greeting, 16, four, (size_t)n);
+        assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
+        assert_int_equal(count_descriptors(), before);
+    }
+    assert_fails(noria_accept(&channel, pipes[0], NORIA_RECV, &options), ENOTSOCK);
+    assert_fails(noria_accept(&channel, tcp, NORIA_RECV, &options), EINVAL);
+    assert_fails(noria_accept(NULL, ends[1], NORIA_RECV, &options), EINVAL);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV | NORIA_CREATE, &options), EINVAL);
+    shutdown(ends[0], SHUT_WR);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EPIPE);
+    assert_null(channel);
+    assert_int_equal(count_descriptors(), before);
+    close(pipes[0]);
+    close(pipes[1]);
+    close(tcp);
+}
+
+/* A socket pair, and a channel sent through it, made by another user; his end goes with him. */
+static int socket_of_a_stranger(void)
+{
+    int pair[2], status;
+    pid_t pid;
+    int carrier[2];
+    char byte = 0;
+    struct iovec part = {&byte, 1};
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(sizeof(int))];
+    } ancillary;
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary.bytes,
+                             .msg_controllen = sizeof(ancillary.bytes)};
+    int got = -1;
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, carrier), 0);
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        noria_channel *channel;
+        if (setgroups(0, NULL) != 0 || setresgid(65533, 65533, 65533) != 0 || setresuid(65533, 65533, 65533) != 0 ||
+            prctl(PR_SET_DUMPABLE, 1) != 0)
+            _exit(77);
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0 || noria_open(&channel, "anon:", NORIA_SEND, NULL) != 0 ||
+            noria_share(channel, pair[0]) != 0)
+            _exit(1);
+        ends[0] = carrier[0];
+        send_with(&byte, 1, &pair[1], 1);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0 && recvmsg(carrier[1], &message, MSG_CMSG_CLOEXEC) == 1)
+        memcpy(&got, CMSG_DATA(&ancillary.header), sizeof(int));
+    close(carrier[0]);
+    close(carrier[1]);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        print_message("skipped: this needs root\n");
+        skip();
+    }
+    assert_int_equal(status, 0);
+    return got;
+}
+
+static void strangers_are_refused(void **state)
+{
+    /* Claim: what another user sends is refused unconditionally by default and taken with options.foreign; nothing of ours is
+     * given to him, unless its mode is open to all. */
+    struct noria_options options;
+    noria_channel *channel = NULL;
+    int his = socket_of_a_stranger();
+
+    (void)state;
+    noria_options_init(&options);
+    options.open_timeout_ns = 20 * MS;
+    assert_true(his >= 0);
+    assert_fails(noria_accept(&channel, his, NORIA_RECV, &options), EACCES);
+    ch.tx = open_handle(NORIA_SEND);
+    assert_fails(noria_share(ch.tx, his), EACCES);
+    options.foreign = 1;
+    assert_int_equal(noria_accept(&channel, his, NORIA_RECV, &options), 0);
+    close_handle(&channel);
+    close(his);
+}
+
+int main(void)
+{
+    static const struct named_test tests[] = {
+        {"channels_go_over_a_socket", channels_go_over_a_socket, 0, "anon, memfd"},
+        {"what_is_under_way_keeps_nobody_alive", what_is_under_way_keeps_nobody_alive, 0, "anon, memfd"},
+        AT("shm", names_are_not_handed_over),
+        ONCE(anything_else_is_refused),
+        ONCE(strangers_are_refused),
+    };
+
+    return run_variants_with("share", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}
