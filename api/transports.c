@@ -8,7 +8,7 @@
 #include "segment_channel.h"
 
 static const struct noria_transport *const transports[] = {&noria_transport_shm, &noria_transport_file,
-                                                           &noria_transport_sysv, &noria_transport_memfd,
+                                                           &noria_transport_sysv, &noria_transport_memfd, &noria_transport_memory,
                                                            &noria_transport_anon};
 
 const struct noria_transport *noria_transport_of(const char *address, const char **rest)
@@ -16,7 +16,7 @@ const struct noria_transport *noria_transport_of(const char *address, const char
     const char *colon = address != NULL ? strchr(address, ':') : NULL;
 
     if (colon == NULL) {
-        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, file:/path, sysv:KEY, memfd:FD or anon:",
+        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, file:/path, sysv:KEY, memfd:FD, anon: or memory:",
                    address != NULL ? address : "(null)");
         return NULL;
     }
@@ -27,6 +27,6 @@ const struct noria_transport *noria_transport_of(const char *address, const char
             return transports[i];
         }
     }
-    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, file:/path, sysv:KEY, memfd:FD and anon:", address);
+    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, file:/path, sysv:KEY, memfd:FD, anon: and memory:", address);
     return NULL;
 }

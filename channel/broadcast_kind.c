@@ -559,9 +559,10 @@ static int protect(struct noria_segment_channel *channel, size_t bytes, int prot
 
 static int join_lossy(struct noria_segment_channel *channel, int flags)
 {
-    int rc = (flags & NORIA_SEND) != 0 ? 0 : protect(channel, (size_t)channel->geometry.ring_size, PROT_READ);
+    bool protects = (flags & NORIA_SEND) == 0 && !channel->segment.backend->is_shared_in_process;
+    int rc = protects ? protect(channel, (size_t)channel->geometry.ring_size, PROT_READ) : 0;
 
-    channel->part.broadcast.is_protected = (flags & NORIA_SEND) == 0;
+    channel->part.broadcast.is_protected = protects;
     return rc != 0 ? rc : join(channel, flags);
 }
 

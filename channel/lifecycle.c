@@ -223,7 +223,7 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0, .mode = options->mode & 0777,
-        .size = size, .solid = solid,
+        .memory = options->memory, .memory_size = options->memory_size, .size = size, .solid = solid,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
@@ -368,6 +368,16 @@ static int unlink_sysv(const char *name)
     return unlink_by(&noria_segment_sysv, name);
 }
 
+static int open_memory(noria_channel **out, const char *name, int flags, const struct noria_options *options)
+{
+    return open_with(&noria_segment_memory, out, name, flags, options);
+}
+
+static int unlink_memory(const char *name)
+{
+    return noria_segment_memory.unlink(name);
+}
+
 static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)
 {
     if (name[0] == '\0')
@@ -390,5 +400,6 @@ static int unlink_nothing(const char *name)
 const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
 const struct noria_transport noria_transport_file = {"file", open_file, unlink_file};
 const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv};
+const struct noria_transport noria_transport_memory = {"memory", open_memory, unlink_memory};
 const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
 const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};

@@ -366,7 +366,7 @@ int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room);
 /* Whether an existing channel is what the caller asked for: it wins otherwise. 0, -EINVAL. */
 int noria_geometry_compare(const struct noria_geometry *geometry, const struct noria_options *wanted);
 
-extern const struct noria_transport noria_transport_shm, noria_transport_file, noria_transport_sysv, noria_transport_memfd, noria_transport_anon;
+extern const struct noria_transport noria_transport_shm, noria_transport_file, noria_transport_memory, noria_transport_sysv, noria_transport_memfd, noria_transport_anon;
 
 /* --------------------------------------------------------- what an MPMC handle has out (holdings.c): quotas and sanity */
 

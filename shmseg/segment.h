@@ -14,7 +14,7 @@
  * A backend says how memory, size and locks are had; everything else is in segment.c, once:
  *
  *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
- *     file.c    "/path"   a file on disk
+ *     file.c    "/path"   a file on disk              memory.c  memory that the caller owns
  *     sysv.c    KEY, "/path:PROJ", "id:N", "" new memory without a key: System V
  */
 #ifndef NORIA_SEGMENT_H
@@ -27,6 +27,7 @@
 
 #include "atomic.h"
 #include "guard.h"
+#include "liveness.h"
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
@@ -66,6 +67,9 @@ struct noria_segment {
     int id;  /* System V: of the segment */
     int set; /* and of the set of its locks; -1: none */
     uint32_t locks; /* participants' */
+    void *memory;   /* of the caller; the segment lies in it */
+    uint64_t memory_size;
+    struct noria_process self; /* whose locks are in it */
     bool created;
     bool guarded; /* a peer may truncate it: guard.h */
     struct noria_guard guard;
@@ -81,6 +85,8 @@ struct noria_segment_request {
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
     bool guarded; /* if it can be truncated */
     mode_t mode;
+    void *memory;  /* of the caller, and how much of it, for the backend that is made of it */
+    uint64_t memory_size;
     uint64_t size; /* when created */
     uint64_t solid; /* bytes from the start that get their pages now; 0: all. The content's owner sees to the others */
     uint32_t locks; /* when created: participants' locks, 1 to this */
@@ -116,6 +122,7 @@ struct noria_segment_backend {
     bool on_disk; /* not limited by memory */
     bool fills_holes; /* what has no memory behind it gets some from an attacher; otherwise he refuses it */
     bool locks_survive_exec;
+    bool is_shared_in_process; /* handles of one process have no mapping of their own */
 
     /* Opens what the name means, or, with request->create, makes it: fd and the like, device, inode. *made says which.
      * Nothing is mapped that others could take away. Locks are the handle's own. 0, or an answer. */
@@ -165,6 +172,7 @@ struct noria_segment_backend {
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
 extern const struct noria_segment_backend noria_segment_memfd; /* "FD"; "" makes an anonymous one */
 extern const struct noria_segment_backend noria_segment_file;  /* "/path" */
+extern const struct noria_segment_backend noria_segment_memory; /* "" */
 extern const struct noria_segment_backend noria_segment_sysv;  /* see sysv.c */
 extern const struct noria_segment_backend noria_segment_sysv_private; /* "": always new */
 

@@ -157,8 +157,9 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
         return kill(other->pid, 0) != 0 && errno == ESRCH ? NORIA_PROCESS_GONE : NORIA_PROCESS_EXISTS;
     if (rc != 0)
         return NORIA_PROCESS_EXISTS;
-    /* A leader may be a zombie while its threads run. */
-    if (line.start_time != other->start_time || (line.state == 'Z' && line.threads <= 1) || line.state == 'X')
+    /* Of start times the lower half is enough, which somebody may have kept: two processes of one number are not 497 days
+     * apart to the tick. A leader may be a zombie while its threads run. */
+    if ((uint32_t)line.start_time != (uint32_t)other->start_time || (line.state == 'Z' && line.threads <= 1) || line.state == 'X')
         return NORIA_PROCESS_GONE;
     return NORIA_PROCESS_EXISTS;
 }

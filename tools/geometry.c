@@ -53,7 +53,8 @@ int set_geometry(struct noria_options *options, int option, const char *argument
 
 int check_address(const char *address)
 {
-    if (strncmp(address, "anon:", 5) == 0 || strcmp(address, "sysv:") == 0)
+    if (strncmp(address, "anon:", 5) == 0 || strcmp(address, "sysv:") == 0 ||
+        strncmp(address, "memory:", 7) == 0)
         return fail("'%s' is memory without a name, which goes with this command: write shm:/name", address);
     return DONE;
 }

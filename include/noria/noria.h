@@ -131,8 +131,8 @@ enum noria_lifetime {
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
  * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
- * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync and guard are the
- * handle's own.
+ * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, guard, memory
+ * and memory_size are the handle's own.
  *
  * guard installs a handler for SIGBUS with the first such handle of the process, which passes on what is not its own, and
  * takes it back with the last one. A thread that blocks SIGBUS is not guarded; a handler that is installed later has to call
@@ -168,6 +168,8 @@ struct noria_options {
     uint32_t sync;             /* NEVER; when the disk is waited for, if the channel is a file: enum noria_sync_when */
     uint32_t guard;            /* 0; 1: a peer that truncates the segment makes calls -EIO instead of ending this process */
     uint32_t reserved;
+    void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
+    uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -234,6 +236,9 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  *     sysv:KEY            System V shared memory, KEY decimal  sysv:/path:PROJ     its key made by ftok of a file and a
  *                         or 0x...                                                 number (1 to 255) or letter
  *     sysv:id:N           the one that has this id (attach)    sysv:               without a key: like anon:
+ *     memory:             options.memory: memory you own, zero at first, which all who share the channel have mapped; within
+ *                         one pid namespace. It stays yours: keep it mapped until the last handle there is closed. A MAP_SHARED
+ *                         mapping is shared with children; threads of one process each open it or share a handle
  *     memfd:FD            the memory behind a descriptor,      anon:               memory without a name, for a process
  *                         which is duplicated                                      and its children (noria_reopen)
  *
