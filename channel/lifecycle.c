@@ -316,6 +316,6 @@ static int unlink_nothing(const char *name)
     return noria_segment_memfd.unlink(name);
 }
 
-const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
-const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
-const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};
+const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm, NULL};
+const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing, NULL};
+const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing, NULL};
