@@ -133,12 +133,17 @@ static int fd_of(noria_channel *channel, enum noria_side side)
     return fd >= 0 ? fd : noria_fail(fd, "no descriptor to wait at: %s", strerror(-fd));
 }
 
-/* Whether a put would get on: asks the kernel, for nothing is to be put. */
+/* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. */
 static int may_send(struct noria_adapter *adapter)
 {
     struct pollfd set = {.fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, NORIA_SIDE_SEND) : -1,
                          .events = POLLIN};
+    uint32_t *mark;
 
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) == 0) {
+        noria_adapter_flush(adapter);
+        noria_role_leave(mark);
+    }
     return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
 }
 

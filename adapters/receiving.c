@@ -138,8 +138,10 @@ static int refill(struct noria_adapter *adapter)
 {
     ssize_t got = adapter->inlet != NULL ? get_more(adapter, adapter->inlet) : -EAGAIN;
 
-    if (got == -EAGAIN && adapter->mechanism->choose != NULL)
-        return adapter->mechanism->choose(adapter) == 0 ? 1 : -EAGAIN;
+    if (got == -EAGAIN && adapter->mechanism->choose != NULL) {
+        int rc = adapter->mechanism->choose(adapter);
+        return rc == 0 ? 1 : rc;
+    }
     return got > 0 ? 1 : (int)got;
 }
 

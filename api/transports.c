@@ -10,14 +10,16 @@
 
 static const struct noria_transport *const transports[] = {&noria_transport_shm, &noria_transport_memfd,
                                                            &noria_transport_anon, &noria_transport_pipe,
-                                                           &noria_transport_fifo, &noria_transport_fd};
+                                                           &noria_transport_fifo, &noria_transport_fd,
+                                                           &noria_transport_unix, &noria_transport_tcp};
 
 const struct noria_transport *noria_transport_of(const char *address, const char **rest)
 {
     const char *colon = address != NULL ? strchr(address, ':') : NULL;
 
     if (colon == NULL) {
-        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, memfd:FD, anon:, pipe:, fifo:/path or fd:N",
+        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, memfd:FD, anon:, pipe:, fifo:/path, unix:/path, "
+                   "tcp:host:port or fd:N",
                    address != NULL ? address : "(null)");
         return NULL;
     }
@@ -28,6 +30,7 @@ const struct noria_transport *noria_transport_of(const char *address, const char
             return transports[i];
         }
     }
-    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, memfd:FD, anon:, pipe:, fifo:/path and fd:N", address);
+    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, memfd:FD, anon:, pipe:, fifo:/path, "
+               "unix:/path, tcp:host:port and fd:N", address);
     return NULL;
 }

@@ -172,7 +172,7 @@ static inline int setup(void **state)
             snprintf(it.sender_address, sizeof(it.sender_address), "pipe:,%d", it.ends[1]);
         }
     } else {
-        snprintf(it.address, sizeof(it.address), it.transport->format, (unsigned)getpid() % 30000 + 20000 + made % 5000);
+        snprintf(it.address, sizeof(it.address), it.transport->format, (unsigned)getpid() % 10000 + 20000 + made % 2000);
         noria_unlink(it.address);
     }
     return 0;
@@ -338,6 +338,10 @@ static const struct transport transports[] = {
     {.name = "fd of a stream", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_stream_pair, .cannot_be_claimed = true},
     {.name = "fd of packets", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_packet_pair, .cannot_be_claimed = true},
     {.name = "fifo", .format = "fifo:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
+    {.name = "unix", .format = "unix:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
+    {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
+    {.name = "tcp", .format = "tcp::%u", .renews = true, .longest = MIB},
+    {.name = "tcp, IPv6", .format = "tcp:[::1]:%u", .renews = true, .longest = MIB},
 };
 enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
 
