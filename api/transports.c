@@ -11,7 +11,8 @@
 static const struct noria_transport *const transports[] = {&noria_transport_shm, &noria_transport_memfd,
                                                            &noria_transport_anon, &noria_transport_pipe,
                                                            &noria_transport_fifo, &noria_transport_fd,
-                                                           &noria_transport_unix, &noria_transport_tcp};
+                                                           &noria_transport_unix, &noria_transport_tcp,
+                                                           &noria_transport_mq,   &noria_transport_svmq};
 
 const struct noria_transport *noria_transport_of(const char *address, const char **rest)
 {
@@ -19,7 +20,7 @@ const struct noria_transport *noria_transport_of(const char *address, const char
 
     if (colon == NULL) {
         noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, memfd:FD, anon:, pipe:, fifo:/path, unix:/path, "
-                   "tcp:host:port or fd:N",
+                   "tcp:host:port, mq:/name, svmq:KEY or fd:N",
                    address != NULL ? address : "(null)");
         return NULL;
     }
@@ -31,6 +32,6 @@ const struct noria_transport *noria_transport_of(const char *address, const char
         }
     }
     noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, memfd:FD, anon:, pipe:, fifo:/path, "
-               "unix:/path, tcp:host:port and fd:N", address);
+               "unix:/path, tcp:host:port, mq:/name, svmq:KEY and fd:N", address);
     return NULL;
 }

@@ -342,6 +342,11 @@ static const struct transport transports[] = {
     {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
     {.name = "tcp", .format = "tcp::%u", .renews = true, .longest = MIB},
     {.name = "tcp, IPv6", .format = "tcp:[::1]:%u", .renews = true, .longest = MIB},
+    {.name = "mq", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
+    {.name = "mq, short", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = 8000},
+    {.name = "svmq", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true, .longest = MIB},
+    {.name = "svmq, short", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true,
+     .longest = 8000},
 };
 enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
 
