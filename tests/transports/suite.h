@@ -274,9 +274,6 @@ static inline struct noria_info expect(uint32_t whose, uint32_t number, uint32_t
 
 /* ---------------------------------------------------------------------------------------------------------- processes */
 
-static pid_t children[64];
-static int child_count;
-
 /* Runs `life` in a child, which inherits nothing of `it` but what to open. */
 static inline pid_t start(int (*life)(void))
 {
@@ -294,7 +291,6 @@ static inline pid_t start(int (*life)(void))
         it.tx = it.rx = NULL;
         _exit(life());
     }
-    children[child_count++] = child;
     return child;
 }
 
@@ -303,7 +299,6 @@ static inline void expect_end(pid_t child)
     int status;
 
     assert_int_equal(waitpid(child, &status, 0), child);
-    child_count--;
     if (status != 0)
         print_message("a child ended with status %x\n", (unsigned)status);
     assert_int_equal(status, 0);
@@ -313,7 +308,6 @@ static inline void kill_child(pid_t child)
 {
     kill(child, SIGKILL);
     assert_int_equal(waitpid(child, NULL, 0), child);
-    child_count--;
 }
 
 #define CHILD_REQUIRES(condition) \
@@ -356,7 +350,8 @@ struct named_test {
 };
 
 /* NORIA_TRANSPORT_TESTED=NAME: only that one. */
-static inline int run_suite(const char *group, const struct named_test *named, size_t n)
+static inline int run_suite_with(const char *group, const struct named_test *named, size_t n,
+                                 CMFixtureFunction before, CMFixtureFunction after)
 {
     struct CMUnitTest *tests = calloc(n * TRANSPORTS, sizeof(*tests));
     char(*names)[128] = calloc(n * TRANSPORTS, sizeof(*names));
@@ -369,7 +364,7 @@ static inline int run_suite(const char *group, const struct named_test *named, s
             if (only != NULL && strcmp(only, transports[t].name) != 0)
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s", named[i].name, transports[t].name);
-            tests[used] = (struct CMUnitTest){names[used], named[i].run, setup, teardown,
+            tests[used] = (struct CMUnitTest){names[used], named[i].run, before, after,
                                               (void *)(uintptr_t)&transports[t]};
             used++;
         }
@@ -377,6 +372,11 @@ static inline int run_suite(const char *group, const struct named_test *named, s
     free(tests);
     free(names);
     return failed;
+}
+
+static inline int run_suite(const char *group, const struct named_test *named, size_t n)
+{
+    return run_suite_with(group, named, n, setup, teardown);
 }
 
 #endif
