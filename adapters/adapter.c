@@ -211,7 +211,7 @@ static void count_lost(noria_channel *channel, uint64_t n)
 
     if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) != 0)
         return;
-    adapter->sequence += n;
+    adapter->sequences[0] += n; /* whichever level it was: what counts is how many */
     adapter->lost += n;
     noria_role_leave(mark);
 }
@@ -357,7 +357,7 @@ static int check_options(const struct noria_mechanism *mechanism, const struct n
         return refuse(mechanism, "does not know who is the last to leave");
     if (options->priorities > 1 && (mechanism->abilities & NORIA_CAN_PRIORITY) == 0)
         return refuse(mechanism, "knows no priorities (mq: and svmq: do)");
-    if (options->priorities > 32)
+    if (options->priorities > NORIA_LEVELS)
         return noria_fail(-EINVAL, "%u priorities: up to 32 can be had", options->priorities);
     return 0;
 }

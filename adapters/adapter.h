@@ -17,6 +17,7 @@
 #include "frame.h"
 #include "transport.h"
 
+enum { NORIA_LEVELS = 32 };                             /* priorities */
 enum { NORIA_MOST_PIECE = 64 << 10 };                   /* bytes of frames that go out at once, at most */
 #define NORIA_LEAST_BOUND (UINT32_C(1) << 20)           /* what every byte stream takes, whatever its options */
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
@@ -107,7 +108,7 @@ struct noria_adapter {
     struct noria_fork_guard out_guard;
     uint32_t sender;
     uint32_t piece; /* bytes of frames that one put takes */
-    uint64_t sequence;
+    uint64_t sequences[NORIA_LEVELS]; /* of the next message, by priority */
     uint8_t *frames; /* `piece` bytes, where frames are made */
     size_t owed_from, owed_to; /* bytes of it that have to go out before anything else */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */

@@ -7,11 +7,12 @@
 enum { FIRST_SIZE = 16 };
 
 /* Linear probing; the table is at most half full, so there is always a free place. */
-static struct noria_assembly_sender *place_of(struct noria_assembly_sender *table, uint32_t size, uint32_t number)
+static struct noria_assembly_sender *place_of(struct noria_assembly_sender *table, uint32_t size, uint32_t number,
+                                              uint8_t priority)
 {
-    uint32_t at = number * UINT32_C(0x9e3779b1) & (size - 1);
+    uint32_t at = (number + priority) * UINT32_C(0x9e3779b1) & (size - 1);
 
-    while (table[at].known && table[at].number != number)
+    while (table[at].known && (table[at].number != number || table[at].priority != priority))
         at = (at + 1) & (size - 1);
     return &table[at];
 }
@@ -35,7 +36,7 @@ static int rebuild(struct noria_assembly *assembly, uint32_t size, const struct 
     assembly->count = 0;
     for (uint32_t i = 0; i < assembly->size; i++)
         if (assembly->senders[i].known && &assembly->senders[i] != without) {
-            *place_of(table, size, assembly->senders[i].number) = assembly->senders[i];
+            *place_of(table, size, assembly->senders[i].number, assembly->senders[i].priority) = assembly->senders[i];
             assembly->count++;
         }
     free(assembly->senders);
@@ -73,18 +74,18 @@ static int make_room(struct noria_assembly *assembly)
 }
 
 /* The sender's place; made if it is new. NULL: no memory. */
-static struct noria_assembly_sender *find(struct noria_assembly *assembly, uint32_t number)
+static struct noria_assembly_sender *find(struct noria_assembly *assembly, uint32_t number, uint8_t priority)
 {
     struct noria_assembly_sender *sender = assembly->last;
 
-    if (sender != NULL && sender->number == number)
+    if (sender != NULL && sender->number == number && sender->priority == priority)
         return sender;
-    sender = assembly->size != 0 ? place_of(assembly->senders, assembly->size, number) : NULL;
+    sender = assembly->size != 0 ? place_of(assembly->senders, assembly->size, number, priority) : NULL;
     if (sender == NULL || !sender->known) {
         if (make_room(assembly) != 0)
             return NULL;
-        sender = place_of(assembly->senders, assembly->size, number);
-        *sender = (struct noria_assembly_sender){.number = number, .known = true};
+        sender = place_of(assembly->senders, assembly->size, number, priority);
+        *sender = (struct noria_assembly_sender){.number = number, .priority = priority, .known = true};
         assembly->count++;
     }
     assembly->last = sender;
@@ -110,7 +111,6 @@ static int begin(struct noria_assembly *assembly, struct noria_assembly_sender *
         return -ENOMEM;
     assembly->bytes += frame->total;
     sender->total = frame->total;
-    sender->priority = frame->priority;
     sender->source = source;
     sender->got = 0;
     return 0;
@@ -145,7 +145,7 @@ static int add(struct noria_assembly *assembly, struct noria_assembly_sender *se
 int noria_assembly_take(struct noria_assembly *assembly, const struct noria_frame *frame, const uint8_t *payload,
                         const void *source, uint8_t **message, uint64_t *lost)
 {
-    struct noria_assembly_sender *sender = find(assembly, frame->sender);
+    struct noria_assembly_sender *sender = find(assembly, frame->sender, frame->priority);
     int rc;
 
     if (sender == NULL)

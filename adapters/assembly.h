@@ -13,13 +13,13 @@ enum { NORIA_MOST_SENDERS = 1024 };
 
 struct noria_assembly_sender {
     uint32_t number;
+    uint8_t priority; /* each level of a sender counts for itself: a queue gives a higher one first */
     bool known;
     uint64_t next;    /* sequence of the message after the last one that came */
     uint64_t coming;  /* sequence of the one that is just coming */
     uint64_t used;    /* when, by the assembly's clock */
     uint8_t *message; /* NULL: none is coming */
     uint32_t total, got;
-    uint8_t priority;
     const void *source; /* through which it comes */
 };
 

@@ -89,7 +89,7 @@ static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoi
                                    {&crc, adapter->crc != 0 ? sizeof(crc) : 0}};
     ssize_t taken;
 
-    make_header(adapter, message, length, adapter->sequence, header);
+    make_header(adapter, message, length, adapter->sequences[message->priority], header);
     if (adapter->crc != 0)
         crc = noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length);
     taken = put(adapter, pieces, adapter->crc != 0 ? PIECES : PIECES - 1, message->priority);
@@ -106,7 +106,7 @@ static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoi
 
 static int put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
-    struct iovec piece = {adapter->frames, make_frame(adapter, message, length, adapter->sequence, adapter->frames)};
+    struct iovec piece = {adapter->frames, make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
     ssize_t taken = put(adapter, &piece, 1, message->priority);
 
     if (taken < 0)
@@ -129,7 +129,7 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     message->offset += length;
     message->last_is_out = message->offset == message->len;
     if (message->last_is_out) {
-        adapter->sequence++;
+        adapter->sequences[message->priority]++;
         adapter->sent++;
     }
     adapter->under_way = message->last_is_out ? NULL : message;
@@ -232,7 +232,7 @@ static int make_batch(struct noria_adapter *adapter, const struct iovec *message
         struct noria_outgoing message = {.data = messages[count].iov_base, .len = messages[count].iov_len};
         if (message.len > room_in_frame(adapter) || *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
             break;
-        *size += make_frame(adapter, &message, message.len, adapter->sequence + (uint64_t)count, adapter->frames + *size);
+        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count, adapter->frames + *size);
         ends[count] = (uint32_t)*size;
     }
     return count;
@@ -258,7 +258,7 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
         adapter->owed_from = (size_t)taken;
         adapter->owed_to = ends[gone - 1];
     }
-    adapter->sequence += (uint64_t)gone;
+    adapter->sequences[0] += (uint64_t)gone;
     adapter->sent += (uint64_t)gone;
     return gone;
 }

@@ -15,7 +15,7 @@
 
 void (*const fuzz_live)(unsigned, uint64_t) = NULL;
 
-enum { MOST_STREAM = 1 << 14, MOST_LENGTH = 400, MOST_TOTAL = 3000, MOST_UNFINISHED = 20000, SENDERS = 5 };
+enum { MOST_STREAM = 1 << 12, MOST_LENGTH = 300, MOST_TOTAL = 900, MOST_UNFINISHED = 6000, SENDERS = 5 };
 static const struct noria_frame_limits limits = {MOST_LENGTH, MOST_TOTAL};
 
 static uint8_t stream[MOST_STREAM];
