@@ -55,6 +55,8 @@ int check_address(const char *address)
 {
     if (strncmp(address, "anon:", 5) == 0)
         return fail("'%s' is memory without a name, which goes with this command: write shm:/name", address);
+    if (strcmp(address, "pipe:") == 0)
+        return fail("'%s' is a pipe without a name, which goes with this command: write fifo:/path, or fd:0 and fd:1", address);
     return DONE;
 }
 
