@@ -1,15 +1,24 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The public functions that move messages: a check, one verb, and the waiting loop if the verb says "not now". */
 #include <errno.h>
+#include <stdbool.h>
 
 #include "call.h"
 #include "detail.h"
 
 /* A failure in words. The handle may be gone by now: another thread may have closed it. -EAGAIN and -ETIMEDOUT come
- * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known, and -ENOTSUP where it was found. */
-static ssize_t explain(ssize_t rc)
+ * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known, and -ENOTSUP where it was found;
+ * whoever asks the system says of its answer what it was about. */
+static ssize_t explain(ssize_t rc, bool by_system)
 {
-    return rc == -EMSGSIZE || rc == -ENOTSUP ? rc : noria_fail_plain((int)rc);
+    if (rc == -EMSGSIZE || rc == -ENOTSUP)
+        return rc;
+    switch (by_system ? -rc : 0) {
+    case EBADMSG: case EIO: case ENOMEM: case ENOENT: case EACCES: case EPERM: case ENOSPC: case EMFILE: case ENFILE: case EBADF:
+        return rc;
+    default:
+        return noria_fail_plain((int)rc);
+    }
 }
 
 static int explain_too_long(const noria_channel *channel, size_t size)
@@ -42,9 +51,10 @@ static int check_timeout(int64_t timeout_ns)
 static inline ssize_t call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                            const struct noria_attempt *attempt)
 {
+    bool by_system = channel->asks_system;
     ssize_t rc = noria_call(channel, side, timeout_ns, attempt);
 
-    return rc >= 0 ? rc : explain(rc);
+    return rc >= 0 ? rc : explain(rc, by_system);
 }
 
 /* Begins something: a sender may be told that nobody is there. */
@@ -66,6 +76,7 @@ static inline ssize_t finish(noria_channel *channel, enum noria_side side, int64
 static inline int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
     int rc = check(channel, NORIA_SEND, data != NULL || len == 0);
+    bool by_system;
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
@@ -75,8 +86,9 @@ static inline int send_one(noria_channel *channel, const void *data, size_t len,
         return explain_too_long(channel, len);
     if (__builtin_expect(priority != 0, 0) && priority >= channel->priorities)
         return explain_no_level(channel, priority);
+    by_system = channel->asks_system;
     rc = channel->verbs->send_call(channel, data, len, priority, timeout_ns);
-    return __builtin_expect(rc == 0, 1) ? 0 : (int)explain(rc);
+    return __builtin_expect(rc == 0, 1) ? 0 : (int)explain(rc, by_system);
 }
 
 int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
@@ -125,9 +137,11 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
         return rc;
     if (messages[0].iov_len > channel->max_message)
         return explain_too_long(channel, messages[0].iov_len);
-    if (channel->verbs->send_many == NULL) {
+    if (channel->verbs->send_many == NULL ||
+        (channel->most_in_batch != 0 && messages[0].iov_len > channel->most_in_batch)) {
+        bool by_system = channel->asks_system;
         rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
-        return rc == 0 ? 1 : (int)explain(rc);
+        return rc == 0 ? 1 : (int)explain(rc, by_system);
     }
     return (int)call(channel, NORIA_SIDE_SEND, timeout_ns,
                      &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
@@ -201,13 +215,15 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
 ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t timeout_ns, struct noria_info *info)
 {
     ssize_t rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
+    bool by_system;
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
     if (rc != 0)
         return rc;
+    by_system = channel->asks_system;
     rc = channel->verbs->recv_call(channel, data, capacity, info, timeout_ns);
-    return __builtin_expect(rc >= 0, 1) ? rc : explain(rc);
+    return __builtin_expect(rc >= 0, 1) ? rc : explain(rc, by_system);
 }
 
 struct incoming {

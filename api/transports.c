@@ -4,20 +4,25 @@
 #include <errno.h>
 #include <string.h>
 
+#include "adapters.h"
 #include "detail.h"
 #include "segment_channel.h"
 
-static const struct noria_transport *const transports[] = {&noria_transport_shm, &noria_transport_file,
-                                                           &noria_transport_sysv, &noria_transport_memfd, &noria_transport_memory,
-                                                           &noria_transport_anon};
+static const struct noria_transport *const transports[] = {
+    &noria_transport_shm,  &noria_transport_file, &noria_transport_sysv, &noria_transport_memfd, &noria_transport_memory,
+    &noria_transport_anon, &noria_transport_pipe, &noria_transport_fifo, &noria_transport_fd,    &noria_transport_unix,
+    &noria_transport_tcp,  &noria_transport_mq,   &noria_transport_svmq};
+
+static const char forms[] = "shm:/name, file:/path, sysv:KEY, memfd:FD, memory:, anon:, pipe:, fifo:/path, fd:N, "
+                            "unix:/path, tcp:host:port, mq:/name and svmq:KEY";
 
 const struct noria_transport *noria_transport_of(const char *address, const char **rest)
 {
     const char *colon = address != NULL ? strchr(address, ':') : NULL;
 
     if (colon == NULL) {
-        noria_fail(-EINVAL, "'%s' is not an address: write shm:/name, file:/path, sysv:KEY, memfd:FD, anon: or memory:",
-                   address != NULL ? address : "(null)");
+        noria_fail(-EINVAL, "'%s' is not an address: there are %s",
+                   address != NULL ? address : "(null)", forms);
         return NULL;
     }
     for (size_t i = 0; i < sizeof(transports) / sizeof(transports[0]); i++) {
@@ -27,6 +32,6 @@ const struct noria_transport *noria_transport_of(const char *address, const char
             return transports[i];
         }
     }
-    noria_fail(-EINVAL, "'%s': no transport of that name; there are shm:/name, file:/path, sysv:KEY, memfd:FD, anon: and memory:", address);
+    noria_fail(-EINVAL, "'%s': no transport of that name; there are %s", address, forms);
     return NULL;
 }

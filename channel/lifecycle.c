@@ -397,9 +397,9 @@ static int unlink_nothing(const char *name)
     return noria_segment_memfd.unlink(name);
 }
 
-const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm};
-const struct noria_transport noria_transport_file = {"file", open_file, unlink_file};
-const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv};
-const struct noria_transport noria_transport_memory = {"memory", open_memory, unlink_memory};
-const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing};
-const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing};
+const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm, NULL};
+const struct noria_transport noria_transport_file = {"file", open_file, unlink_file, NULL};
+const struct noria_transport noria_transport_sysv = {"sysv", open_sysv, unlink_sysv, NULL};
+const struct noria_transport noria_transport_memory = {"memory", open_memory, unlink_memory, NULL};
+const struct noria_transport noria_transport_memfd = {"memfd", open_memfd, unlink_nothing, NULL};
+const struct noria_transport noria_transport_anon = {"anon", open_anon, unlink_nothing, NULL};

@@ -56,6 +56,8 @@ int check_address(const char *address)
     if (strncmp(address, "anon:", 5) == 0 || strcmp(address, "sysv:") == 0 ||
         strncmp(address, "memory:", 7) == 0)
         return fail("'%s' is memory without a name, which goes with this command: write shm:/name", address);
+    if (strcmp(address, "pipe:") == 0)
+        return fail("'%s' is a pipe without a name, which goes with this command: write fifo:/path, or fd:0 and fd:1", address);
     return DONE;
 }
 

@@ -17,7 +17,8 @@ static int run_help(const struct command *self, int argc, char **argv)
     puts("noria: messages between processes through shared memory\n");
     for (const struct command *const *each = commands; *each != NULL; each++)
         printf("  %-8s %s\n", (*each)->name, (*each)->summary);
-    puts("\nAn address is shm:/NAME. Sizes take K, M, G; durations are like 500ms, 2s.\n"
+    puts("\nAn address is shm:/NAME, or, without shared memory, fifo:/PATH, unix:/PATH, tcp:HOST:PORT, mq:/NAME,\n"
+         "svmq:KEY or fd:N. Sizes take K, M, G; durations are like 500ms, 2s.\n"
          "`noria help COMMAND` lists its options. Exit status: 0 done, 1 failed, 2 wrong usage.");
     return DONE;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 #include "listing.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -18,6 +19,49 @@ const char *backend_of(const struct noria_listing *listing, char *text, size_t s
 {
     snprintf(text, size, "%.*s", (int)strcspn(listing->address, ":"), listing->address);
     return text;
+}
+
+int look_at(const char *address, struct noria_listing *listing)
+{
+    static const char *const segments[] = {"shm:", "memfd:", "anon:", "sysv:", "file:", NULL};
+    noria_channel *channel;
+    for (int i = 0; segments[i] != NULL; i++)
+        if (strncmp(address, segments[i], strlen(segments[i])) == 0)
+            return noria_inspect(address, listing);
+    int rc = noria_open(&channel, address, 0, NULL);
+    if (rc != 0)
+        return rc;
+    memset(listing, 0, sizeof *listing);
+    snprintf(listing->address, sizeof listing->address, "%s", address);
+    rc = noria_stat(channel, &listing->stat);
+    noria_close(channel);
+    listing->created_ns = listing->stat.created_ns;
+    listing->mode = listing->stat.mode;
+    return rc;
+}
+
+void print_abilities(const struct noria_stat *stat)
+{
+    static const struct {
+        uint32_t ability;
+        const char *can, *cannot;
+    } words[] = {{NORIA_CAN_MANY_SENDERS, "many senders", "one sender"},
+                 {NORIA_CAN_MANY_RECEIVERS, "many receivers", "one receiver"},
+                 {NORIA_CAN_PRIORITY, "priorities", NULL},
+                 {NORIA_CAN_REDELIVER, "redeliver", "at most once"},
+                 {NORIA_CAN_POLL, "poll", NULL},
+                 {NORIA_CAN_OUTLIVE, "outlives processes", NULL},
+                 {NORIA_CAN_ZERO_COPY, "zero copy", NULL}};
+    const char *between = "";
+    printf("abilities         ");
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        const char *word = stat->abilities & words[i].ability ? words[i].can : words[i].cannot;
+        if (word == NULL)
+            continue;
+        printf("%s%s", between, word);
+        between = ", ";
+    }
+    printf("\n");
 }
 
 static void json_count(struct json *json, const char *key, int64_t count)

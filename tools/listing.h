@@ -9,6 +9,9 @@
 
 #include "json.h"
 
+/* noria_inspect, and for what has no segment the statistics of an observer. */
+int look_at(const char *address, struct noria_listing *listing);
+void print_abilities(const struct noria_stat *stat);
 /* "live": somebody is attached; "idle": nobody is; else what is wrong. */
 const char *state_of(const struct noria_listing *listing);
 /* Where the memory is: the scheme of its address. */

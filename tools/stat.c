@@ -12,6 +12,8 @@ static void print_file(const struct noria_listing *listing)
 {
     char text[64];
     printf("name              %s\n", listing->address);
+    if (listing->footprint == 0) /* no segment: the kernel's, with nothing to be looked at from outside */
+        return;
     printf("state             %s\n", state_of(listing));
     printf("owner             %s\n", user_name(listing->uid, text, sizeof text));
     printf("mode              %04" PRIo32 "\n", listing->mode & 07777);
@@ -61,6 +63,7 @@ static void print_listing(const struct noria_listing *listing)
     print_file(listing);
     if (listing->condition != NORIA_CONDITION_OK)
         return;
+    print_abilities(&listing->stat);
     print_choices(&listing->stat);
     print_traffic(&listing->stat);
 }
@@ -79,7 +82,7 @@ static int run_stat(const struct command *self, int argc, char **argv)
     if (argc - optind != 1)
         return wrong_usage(self, "exactly one address is needed");
     struct noria_listing listing;
-    if (noria_inspect(argv[optind], &listing) != 0)
+    if (look_at(argv[optind], &listing) != 0)
         return fail_detail();
     if (as_json)
         json_listing(&json, &listing);

@@ -62,7 +62,7 @@ void noria_step_in(noria_channel *channel)
 /* ----------------------------------------------------------------------------------------------------------- fork */
 
 static pthread_mutex_t process_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct noria_fork_guard guards = {&guards, &guards, -1};
+static struct noria_fork_guard guards = {&guards, &guards, -1, false};
 static bool hooks_installed;
 
 static void before_fork(void)
@@ -77,10 +77,10 @@ static void after_fork_in_parent(void)
     pthread_mutex_unlock(&process_lock);
 }
 
-/* Replaces a shared description by one of the child's own; only calls that are safe right after fork. */
-static void unshare_description(int fd)
+/* Replaces a shared description by one of the child's own, or of nothing; only calls that are safe right after fork. */
+static void unshare_description(int fd, bool drop)
 {
-    int own = noria_lock_own_description(fd);
+    int own = drop ? -1 : noria_lock_own_description(fd);
 
     if (own < 0) { /* rather a descriptor of nothing than the parent's locks: noria_reopen will say so */
         close(fd);
@@ -95,7 +95,7 @@ static void unshare_description(int fd)
 static void after_fork_in_child(void)
 {
     for (struct noria_fork_guard *guard = guards.next; guard != &guards; guard = guard->next)
-        unshare_description(guard->fd);
+        unshare_description(guard->fd, guard->drops);
     urcu_bp_after_fork_child();
     pthread_mutex_unlock(&process_lock);
 }

@@ -97,6 +97,8 @@ struct noria_channel {
     uint32_t watched;       /* distrusts, or its segment is guarded: noria_call_judge sees each result */
     void (*pace)(void);     /* what to do between two tries; NULL: nothing but to back off */
     uint64_t max_message;
+    bool asks_system; /* failures of the system were explained where they were found */
+    uint64_t most_in_batch; /* send_many is for messages up to so long, longer ones go by themselves; 0: for all */
 };
 
 /* How each public function names itself in a transport's table; an address is SCHEME:REST. */
@@ -104,6 +106,7 @@ struct noria_transport {
     const char *scheme;
     int (*open)(noria_channel **channel, const char *rest, int flags, const struct noria_options *options);
     int (*unlink)(const char *rest);
+    int (*in_use)(const char *rest); /* where nothing can be inspected: whether somebody is known to use it, or -errno */
 };
 
 /* ---------------------------------------------------------------------------------------------- entering, leaving */
@@ -150,11 +153,13 @@ void noria_channel_limit_spins(noria_channel *channel, uint32_t most);
 void noria_channel_shut(noria_channel *channel);
 void noria_channel_drain(noria_channel *channel);
 
-/* Descriptors whose open file description a forked child must not share (its locks are this process'). In the child
- * each is replaced by a description of its own on the same file. */
+/* Descriptors whose open file description a forked child must not share (its locks are this process', or its being open
+ * tells others that this process lives). In the child each is replaced by a description of its own on the same file, or, if
+ * it `drops` them, by one of nothing. */
 struct noria_fork_guard {
     struct noria_fork_guard *next, *previous;
     int fd;
+    bool drops;
 };
 void noria_fork_guard_add(struct noria_fork_guard *guard, int fd);
 void noria_fork_guard_remove(struct noria_fork_guard *guard);

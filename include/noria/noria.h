@@ -242,6 +242,17 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  *     memfd:FD            the memory behind a descriptor,      anon:               memory without a name, for a process
  *                         which is duplicated                                      and its children (noria_reopen)
  *
+ * Or, where there is no shared memory to be had: "pipe:" a new pipe for a process and its children, "pipe:R,W" one
+ * that is there, "fd:N" any descriptor, "fifo:/path", "unix:/path" (with ?seqpacket: packets), "tcp:host:port"
+ * ("tcp::port": this machine), "mq:/name" a POSIX and "svmq:KEY" a System V message queue. These deliver at most once:
+ * what a receiver had read when it died is lost, and the next one is told how many (info.lost); each carries messages
+ * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
+ * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
+ * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
+ * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
+ * taken a part counts as sent, and the rest goes with the next call or noria_close. What they cannot do is -ENOTSUP;
+ * noria_stat says what they can.
+ *
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
  * -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
  * creator is stopped), -EBADMSG, -ENOTSUP, -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name
@@ -372,6 +383,20 @@ NORIA_API int noria_accept(noria_channel **channel, int socket, int flags, const
 /* Removes the name. Handles that are open go on; a new open makes a new channel. -ENOENT, -EINVAL not a
  * channel. */
 NORIA_API int noria_unlink(const char *address);
+
+struct noria_bridge_counts {
+    uint64_t messages, bytes; /* that the destination has accepted */
+    uint64_t redelivered;     /* of those, marked so by the source */
+    uint64_t lost;            /* that the source said were missing */
+    uint64_t refused;         /* sends after which the destination had lost its receiver, and that were made again */
+};
+
+/* Receives from one channel and sends to the other, in order, with boundaries and, where the destination has them,
+ * priorities, until the stream of the source ends: 0. Otherwise -errno: a message too long for the destination
+ * (-EMSGSIZE), a destination that can have no receiver any more (-ENOTCONN), either handle shut down (-ECANCELED).
+ * `counts` (may be NULL) is kept up to date. Where the source can redeliver (stat.abilities) a message is released
+ * after the destination has accepted it: at least once, also when the bridge is killed. Elsewhere at most once. */
+NORIA_API int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_counts *counts);
 
 /* A sentence for an error code of this library. */
 NORIA_API const char *noria_strerror(int error);

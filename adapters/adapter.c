@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* The life of an adapter's handle, and waiting at it. */
+#include "adapter.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include "adapters.h"
+#include "call.h"
+#include "descriptor.h"
+#include "detail.h"
+#include "nap.h"
+
+enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20 };
+#define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
+
+/* ------------------------------------------------------------------------------------------------------------ locks */
+
+int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side, uint32_t **mark)
+{
+    struct noria_try_lock *lock = &adapter->locks[side];
+    uint64_t self = noria_section_thread();
+
+    while ((*mark = noria_role_enter(&lock->role, self)) == NULL) {
+        if (noria_load_relaxed64(&lock->holder) == self) /* only we write our own name: a signal handler's call */
+            return -EDEADLK;
+        sched_yield(); /* another thread's try, which does not wait for anybody */
+    }
+    noria_store_relaxed64(&lock->holder, self);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- waiting */
+
+int noria_adapter_watch(int epoll, int fd, uint32_t events)
+{
+    struct epoll_event event = {.events = events, .data = {.fd = fd}};
+
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST || errno == EPERM)
+        return 0; /* what cannot be polled, a regular file, is always ready */
+    return -errno;
+}
+
+void noria_adapter_rewatch(struct noria_adapter *adapter, enum noria_side side)
+{
+    if (adapter->epolls[side] >= 0)
+        adapter->mechanism->watch(adapter, side, adapter->epolls[side]);
+}
+
+/* The set of what that side waits at. Made when somebody waits for the first time: a pipe that was never polled tells
+ * its writers nothing they have to pay for. -errno. */
+static int epoll_of(struct noria_adapter *adapter, enum noria_side side)
+{
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, side, &mark);
+
+    if (rc != 0)
+        return rc;
+    if (adapter->epolls[side] < 0) {
+        adapter->epolls[side] = epoll_create1(EPOLL_CLOEXEC);
+        if (adapter->epolls[side] < 0)
+            rc = -errno;
+        else
+            rc = noria_adapter_watch(adapter->epolls[side], adapter->wake, EPOLLIN);
+        if (rc == 0)
+            rc = adapter->mechanism->watch(adapter, side, adapter->epolls[side]);
+    }
+    if (rc == 0)
+        rc = adapter->epolls[side];
+    noria_role_leave(mark);
+    return rc;
+}
+
+/* In a call that is counted as waiting: close waits for us, and the handle stays. */
+static int set_to_wait_at(struct noria_adapter *adapter, enum noria_side side)
+{
+    int fd;
+
+    noria_rejoin();
+    fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, side) : -ENOTSUP;
+    noria_leave();
+    return fd;
+}
+
+static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
+                    void *context)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    int64_t again_ns = noria_now_ns() + adapter->options.recheck_ns;
+    int fd = set_to_wait_at(adapter, side);
+
+    if (fd >= 0)
+        return noria_descriptor_wait(fd, deadline_ns < again_ns ? deadline_ns : again_ns);
+    /* Nothing to wait at: more and more seldom, until something comes. */
+    for (int64_t nap_ns = 20000; !ready(context) && noria_now_ns() < deadline_ns; nap_ns += nap_ns / 4) {
+        int64_t left_ns = deadline_ns - noria_now_ns();
+        int64_t most_ns = adapter->options.recheck_ns / 8;
+        struct timespec time;
+        nap_ns = nap_ns < most_ns ? nap_ns : most_ns;
+        time = noria_timespec_of(nap_ns < left_ns || left_ns < 0 ? nap_ns : left_ns);
+        if (nanosleep(&time, NULL) != 0)
+            return -EINTR;
+    }
+    return 0;
+}
+
+static void wake(noria_channel *channel)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    /* It stays readable: all who wait shall see it. Only the end of the handle is a reason. */
+    if (noria_load_acquire32(&channel->state) != NORIA_HANDLE_OPEN) /* pairs with shut */
+        eventfd_write(adapter->wake, 1);
+}
+
+static int fd_of(noria_channel *channel, enum noria_side side)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    int fd;
+
+    if (adapter->mechanism->watch == NULL)
+        return noria_fail(-ENOTSUP, "a channel of %s: has no descriptor to wait at; wait in a call",
+                          adapter->mechanism->scheme);
+    fd = epoll_of(adapter, side);
+    return fd >= 0 ? fd : noria_fail(fd, "no descriptor to wait at: %s", strerror(-fd));
+}
+
+/* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. */
+static int may_send(struct noria_adapter *adapter)
+{
+    struct pollfd set = {.fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, NORIA_SIDE_SEND) : -1,
+                         .events = POLLIN};
+    uint32_t *mark;
+
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) == 0) {
+        noria_adapter_flush(adapter);
+        noria_role_leave(mark);
+    }
+    return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
+}
+
+static ssize_t ready(noria_channel *channel, enum noria_side side)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc;
+
+    if (side == NORIA_SIDE_SEND)
+        return may_send(adapter);
+    rc = noria_adapter_lock(adapter, side, &mark);
+    if (rc != 0)
+        return rc;
+    rc = noria_adapter_next(adapter);
+    noria_role_leave(mark);
+    return rc;
+}
+
+static int look_round(noria_channel *channel, enum noria_side side)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    return adapter->mechanism->look_round != NULL ? adapter->mechanism->look_round(adapter, side) : 0;
+}
+
+static bool has_ended(noria_channel *channel, enum noria_side side)
+{
+    (void)channel;
+    (void)side;
+    return true; /* look_round knows */
+}
+
+static void back_off(noria_channel *channel, enum noria_side side)
+{
+    (void)channel;
+    (void)side;
+}
+
+static bool arm(noria_channel *channel, enum noria_side side, bool quiet)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    (void)quiet;
+    return side == NORIA_SIDE_RECV && adapter->mechanism->arm != NULL && adapter->mechanism->arm(adapter);
+}
+
+static int notify_signal(noria_channel *channel, int signo, int how)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    if (adapter->mechanism->notify_signal != NULL)
+        return adapter->mechanism->notify_signal(adapter, signo, how);
+    return signo == 0 ? 0 : noria_fail(-ENOTSUP, "a channel of %s: sends no signals; noria_fd gives a descriptor to wait at",
+                                       adapter->mechanism->scheme);
+}
+
+/* ------------------------------------------------------------------------------------------------------- statistics */
+
+/* The sequence tells the receiver what is missing. */
+static void count_lost(noria_channel *channel, uint64_t n)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) != 0)
+        return;
+    adapter->sequences[0] += n; /* whichever level it was: what counts is how many */
+    adapter->lost += n;
+    noria_role_leave(mark);
+}
+
+static int stat(noria_channel *channel, struct noria_stat *stat)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    memset(stat, 0, sizeof(*stat));
+    stat->kind = adapter->options.kind;
+    stat->full = channel->full;
+    stat->pack = 1;
+    stat->mode = adapter->options.mode;
+    stat->abilities = adapter->mechanism->abilities;
+    stat->max_message = (uint32_t)channel->max_message;
+    stat->max_held = 1;
+    stat->priorities = channel->priorities;
+    stat->senders = (channel->flags & NORIA_SEND) != 0; /* this handle; of the others a mechanism may know */
+    stat->receivers = (channel->flags & NORIA_RECV) != 0;
+    stat->observers = (channel->flags & (NORIA_SEND | NORIA_RECV)) == 0;
+    stat->self = adapter->sender;
+    stat->messages = stat->bytes = -1;
+    stat->held = adapter->incoming.held;
+    stat->sent = adapter->sent;
+    stat->received = adapter->received;
+    stat->lost = adapter->lost;
+    stat->created_ns = adapter->opened_ns;
+    if (adapter->mechanism->stat != NULL)
+        adapter->mechanism->stat(adapter, stat);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- inlets */
+
+struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const struct noria_end *end)
+{
+    struct noria_inlet *inlet = calloc(1, sizeof(*inlet));
+
+    if (inlet != NULL)
+        inlet->bytes = malloc(INLET_ROOM);
+    if (inlet == NULL || inlet->bytes == NULL) {
+        free(inlet);
+        if (end->fd >= 0)
+            close(end->fd);
+        noria_fail(-ENOMEM, "out of memory for %d bytes of what comes in", (int)INLET_ROOM);
+        return NULL;
+    }
+    inlet->end = *end;
+    inlet->room = INLET_ROOM;
+    inlet->guard.drops = true;
+    if (end->fd >= 0)
+        noria_fork_guard_add(&inlet->guard, end->fd);
+    inlet->next = adapter->inlets;
+    adapter->inlets = inlet;
+    adapter->inlet_count++;
+    if (adapter->inlet == NULL)
+        adapter->inlet = inlet;
+    return inlet;
+}
+
+void noria_adapter_remove_inlet(struct noria_adapter *adapter, struct noria_inlet *inlet)
+{
+    struct noria_inlet **place = &adapter->inlets;
+
+    while (*place != inlet)
+        place = &(*place)->next;
+    *place = inlet->next;
+    adapter->inlet_count--;
+    if (adapter->inlet == inlet)
+        adapter->inlet = NULL;
+    if (inlet->end.fd >= 0) {
+        noria_fork_guard_remove(&inlet->guard);
+        close(inlet->end.fd);
+    }
+    free(inlet->bytes);
+    free(inlet);
+}
+
+ssize_t noria_adapter_get_in(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
+{
+    (void)adapter;
+    return noria_end_read(&inlet->end, bytes, room);
+}
+
+ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
+{
+    (void)priority;
+    return noria_end_write(&adapter->out, pieces, n);
+}
+
+void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)
+{
+    adapter->out = *end;
+    adapter->out_guard.drops = true;
+    noria_fork_guard_add(&adapter->out_guard, end->fd);
+    noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
+}
+
+void noria_adapter_close_out(struct noria_adapter *adapter)
+{
+    adapter->attached = false;
+    if (adapter->out.fd < 0)
+        return;
+    noria_fork_guard_remove(&adapter->out_guard);
+    close(adapter->out.fd);
+    adapter->out.fd = -1;
+}
+
+int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll)
+{
+    int rc = 0;
+
+    if (side == NORIA_SIDE_SEND)
+        return adapter->out.fd >= 0 ? noria_adapter_watch(epoll, adapter->out.fd, EPOLLOUT) : 0;
+    for (struct noria_inlet *inlet = adapter->inlets; inlet != NULL && rc == 0; inlet = inlet->next)
+        rc = noria_adapter_watch(epoll, inlet->end.fd, EPOLLIN);
+    return rc;
+}
+
+/* ------------------------------------------------------------------------------------------------- opening, closing */
+
+static int refuse(const struct noria_mechanism *mechanism, const char *what)
+{
+    return noria_fail(-ENOTSUP, "a channel of %s: %s; that takes a segment, as shm:/name", mechanism->scheme, what);
+}
+
+/* What only a ring can do. */
+static int check_options(const struct noria_mechanism *mechanism, const struct noria_options *options)
+{
+    if (options->kind == NORIA_KIND_BROADCAST)
+        return refuse(mechanism, "gives each message to one receiver, not to all");
+    if (options->kind != NORIA_KIND_SPSC && options->kind != NORIA_KIND_MPMC)
+        return noria_fail(-EINVAL, "there is no kind %u of channels", options->kind);
+    if (options->capacity == 0)
+        return refuse(mechanism, "cannot hand messages over from hand to hand");
+    if (options->full == NORIA_FULL_OVERWRITE_OLDEST)
+        return refuse(mechanism, "cannot take back what is under way to overwrite it");
+    if (options->full > NORIA_FULL_OVERWRITE_OLDEST)
+        return noria_fail(-EINVAL, "there is no policy %u for full channels", options->full);
+    if (options->max_bytes != 0)
+        return refuse(mechanism, "does not grow");
+    if (options->lifetime == NORIA_UNLINK_LAST)
+        return refuse(mechanism, "does not know who is the last to leave");
+    if (options->priorities > 1 && (mechanism->abilities & NORIA_CAN_PRIORITY) == 0)
+        return refuse(mechanism, "knows no priorities (mq: and svmq: do)");
+    if (options->priorities > NORIA_LEVELS)
+        return noria_fail(-EINVAL, "%u priorities: up to 32 can be had", options->priorities);
+    return 0;
+}
+
+static int reopen(noria_channel **mine, const noria_channel *inherited, int flags)
+{
+    const struct noria_adapter *adapter = (const struct noria_adapter *)(const void *)inherited;
+
+    if (adapter->mechanism->reopen != NULL)
+        return adapter->mechanism->reopen(mine, inherited, flags);
+    return adapter->mechanism->open(mine, adapter->rest, flags, &adapter->options);
+}
+
+/* What is owed is part of a message that was sent: a moment for it. */
+static void settle_debts(struct noria_adapter *adapter)
+{
+    int64_t until_ns = noria_now_ns() + FLUSH_MS * NORIA_NS_PER_MS;
+
+    noria_rejoin();
+    while (adapter->attached && adapter->owed_from < adapter->owed_to && noria_adapter_flush(adapter) == -EAGAIN &&
+           noria_now_ns() < until_ns)
+        noria_nap(NORIA_FOREVER);
+    noria_leave();
+}
+
+static void close_handle(noria_channel *channel, bool stale)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    if (!stale)
+        settle_debts(adapter);
+    if (adapter->mechanism->close != NULL)
+        adapter->mechanism->close(adapter, stale);
+    noria_adapter_free(adapter);
+}
+
+static const struct noria_verbs verbs = {
+    .send = noria_adapter_send, .send_many = noria_adapter_send_many, .recv = noria_adapter_recv,
+    .recv_many = noria_adapter_recv_many, .reserve = noria_adapter_reserve, .commit = noria_adapter_commit,
+    .abort = noria_adapter_abort, .peek = noria_adapter_peek, .release = noria_adapter_release,
+    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .count_lost = count_lost, .back_off = back_off,
+    .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, .fd = fd_of, .arm = arm,
+    .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, .close = close_handle};
+
+void noria_adapter_free(struct noria_adapter *adapter)
+{
+    while (adapter->inlets != NULL)
+        noria_adapter_remove_inlet(adapter, adapter->inlets);
+    noria_adapter_close_out(adapter);
+    for (int side = 0; side < 2; side++)
+        if (adapter->epolls[side] >= 0)
+            close(adapter->epolls[side]);
+    if (adapter->wake >= 0)
+        close(adapter->wake);
+    noria_assembly_free(&adapter->assembly);
+    free(adapter->incoming.owned);
+    free(adapter->reserved);
+    free(adapter->frames);
+    free(adapter->rest);
+    free(adapter);
+}
+
+/* A number that no other sender has, as far as chance goes. */
+static uint32_t choose_number(void)
+{
+    uint32_t number = 0;
+
+    while (number == 0)
+        if (getrandom(&number, sizeof(number), GRND_NONBLOCK) != sizeof(number))
+            number = (uint32_t)noria_now_ns() ^ (uint32_t)getpid() << 16;
+    return number;
+}
+
+int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, uint32_t piece)
+{
+    adapter->base.max_message = most_message;
+    adapter->piece = piece;
+    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    adapter->assembly.most_bytes = MOST_UNFINISHED;
+    if ((adapter->base.flags & NORIA_SEND) == 0)
+        return 0;
+    adapter->frames = malloc(piece);
+    return adapter->frames != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for %u bytes of frames", piece);
+}
+
+int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism *mechanism, size_t size,
+                       const char *rest, int flags, const struct noria_options *options)
+{
+    struct noria_adapter *adapter;
+    struct noria_options all;
+    int rc = noria_process_prepare();
+
+    if (options == NULL)
+        noria_options_init(&all);
+    else
+        all = *options;
+    if (rc == 0)
+        rc = check_options(mechanism, &all);
+    if (rc != 0)
+        return rc;
+    adapter = calloc(1, size);
+    if (adapter == NULL || (adapter->rest = strdup(rest)) == NULL) {
+        free(adapter);
+        return noria_fail(-ENOMEM, "out of memory for a handle");
+    }
+    noria_channel_init(&adapter->base, &verbs, flags, 0, all.full);
+    noria_channel_limit_spins(&adapter->base, 0); /* each look would be a system call: the kernel waits better */
+    for (int side = 0; side < 2; side++)
+        if (adapter->base.fenced) /* without the asymmetric fence no role has a fast lane */
+            adapter->locks[side].role.owner = NORIA_LANE_CLOSED;
+    adapter->base.asks_system = true;
+    adapter->base.priorities = all.priorities;
+    adapter->base.returns_eintr = all.returns_eintr;
+    adapter->mechanism = mechanism;
+    adapter->options = all;
+    adapter->opened_ns = noria_clock_read(CLOCK_REALTIME);
+    adapter->sender = choose_number();
+    adapter->epolls[0] = adapter->epolls[1] = adapter->out.fd = -1;
+    adapter->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (adapter->wake < 0) {
+        rc = noria_fail(-errno, "no descriptor for a handle: %s", strerror(errno));
+        noria_adapter_free(adapter);
+        return rc;
+    }
+    *out = adapter;
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------- what streams can take */
+
+uint64_t noria_adapter_bound(const struct noria_options *options)
+{
+    uint64_t bound = options->max_message > NORIA_LEAST_BOUND ? options->max_message : NORIA_LEAST_BOUND;
+
+    return bound < NORIA_MOST_BOUND ? bound : NORIA_MOST_BOUND;
+}
+
+void noria_adapter_widen(int pipe, const struct noria_options *options)
+{
+    struct noria_options defaults;
+    uint64_t wanted;
+
+    noria_options_init(&defaults);
+    if (options == NULL)
+        options = &defaults;
+    wanted = options->capacity * (options->max_message + NORIA_FRAME_HEADER);
+    if (options->capacity > MOST_PIPE || wanted > MOST_PIPE)
+        wanted = MOST_PIPE; /* what users may have without asking */
+    if ((int64_t)wanted > fcntl(pipe, F_GETPIPE_SZ))
+        fcntl(pipe, F_SETPIPE_SZ, (int)wanted); /* refused: it stays as it is */
+}

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What all adapters share: a handle that sends frames into something and takes frames out of something. A mechanism
+ * (pipe.c, fifo.c, …) says how bytes are put and got without waiting; frames, messages of several frames, buffers,
+ * waiting, zero copy emulated in a private buffer, closing and the verbs are here, once.
+ *
+ *     adapter.c    a handle's life, waiting, statistics      sending.c    messages into frames
+ *     ends.h       bytes into and out of a descriptor        receiving.c  frames into messages
+ *
+ * Every try takes its side of the handle for itself, so threads may share handles.
+ */
+#ifndef NORIA_ADAPTER_H
+#define NORIA_ADAPTER_H
+
+#include "assembly.h"
+#include "ends.h"
+#include "frame.h"
+#include "transport.h"
+
+enum { NORIA_LEVELS = 32 };                             /* priorities */
+enum { NORIA_MOST_PIECE = 64 << 10 };                   /* bytes of frames that go out at once, at most */
+#define NORIA_LEAST_BOUND (UINT32_C(1) << 20)           /* what every byte stream takes, whatever its options */
+#define NORIA_MOST_BOUND (UINT32_C(1) << 30)
+
+struct noria_adapter;
+
+/* Where frames come from: the end of a pipe, one of many connections. */
+struct noria_inlet {
+    struct noria_end end;
+    bool speaks; /* a frame has come from it */
+    uint8_t *bytes;
+    size_t room, from, to; /* of bytes: what has come and is not yet taken */
+    uint64_t skipped;      /* bytes that were no frames */
+    struct noria_fork_guard guard;
+    struct noria_inlet *next;
+};
+
+/* Tries that never wait. 0 or a count, -EAGAIN, or another -errno with a sentence if it is not -EPIPE. */
+struct noria_mechanism {
+    const char *scheme;
+    uint32_t abilities;
+    bool in_one_piece;  /* put takes one iovec only */
+    bool drops_strangers; /* an inlet that brings something else than frames is closed; otherwise the bytes are skipped */
+    /* Before anything is put, when `attached` is not set: finds a receiver. -EAGAIN: there is none yet. */
+    int (*attach)(struct noria_adapter *adapter);
+    /* The receiver has gone: `attached` is not set any more. */
+    void (*detach)(struct noria_adapter *adapter);
+    /* Puts whole frames, or as much of them as goes in. -EPIPE: nobody is there any more. */
+    ssize_t (*put)(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority);
+    /* Gets bytes, of packets whole ones. 0: nothing will come any more. */
+    ssize_t (*get)(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room);
+    /* Makes an inlet the current one that may have something; NULL where there is always the same. */
+    int (*choose)(struct noria_adapter *adapter);
+    /* The current inlet has ended. -EPIPE: so has the stream; -EAGAIN: others may come; 1: another one is current. */
+    int (*end)(struct noria_adapter *adapter);
+    /* Messages of a sender are missing here. Whether they are lost: others may have them. NULL: always. */
+    bool (*is_loss)(struct noria_adapter *adapter);
+    /* As in struct noria_verbs; NULL: never a reason. */
+    int (*look_round)(struct noria_adapter *adapter, enum noria_side side);
+    /* What to wait at, added to an epoll set by noria_adapter_watch. NULL: nothing, it is asked again and again. */
+    int (*watch)(struct noria_adapter *adapter, enum noria_side side, int epoll);
+    int (*notify_signal)(struct noria_adapter *adapter, int signo, int how); /* NULL: cannot */
+    bool (*arm)(struct noria_adapter *adapter);
+    void (*stat)(struct noria_adapter *adapter, struct noria_stat *stat); /* what else there is to tell; NULL */
+    int (*open)(noria_channel **out, const char *rest, int flags, const struct noria_options *options);
+    int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags); /* NULL: opened once more */
+    void (*close)(struct noria_adapter *adapter, bool stale);
+};
+
+/* A message on its way out. */
+struct noria_outgoing {
+    const uint8_t *data;
+    size_t len, offset;
+    unsigned priority;
+    bool last_is_out; /* of its frames, or a part of it: there is no way back */
+};
+
+/* The message that comes next, taken apart. */
+struct noria_incoming {
+    bool there, held;
+    const uint8_t *data;
+    uint8_t *owned;           /* to be freed; NULL: it lies in its inlet's buffer, */
+    size_t frame_size;        /* where it takes so much */
+    struct noria_inlet *inlet;
+    struct noria_info info;
+};
+
+struct noria_try_lock {
+    struct noria_role role;
+    uint64_t holder; /* the thread inside */
+};
+
+struct noria_adapter {
+    struct noria_channel base;
+    const struct noria_mechanism *mechanism;
+    struct noria_options options;
+    char *rest; /* of the address */
+    struct noria_try_lock locks[2];
+    int wake, epolls[2];
+    uint32_t crc;        /* frames are sent with their CRC */
+    uint64_t sent, received, lost, bad_bytes, strangers;
+    int64_t opened_ns;
+    uint64_t notified; /* signals: enum noria_notify + 1 while armed for one; see notify in mq.c */
+
+    /* Sending. */
+    bool attached, was_attached;
+    struct noria_end out;
+    struct noria_fork_guard out_guard;
+    uint32_t sender;
+    uint32_t piece; /* bytes of frames that one put takes */
+    uint64_t sequences[NORIA_LEVELS]; /* of the next message, by priority */
+    uint8_t *frames; /* `piece` bytes, where frames are made */
+    size_t owed_from, owed_to; /* bytes of it that have to go out before anything else */
+    const struct noria_outgoing *under_way; /* a message of which there are frames out */
+    uint8_t *reserved; /* max_message bytes of a reservation */
+    bool is_reserved;
+    uint64_t reservation;
+    struct noria_outgoing committing;
+
+    /* Receiving. */
+    struct noria_inlet *inlets, *inlet; /* all, and the current one */
+    uint32_t inlet_count;
+    bool seen_sender;
+    struct noria_assembly assembly;
+    struct noria_incoming incoming;
+    uint64_t peeks;
+};
+
+static inline struct noria_adapter *noria_adapter_of(noria_channel *channel)
+{
+    return (struct noria_adapter *)(void *)channel; /* base is the first member */
+}
+
+/* --------------------------------------------------------------------------------------------------- life (adapter.c) */
+
+/* A handle of `size` bytes, which begins with a struct noria_adapter. `bound`: the longest message. NULL options are the
+ * defaults. 0, or -errno with a sentence: options that mean nothing here are refused. */
+int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism *mechanism, size_t size,
+                       const char *rest, int flags, const struct noria_options *options);
+/* The longest message, and what one put takes; once, before anything is sent or received. 0, -ENOMEM. */
+int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, uint32_t piece);
+/* Frees a handle that was not given out; its mechanism closes what it opened. */
+void noria_adapter_free(struct noria_adapter *adapter);
+
+/* A new inlet, which owns the end's descriptor; the end is closed if there is no memory for it: NULL. */
+struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const struct noria_end *end);
+void noria_adapter_remove_inlet(struct noria_adapter *adapter, struct noria_inlet *inlet);
+
+/* There is more that the mechanism waits at. With the side taken. */
+void noria_adapter_rewatch(struct noria_adapter *adapter, enum noria_side side);
+/* In watch: the descriptor is one of those. 0, -errno. */
+int noria_adapter_watch(int epoll, int fd, uint32_t events);
+
+/* Puts and gets of mechanisms that read and write a descriptor. */
+ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority);
+ssize_t noria_adapter_get_in(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room);
+/* The descriptor that is written to, which the handle owns from now on; and its end. */
+void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end);
+void noria_adapter_close_out(struct noria_adapter *adapter);
+/* Waits at that, and at the inlets. */
+int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll);
+
+/* Takes that side of the handle. 0, -EDEADLK. */
+int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side, uint32_t **mark);
+
+/* ------------------------------------------------------------------------------------------------- sending, receiving */
+
+int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                            int64_t timeout_ns);
+int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
+int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
+int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
+int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
+int noria_adapter_abort(noria_channel *channel, struct noria_span *span);
+/* Puts what is owed: 0 nothing is any more. With the side taken. */
+int noria_adapter_flush(struct noria_adapter *adapter);
+
+ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
+int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
+int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info);
+int noria_adapter_release(noria_channel *channel, struct noria_span *span);
+/* Whether there is a message: 0, or why not. With the side taken. */
+int noria_adapter_next(struct noria_adapter *adapter);
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "frame.h"
+
+#include <errno.h>
+
+/* By tables of 8 x 256 words, eight bytes a step. */
+static uint32_t tables[8][256];
+
+__attribute__((constructor)) static void make_tables(void)
+{
+    const uint32_t polynomial = UINT32_C(0x82f63b78); /* Castagnoli's, mirrored */
+
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t crc = byte;
+        for (int bit = 0; bit < 8; bit++)
+            crc = (crc >> 1) ^ ((crc & 1) != 0 ? polynomial : 0);
+        tables[0][byte] = crc;
+    }
+    for (int table = 1; table < 8; table++)
+        for (int byte = 0; byte < 256; byte++)
+            tables[table][byte] = (tables[table - 1][byte] >> 8) ^ tables[0][tables[table - 1][byte] & 0xff];
+}
+
+uint32_t noria_crc32c(uint32_t crc, const void *bytes, size_t len)
+{
+    const uint8_t *at = bytes;
+
+    crc = ~crc;
+    for (; len >= 8; len -= 8, at += 8) {
+        uint64_t word;
+        memcpy(&word, at, sizeof(word));
+        word ^= crc;
+        crc = 0;
+        for (int i = 0; i < 8; i++)
+            crc ^= tables[7 - i][word >> (8 * i) & 0xff];
+    }
+    for (; len > 0; len--, at++)
+        crc = (crc >> 8) ^ tables[0][(crc ^ *at) & 0xff];
+    return ~crc;
+}
+
+static bool is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+{
+    return frame->magic == NORIA_FRAME_MAGIC && (frame->flags & ~NORIA_FRAME_CRC) == 0 &&
+           frame->length <= limits->most_length && frame->total <= limits->most_total &&
+           frame->offset <= frame->total && frame->length <= frame->total - frame->offset &&
+           (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);
+}
+
+/* Whether what is there of the magic is right. */
+static bool may_begin(const uint8_t *bytes, size_t len)
+{
+    const uint32_t magic = NORIA_FRAME_MAGIC;
+
+    return memcmp(bytes, &magic, len < sizeof(magic) ? len : sizeof(magic)) == 0;
+}
+
+int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits,
+                      struct noria_frame *frame)
+{
+    struct noria_frame found;
+    size_t size;
+
+    if (len < NORIA_FRAME_HEADER)
+        return may_begin(bytes, len) ? 0 : -EBADMSG;
+    memcpy(&found, bytes, sizeof(found));
+    if (!is_plausible(&found, limits))
+        return -EBADMSG;
+    size = noria_frame_size(&found);
+    if (len < size)
+        return 0;
+    if ((found.flags & NORIA_FRAME_CRC) != 0) {
+        uint32_t crc;
+        memcpy(&crc, bytes + size - sizeof(crc), sizeof(crc));
+        if (crc != noria_crc32c(0, bytes, size - sizeof(crc)))
+            return -EBADMSG;
+    }
+    *frame = found;
+    return (int)size;
+}
+
+size_t noria_frame_skip(const uint8_t *bytes, size_t len)
+{
+    size_t skip = 1;
+
+    while (skip < len && !may_begin(bytes + skip, len - skip))
+        skip++;
+    return skip;
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Frames: how a message travels where there is no shared memory (docs/FRAMES.md). A message is one frame, or, if it is
+ * longer than what goes out at once, several, each with its place in the message. Every frame says of whom and of which
+ * message it is, so that many writers of one pipe may interleave frames as they like.
+ *
+ *     0  magic     "NRF1"               4 bytes
+ *     4  flags     NORIA_FRAME_CRC      1 byte
+ *     5  priority                       1 byte
+ *     6  check     of the other 30      2 bytes
+ *     8  length    of what follows      4 bytes
+ *    12  total     of the message       4 bytes
+ *    16  offset    in the message       4 bytes
+ *    20  sender    number of the handle 4 bytes
+ *    24  sequence  of its messages      8 bytes
+ *    32  `length` bytes of the message, then with NORIA_FRAME_CRC the CRC32C of all before it, 4 bytes
+ */
+#ifndef NORIA_FRAME_H
+#define NORIA_FRAME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define NORIA_FRAME_MAGIC UINT32_C(0x3146524e) /* "NRF1" */
+
+enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_CRC_BYTES = 4 };
+enum { NORIA_FRAME_CRC = 1 }; /* flags */
+
+/* As it stands in a frame: little-endian, which all machines are that noria is built for. */
+struct noria_frame {
+    uint32_t magic;
+    uint8_t flags, priority;
+    uint16_t check;
+    uint32_t length, total, offset, sender;
+    uint64_t sequence;
+};
+_Static_assert(sizeof(struct noria_frame) == NORIA_FRAME_HEADER, "no padding");
+_Static_assert(offsetof(struct noria_frame, length) == 8 && offsetof(struct noria_frame, sequence) == 24, "as drawn");
+
+/* The check of a header: tells it from message bytes that merely look like one, and a damaged one from a good one. */
+static inline uint16_t noria_frame_check(const struct noria_frame *frame)
+{
+    uint64_t words[4], sum = 0;
+
+    memcpy(words, frame, sizeof(words));
+    words[0] &= ~(UINT64_C(0xffff) << 48); /* the check itself */
+    for (int i = 0; i < 4; i++) {
+        sum = (sum ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
+        sum ^= sum >> 32;
+    }
+    return (uint16_t)(sum >> 16);
+}
+
+static inline bool noria_frame_is_whole(const struct noria_frame *frame)
+{
+    return frame->length == frame->total;
+}
+
+/* Of the frame on the way, all that belongs to it. */
+static inline size_t noria_frame_size(const struct noria_frame *frame)
+{
+    return NORIA_FRAME_HEADER + (size_t)frame->length +
+           ((frame->flags & NORIA_FRAME_CRC) != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+}
+
+/* Fills in magic and check of a header whose other fields are set, and writes it. */
+static inline void noria_frame_seal(struct noria_frame *frame, uint8_t *to)
+{
+    frame->magic = NORIA_FRAME_MAGIC;
+    frame->check = noria_frame_check(frame);
+    memcpy(to, frame, sizeof(*frame));
+}
+
+/* The CRC32C of bytes, going on from that of what stands before them (0: nothing). */
+uint32_t noria_crc32c(uint32_t crc, const void *bytes, size_t len);
+
+/* What a receiver takes: more is not a frame for it. Checked before anything is allocated or waited for. */
+struct noria_frame_limits {
+    uint32_t most_length; /* of one frame */
+    uint32_t most_total;  /* of a message */
+};
+
+/*
+ * Reads the frame at the beginning of bytes of a stranger. Its size: it stands there whole, and its payload behind the
+ * header; 0: it may be one, more bytes are needed; -EBADMSG: what stands there is none.
+ */
+int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits,
+                      struct noria_frame *frame);
+
+/* How many bytes from the beginning on, at least 1, cannot be the beginning of a frame. */
+size_t noria_frame_skip(const uint8_t *bytes, size_t len);
+
+#endif

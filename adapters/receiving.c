@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Frames into messages. One get brings as many frames as there are; a message of one frame is handed out from where it
+ * lies. Nothing that comes in is believed: a frame is bounded before anything is waited for or allocated.
+ *
+ * What is no frame: a connection that brings it is closed, for a stranger is at its other end. In a pipe, a file or a queue
+ * it is skipped up to the next frame, and counted; what was lost by it, the sequence numbers tell.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "adapter.h"
+#include "call.h"
+#include "detail.h"
+
+enum { MOST_GETS = 64 }; /* of one try, that bring no message: then it says "not yet", and comes back */
+
+static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
+{
+    return (struct noria_frame_limits){NORIA_MOST_PIECE, (uint32_t)adapter->base.max_message};
+}
+
+static void release_incoming(struct noria_adapter *adapter)
+{
+    struct noria_incoming *incoming = &adapter->incoming;
+
+    if (incoming->owned == NULL)
+        incoming->inlet->from += incoming->frame_size;
+    free(incoming->owned);
+    *incoming = (struct noria_incoming){0};
+    adapter->received++;
+}
+
+static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
+                     uint8_t *owned, uint64_t lost)
+{
+    bool tells = lost != 0 && (adapter->mechanism->is_loss == NULL || adapter->mechanism->is_loss(adapter));
+
+    adapter->incoming = (struct noria_incoming){
+        .there = true, .data = owned != NULL ? owned : inlet->bytes + inlet->from + NORIA_FRAME_HEADER, .owned = owned,
+        .frame_size = noria_frame_size(frame), .inlet = inlet,
+        .info = {.size = frame->total, .flags = tells ? NORIA_LOST : 0, .priority = frame->priority,
+                 .sender = frame->sender, .sequence = frame->sequence, .lost = tells ? lost : 0}};
+    if (tells)
+        adapter->lost += lost;
+}
+
+/* A frame that stands whole at the beginning of the inlet's bytes. 1: it brought a message; 0: go on; -errno. */
+static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
+{
+    const uint8_t *payload = inlet->bytes + inlet->from + NORIA_FRAME_HEADER;
+    uint8_t *message = NULL;
+    uint64_t lost = 0;
+    int rc = noria_assembly_take(&adapter->assembly, frame, payload, inlet, &message, &lost);
+
+    if (rc == -ENOMEM)
+        return noria_fail(rc, "out of memory for a message of %u bytes", frame->total);
+    if (rc < 0)
+        return rc;
+    inlet->speaks = adapter->seen_sender = true;
+    if (rc != NORIA_ASSEMBLY_MORE)
+        announce(adapter, inlet, frame, message, lost);
+    if (rc != NORIA_ASSEMBLY_WHOLE)
+        inlet->from += noria_frame_size(frame);
+    return rc != NORIA_ASSEMBLY_MORE;
+}
+
+/* Bytes that are no frame. 0: skipped; -EBADMSG: whoever sends them is not listened to any longer. */
+static int take_rubbish(struct noria_adapter *adapter, struct noria_inlet *inlet)
+{
+    size_t skip = noria_frame_skip(inlet->bytes + inlet->from, inlet->to - inlet->from);
+
+    if (adapter->mechanism->drops_strangers)
+        return -EBADMSG;
+    inlet->from += skip;
+    inlet->skipped += skip;
+    adapter->bad_bytes += skip;
+    return 0;
+}
+
+/* From what has come. 1: a message; 0: there is no whole frame any more; -EBADMSG, -ENOMEM. */
+static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
+{
+    struct noria_frame_limits limits = limits_of(adapter);
+    int rc = 0;
+
+    while (rc == 0 && inlet->from < inlet->to) {
+        struct noria_frame frame;
+        rc = noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
+        if (rc == 0)
+            return 0;
+        if (rc > 0)
+            rc = take_frame(adapter, inlet, &frame);
+        if (rc == -EBADMSG)
+            rc = take_rubbish(adapter, inlet);
+    }
+    return rc;
+}
+
+/* Of packets nothing is left over; of a stream the beginning of a frame may be. */
+static ssize_t get_more(struct noria_adapter *adapter, struct noria_inlet *inlet)
+{
+    ssize_t got;
+
+    if (inlet->from == inlet->to)
+        inlet->from = inlet->to = 0;
+    if (inlet->from != 0 && inlet->room - inlet->to < NORIA_MOST_PIECE) {
+        memmove(inlet->bytes, inlet->bytes + inlet->from, inlet->to - inlet->from);
+        inlet->to -= inlet->from;
+        inlet->from = 0;
+    }
+    got = adapter->mechanism->get(adapter, inlet, inlet->bytes + inlet->to, inlet->room - inlet->to);
+    if (got > 0)
+        inlet->to += (size_t)got;
+    return got;
+}
+
+/* Nothing more comes from the inlet, or it is not listened to any longer. */
+static int end_inlet(struct noria_adapter *adapter, struct noria_inlet *inlet, bool is_stranger)
+{
+    uint64_t skipped = inlet->skipped + (inlet->to - inlet->from);
+    bool spoke = inlet->speaks;
+
+    noria_assembly_end_source(&adapter->assembly, inlet);
+    inlet->from = inlet->to = 0;
+    if (adapter->mechanism->drops_strangers) {
+        adapter->strangers += is_stranger;
+        noria_adapter_remove_inlet(adapter, inlet);
+    } else if (!spoke && skipped != 0) {
+        return noria_fail(-EBADMSG, "'%s:%s' ended, and what came from it, %llu bytes, was no message of noria's",
+                          adapter->mechanism->scheme, adapter->rest, (unsigned long long)skipped);
+    }
+    return adapter->mechanism->end(adapter);
+}
+
+/* 1: bytes, or another inlet; 0: this one has ended; -EAGAIN: nothing anywhere. */
+static int refill(struct noria_adapter *adapter)
+{
+    ssize_t got = adapter->inlet != NULL ? get_more(adapter, adapter->inlet) : -EAGAIN;
+
+    if (got == -EAGAIN && adapter->mechanism->choose != NULL) {
+        int rc = adapter->mechanism->choose(adapter);
+        return rc == 0 ? 1 : rc;
+    }
+    return got > 0 ? 1 : (int)got;
+}
+
+int noria_adapter_next(struct noria_adapter *adapter)
+{
+    int rc = 1;
+
+    for (int gets = 0; rc == 1 && !adapter->incoming.there && gets < MOST_GETS; gets++) {
+        struct noria_inlet *inlet = adapter->inlet;
+        rc = inlet != NULL ? take_frames(adapter, inlet) : 0;
+        if (rc == 0)
+            rc = refill(adapter);
+        if (rc == 0 || rc == -EBADMSG || rc == -ECONNRESET)
+            rc = end_inlet(adapter, inlet, rc == -EBADMSG);
+    }
+    return adapter->incoming.there ? 0 : rc == 1 ? -EAGAIN : rc;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the verbs */
+
+/* With the side taken. */
+static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct noria_incoming *incoming = &adapter->incoming;
+    size_t len = incoming->info.size;
+
+    if (incoming->held)
+        return -EBUSY;
+    if (len > capacity)
+        return noria_fail(-EMSGSIZE, "the next message has %zu bytes, the buffer %zu; it stays", len, capacity);
+    if (len != 0)
+        memcpy(buffer, incoming->data, len);
+    if (info != NULL)
+        *info = incoming->info;
+    release_incoming(adapter);
+    return (ssize_t)len;
+}
+
+ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    ssize_t rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = noria_adapter_next(adapter);
+    if (rc == 0)
+        rc = receive(adapter, buffer, capacity, info);
+    noria_role_leave(mark);
+    return rc;
+}
+
+/* Whether there is one more without a system call. */
+static bool has_another(struct noria_adapter *adapter)
+{
+    return adapter->incoming.there || (adapter->inlet != NULL && take_frames(adapter, adapter->inlet) == 1);
+}
+
+static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, int n, struct noria_info *info)
+{
+    int rc = noria_adapter_next(adapter), count = 0;
+
+    for (; rc == 0 && count < n && (count == 0 || has_another(adapter)); count++) {
+        ssize_t len = receive(adapter, buffers[count].iov_base, buffers[count].iov_len, info != NULL ? info + count : NULL);
+        if (len < 0)
+            return count > 0 ? count : (int)len;
+        buffers[count].iov_len = (size_t)len;
+    }
+    return count > 0 ? count : rc;
+}
+
+int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = receive_many(adapter, buffers, n, info);
+    noria_role_leave(mark);
+    return rc;
+}
+
+/* The message stays where it lies until it is released; so only one is out. */
+static int peek(struct noria_adapter *adapter, struct noria_span *span, struct noria_info *info)
+{
+    struct noria_incoming *incoming = &adapter->incoming;
+    int rc = incoming->held ? -EBUSY : noria_adapter_next(adapter);
+
+    if (rc != 0)
+        return rc;
+    incoming->held = true;
+    *span = (struct noria_span){(void *)(uintptr_t)incoming->data, incoming->info.size, {++adapter->peeks, 0}};
+    if (info != NULL)
+        *info = incoming->info;
+    return 0;
+}
+
+int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = peek(adapter, span, info);
+    noria_role_leave(mark);
+    return rc;
+}
+
+int noria_adapter_release(noria_channel *channel, struct noria_span *span)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
+    if (rc == 0)
+        release_incoming(adapter);
+    noria_role_leave(mark);
+    return rc;
+}

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Messages into frames. A message is sent when all of its frames are out of this process. While the last one is not, the
+ * sender can give up, and the receiver drops what it has when the same or the next sequence begins. Once a part of the last
+ * frame is out, which happens only where a put may take a part, the message is sent: the rest is owed, and goes first.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "adapter.h"
+#include "call.h"
+#include "detail.h"
+
+enum { MOST_COPIED = 4096, PIECES = 3 };
+
+/* Bytes of message that fit into one frame. */
+static size_t room_in_frame(const struct noria_adapter *adapter)
+{
+    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+}
+
+static void make_header(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                        uint64_t sequence, uint8_t *to)
+{
+    struct noria_frame frame = {.flags = adapter->crc != 0 ? NORIA_FRAME_CRC : 0,
+                                .priority = (uint8_t)message->priority,
+                                .length = (uint32_t)length,
+                                .total = (uint32_t)message->len,
+                                .offset = (uint32_t)message->offset,
+                                .sender = adapter->sender,
+                                .sequence = sequence};
+
+    noria_frame_seal(&frame, to);
+}
+
+/* The whole frame into `to`. Its size. */
+static size_t make_frame(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                         uint64_t sequence, uint8_t *to)
+{
+    size_t size = NORIA_FRAME_HEADER + length;
+
+    make_header(adapter, message, length, sequence, to);
+    if (length != 0)
+        memcpy(to + NORIA_FRAME_HEADER, message->data + message->offset, length);
+    if (adapter->crc != 0) {
+        uint32_t crc = noria_crc32c(0, to, size);
+        memcpy(to + size, &crc, sizeof(crc));
+        size += sizeof(crc);
+    }
+    return size;
+}
+
+/* The receiver is gone, and what was under way to it. */
+static int lose_receiver(struct noria_adapter *adapter, int rc)
+{
+    adapter->owed_from = adapter->owed_to = 0;
+    adapter->under_way = NULL;
+    if (adapter->mechanism->detach != NULL)
+        adapter->mechanism->detach(adapter);
+    return rc;
+}
+
+static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
+{
+    ssize_t rc = adapter->mechanism->put(adapter, pieces, n, priority);
+
+    return rc == -EPIPE ? lose_receiver(adapter, -EPIPE) : rc;
+}
+
+int noria_adapter_flush(struct noria_adapter *adapter)
+{
+    while (adapter->owed_from < adapter->owed_to) {
+        struct iovec rest = {adapter->frames + adapter->owed_from, adapter->owed_to - adapter->owed_from};
+        ssize_t rc = put(adapter, &rest, 1, 0);
+        if (rc < 0)
+            return (int)rc;
+        adapter->owed_from += (size_t)rc;
+    }
+    adapter->owed_from = adapter->owed_to = 0;
+    return 0;
+}
+
+/* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed. */
+static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+{
+    uint8_t header[NORIA_FRAME_HEADER];
+    uint32_t crc;
+    struct iovec pieces[PIECES] = {{header, sizeof(header)}, {(void *)(uintptr_t)(message->data + message->offset), length},
+                                   {&crc, adapter->crc != 0 ? sizeof(crc) : 0}};
+    ssize_t taken;
+
+    make_header(adapter, message, length, adapter->sequences[message->priority], header);
+    if (adapter->crc != 0)
+        crc = noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length);
+    taken = put(adapter, pieces, adapter->crc != 0 ? PIECES : PIECES - 1, message->priority);
+    if (taken < 0)
+        return (int)taken;
+    for (int i = 0; i < PIECES; i++) {
+        size_t gone = (size_t)taken < pieces[i].iov_len ? (size_t)taken : pieces[i].iov_len;
+        memcpy(adapter->frames + adapter->owed_to, (uint8_t *)pieces[i].iov_base + gone, pieces[i].iov_len - gone);
+        adapter->owed_to += pieces[i].iov_len - gone;
+        taken -= (ssize_t)gone;
+    }
+    return 0;
+}
+
+static int put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+{
+    struct iovec piece = {adapter->frames, make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
+    ssize_t taken = put(adapter, &piece, 1, message->priority);
+
+    if (taken < 0)
+        return (int)taken;
+    adapter->owed_from = (size_t)taken;
+    adapter->owed_to = piece.iov_len;
+    return 0;
+}
+
+/* The next frame of a message. 0: it is out, or the rest of it is owed. */
+static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    size_t left = message->len - message->offset, most = room_in_frame(adapter);
+    size_t length = left < most ? left : most;
+    int rc = adapter->mechanism->in_one_piece || length <= MOST_COPIED ? put_copied(adapter, message, length)
+                                                                       : put_in_place(adapter, message, length);
+
+    if (rc != 0)
+        return rc;
+    message->offset += length;
+    message->last_is_out = message->offset == message->len;
+    if (message->last_is_out) {
+        adapter->sequences[message->priority]++;
+        adapter->sent++;
+    }
+    adapter->under_way = message->last_is_out ? NULL : message;
+    return 0;
+}
+
+static int attach(struct noria_adapter *adapter)
+{
+    int rc = adapter->mechanism->attach(adapter);
+
+    if (rc == 0)
+        adapter->attached = adapter->was_attached = true;
+    return rc;
+}
+
+/* Whether frames can be put: somebody is there, and nothing is owed. */
+static int get_ready(struct noria_adapter *adapter)
+{
+    int rc = adapter->attached ? 0 : attach(adapter);
+
+    return rc == 0 && adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : rc;
+}
+
+static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    int rc;
+
+    if (adapter->under_way != NULL && adapter->under_way != message)
+        return -EAGAIN; /* another thread's */
+    rc = get_ready(adapter);
+    if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
+        message->offset = 0; /* its receiver was lost: from the beginning, for another one */
+    while (rc == 0 && !message->last_is_out) {
+        rc = put_frame(adapter, message);
+        if (rc == 0 && adapter->owed_from < adapter->owed_to)
+            rc = noria_adapter_flush(adapter);
+    }
+    return rc;
+}
+
+/* The call is over: what is begun and not to be finished is given up. */
+static int finish(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc)
+{
+    if (adapter->under_way == message)
+        adapter->under_way = NULL;
+    return message->last_is_out && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR || rc == -ECANCELED) ? 0 : rc;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- the verbs */
+
+static ssize_t try_message(noria_channel *channel, void *arguments)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = adapter->is_reserved ? -EBUSY : send_frames(adapter, arguments);
+    noria_role_leave(mark);
+    return rc;
+}
+
+static ssize_t end_message(noria_channel *channel, void *arguments, ssize_t rc)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) != 0)
+        return rc;
+    rc = finish(adapter, arguments, (int)rc);
+    noria_role_leave(mark);
+    return rc;
+}
+
+int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                            int64_t timeout_ns)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
+    ssize_t rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                            &(struct noria_attempt){try_message, &message, true, 1, end_message});
+
+    return rc < 0 ? (int)rc : 0;
+}
+
+int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
+    ssize_t rc = try_message(channel, &message);
+
+    return (int)(rc != 0 ? end_message(channel, &message, rc) : rc);
+}
+
+/* As many of the messages as fit into one put. How many; *size their frames' bytes, frame i ends at ends[i]. */
+static int make_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, size_t *size, uint32_t *ends)
+{
+    int count = 0;
+
+    for (*size = 0; count < n && count < NORIA_MOST_PIECE / NORIA_FRAME_HEADER; count++) {
+        struct noria_outgoing message = {.data = messages[count].iov_base, .len = messages[count].iov_len};
+        if (message.len > room_in_frame(adapter) || *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
+            break;
+        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count, adapter->frames + *size);
+        ends[count] = (uint32_t)*size;
+    }
+    return count;
+}
+
+/* One put of a batch. How many messages went. */
+static int put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    uint32_t ends[NORIA_MOST_PIECE / NORIA_FRAME_HEADER];
+    size_t size;
+    int count = make_batch(adapter, messages, n, &size, ends), gone = 0;
+    struct iovec piece = {adapter->frames, size};
+    ssize_t taken;
+
+    if (count == 0)
+        return 0;
+    taken = put(adapter, &piece, 1, 0);
+    if (taken < 0)
+        return (int)taken;
+    while (gone < count && (gone == 0 ? 0 : ends[gone - 1]) < taken) /* of the last one perhaps a part */
+        gone++;
+    if (gone > 0) {
+        adapter->owed_from = (size_t)taken;
+        adapter->owed_to = ends[gone - 1];
+    }
+    adapter->sequences[0] += (uint64_t)gone;
+    adapter->sent += (uint64_t)gone;
+    return gone;
+}
+
+static int send_batches(struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    int sent = 0, rc;
+
+    if (adapter->under_way != NULL)
+        return -EAGAIN;
+    rc = get_ready(adapter);
+    while (rc == 0 && sent < n) {
+        rc = put_batch(adapter, messages + sent, n - sent);
+        if (rc <= 0)
+            break;
+        sent += rc;
+        rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
+    }
+    return sent > 0 ? sent : rc;
+}
+
+int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = adapter->is_reserved ? -EBUSY : send_batches(adapter, messages, n);
+    noria_role_leave(mark);
+    return rc;
+}
+
+/* ------------------------------------------------------------------- zero copy as it looks, with one copy as it is */
+
+static bool is_ours(const struct noria_adapter *adapter, const struct noria_span *span)
+{
+    return adapter->is_reserved && span->token[0] == adapter->reservation;
+}
+
+static int make_reservation(struct noria_adapter *adapter, size_t max_len, struct noria_span *span)
+{
+    if (adapter->is_reserved)
+        return -EBUSY;
+    if (adapter->reserved == NULL)
+        adapter->reserved = malloc(adapter->base.max_message != 0 ? adapter->base.max_message : 1);
+    if (adapter->reserved == NULL)
+        return noria_fail(-ENOMEM, "out of memory for a message of %llu bytes",
+                          (unsigned long long)adapter->base.max_message);
+    adapter->is_reserved = true;
+    adapter->committing = (struct noria_outgoing){.data = adapter->reserved};
+    *span = (struct noria_span){adapter->reserved, max_len, {++adapter->reservation, 0}};
+    return 0;
+}
+
+int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = make_reservation(adapter, max_len, span);
+    noria_role_leave(mark);
+    return rc;
+}
+
+/* A commit that found no room may be tried again, and goes on where it was. */
+static int commit(struct noria_adapter *adapter, size_t len)
+{
+    struct noria_outgoing *message = &adapter->committing;
+    int rc;
+
+    if (message->offset != 0 && message->len != len)
+        return noria_fail(-EINVAL, "%zu bytes of the message were to be committed, now %zu", message->len, len);
+    message->len = len;
+    rc = send_frames(adapter, message);
+    if (message->last_is_out)
+        rc = finish(adapter, message, rc);
+    if (rc == 0)
+        adapter->is_reserved = false;
+    return rc;
+}
+
+int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = is_ours(adapter, span) ? commit(adapter, len) : -EINVAL;
+    noria_role_leave(mark);
+    return rc;
+}
+
+int noria_adapter_abort(noria_channel *channel, struct noria_span *span)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t *mark;
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+
+    if (rc != 0)
+        return rc;
+    rc = is_ours(adapter, span) ? 0 : -EINVAL;
+    if (rc == 0) {
+        finish(adapter, &adapter->committing, 0);
+        adapter->is_reserved = false;
+    }
+    noria_role_leave(mark);
+    return rc;
+}

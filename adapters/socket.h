@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What unix.c and tcp.c share. The receiver listens, any number of senders connect: each connection is an inlet of its own,
+ * so what one sender does, a stranger most of all, is nothing to the others. A sender connects in its first send, waits for
+ * a receiver that is not there yet, is told once (-EPIPE) when it has gone, and then connects to the next one.
+ */
+#ifndef NORIA_SOCKET_H
+#define NORIA_SOCKET_H
+
+#include <sys/socket.h>
+
+#include "adapter.h"
+
+struct noria_socket {
+    struct noria_adapter adapter;
+    int listener;
+    struct noria_fork_guard listener_guard;
+    struct sockaddr_storage address;
+    socklen_t address_size;
+    int type; /* SOCK_STREAM, SOCK_SEQPACKET */
+    bool asks_who; /* a peer of another user is a stranger */
+    uint32_t turns;
+};
+
+static inline struct noria_socket *noria_socket_of(struct noria_adapter *adapter)
+{
+    return (struct noria_socket *)(void *)adapter;
+}
+
+/* A socket of the address's family, that never waits. -errno with a sentence. */
+int noria_socket_make(const struct noria_socket *socket);
+/* Takes a bound socket to listen at. */
+int noria_socket_listen(struct noria_socket *socket, int fd);
+/* Whether somebody listens at the address: 1, 0, -errno. */
+int noria_socket_is_served(const struct noria_socket *socket);
+
+int noria_socket_attach(struct noria_adapter *adapter);
+ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room);
+int noria_socket_choose(struct noria_adapter *adapter);
+int noria_socket_end(struct noria_adapter *adapter);
+int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int epoll);
+void noria_socket_stat(struct noria_adapter *adapter, struct noria_stat *stat);
+void noria_socket_close(struct noria_adapter *adapter, bool stale);
+
+#define NORIA_SOCKET_MECHANISM \
+    .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL, .drops_strangers = true, .attach = noria_socket_attach, \
+    .detach = noria_adapter_close_out, .put = noria_adapter_put_out, .get = noria_socket_get, \
+    .choose = noria_socket_choose, .end = noria_socket_end, .watch = noria_socket_watch, .stat = noria_socket_stat, \
+    .close = noria_socket_close
+
+#endif

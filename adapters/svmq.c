@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * "svmq:KEY" or "svmq:/path" (its ftok) a System V message queue (sysvipc(7)). A message's type is 32 less its priority, and
+ * the lowest type comes first. Such a queue is no file: there is nothing to poll, so waiting is asking again, more and
+ * more seldom; and who is there is told by locks on a file in noria's folder.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <unistd.h>
+
+#include "adapters.h"
+#include "detail.h"
+#include "nap.h"
+#include "place.h"
+#include "queue.h"
+
+enum { TYPES = 32, LEAST_SIZE = 128, FTOK_PROJECT = 'n' };
+
+struct message {
+    long type;
+    uint8_t bytes[NORIA_MOST_PIECE];
+};
+
+struct svmq_handle {
+    struct noria_kernel_queue base;
+    int id;
+    uint64_t bytes; /* of the queue */
+    struct message *out, *in;
+};
+
+static struct svmq_handle *svmq_of(struct noria_adapter *adapter)
+{
+    return (struct svmq_handle *)(void *)adapter;
+}
+
+static int fail_gone(const struct noria_adapter *adapter, int error)
+{
+    if (error == EIDRM || error == EINVAL)
+        return noria_fail(-EIDRM, "the queue 'svmq:%s' was removed", adapter->rest);
+    return noria_fail(-error, "'svmq:%s': %s", adapter->rest, strerror(error));
+}
+
+static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
+{
+    struct svmq_handle *handle = svmq_of(adapter);
+
+    (void)n;
+    handle->out->type = TYPES - (long)priority;
+    memcpy(handle->out->bytes, pieces->iov_base, pieces->iov_len);
+    if (msgsnd(handle->id, handle->out, pieces->iov_len, IPC_NOWAIT) == 0)
+        return (ssize_t)pieces->iov_len;
+    return errno == EAGAIN || errno == EINTR ? -EAGAIN : fail_gone(adapter, errno);
+}
+
+static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
+{
+    struct svmq_handle *handle = svmq_of(adapter);
+    ssize_t got = msgrcv(handle->id, handle->in, room < NORIA_MOST_PIECE ? room : NORIA_MOST_PIECE, -TYPES, IPC_NOWAIT);
+
+    (void)inlet;
+    if (got <= 0)
+        return got == 0 || errno == ENOMSG || errno == EINTR ? -EAGAIN : fail_gone(adapter, errno);
+    memcpy(bytes, handle->in->bytes, (size_t)got);
+    return got;
+}
+
+/* -------------------------------------------------------------------------------------------------------- opening, closing */
+
+static long limit(const char *name)
+{
+    char path[64];
+    FILE *file;
+    long value = -1;
+
+    snprintf(path, sizeof(path), "/proc/sys/kernel/%s", name);
+    file = fopen(path, "re");
+    if (file == NULL)
+        return -1;
+    if (fscanf(file, "%ld", &value) != 1)
+        value = -1;
+    fclose(file);
+    return value;
+}
+
+static int parse_key(const char *rest, key_t *key)
+{
+    char *end;
+    unsigned long number;
+
+    if (rest[0] == '/') {
+        *key = ftok(rest, FTOK_PROJECT);
+        return *key != -1 ? 0 : noria_fail(-errno, "'svmq:%s': the file that gives the key is not there: %s", rest, strerror(errno));
+    }
+    errno = 0;
+    number = strtoul(rest, &end, 0);
+    if (rest[0] < '0' || rest[0] > '9' || *end != '\0' || errno != 0 || number > UINT_MAX || number == IPC_PRIVATE)
+        return noria_fail(-EINVAL, "'svmq:%s': write svmq:KEY with a number that is not 0, or svmq:/path", rest);
+    *key = (key_t)number;
+    return 0;
+}
+
+static int fail_to_open(int rc, const char *rest)
+{
+    switch (rc) {
+    case -ENOENT:
+        return noria_fail(rc, "there is no queue 'svmq:%s'; NORIA_CREATE makes it", rest);
+    case -EEXIST:
+        return noria_fail(rc, "'svmq:%s' is there already", rest);
+    case -ENOSPC:
+        return noria_fail(rc, "'svmq:%s': there are as many queues as there may be, %ld (/proc/sys/kernel/msgmni); ipcs -q lists them",
+                          rest, limit("msgmni"));
+    case -EACCES:
+        return noria_fail(rc, "'svmq:%s': this user may not use the queue of that key", rest);
+    default:
+        return noria_fail(rc, "'svmq:%s': %s", rest, strerror(-rc));
+    }
+}
+
+static int open_queue(const char *rest, int flags, const struct noria_options *options)
+{
+    int64_t until_ns = noria_deadline_ns(options->wait_create_ns);
+    int how = ((flags & NORIA_CREATE) != 0 ? IPC_CREAT : 0) | ((flags & NORIA_EXCL) != 0 ? IPC_EXCL : 0) |
+              ((flags & NORIA_CREATE) != 0 ? (int)options->mode & 0777 : 0);
+    key_t key;
+    int rc = parse_key(rest, &key), id;
+
+    if (rc != 0)
+        return rc;
+    while ((id = msgget(key, how)) < 0 && errno == ENOENT && noria_now_ns() < until_ns)
+        noria_nap(until_ns);
+    return id >= 0 ? id : fail_to_open(-errno, rest);
+}
+
+static int open_locks(int id)
+{
+    char name[32];
+
+    snprintf(name, sizeof(name), "svmq-%d", id);
+    return noria_place_open(name);
+}
+
+static int take_part(struct svmq_handle *handle, int flags)
+{
+    struct noria_adapter *adapter = &handle->base.adapter;
+    struct msqid_ds status;
+    long most = limit("msgmax");
+    uint64_t piece;
+
+    if (msgctl(handle->id, IPC_STAT, &status) != 0)
+        return fail_to_open(-errno, adapter->rest);
+    if (status.msg_perm.uid != geteuid() && status.msg_perm.uid != 0 && adapter->options.foreign == 0)
+        return noria_fail(-EACCES, "'svmq:%s' belongs to user %u; options.foreign (--foreign) says that this is meant", adapter->rest,
+                          status.msg_perm.uid);
+    handle->bytes = status.msg_qbytes;
+    piece = most > 0 && (uint64_t)most < handle->bytes ? (uint64_t)most : handle->bytes;
+    piece = piece < NORIA_MOST_PIECE ? piece : NORIA_MOST_PIECE;
+    if (piece < LEAST_SIZE)
+        return noria_fail(-EINVAL, "'svmq:%s' takes %llu bytes, too few for noria's messages (/proc/sys/kernel/msgmax, msgmnb)",
+                          adapter->rest, (unsigned long long)piece);
+    handle->out = malloc(sizeof(*handle->out));
+    handle->in = malloc(sizeof(*handle->in));
+    if (handle->out == NULL || handle->in == NULL)
+        return noria_fail(-ENOMEM, "out of memory for messages of 'svmq:%s'", adapter->rest);
+    return noria_kernel_queue_take_part(&handle->base, (uint32_t)piece, flags);
+}
+
+static void close_svmq(struct noria_adapter *adapter, bool stale)
+{
+    (void)stale;
+    noria_kernel_queue_leave(noria_kernel_queue_of(adapter));
+    free(svmq_of(adapter)->out);
+    free(svmq_of(adapter)->in);
+}
+
+static int open_svmq(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
+{
+    struct noria_adapter *adapter;
+    int rc = noria_adapter_make(&adapter, &noria_mechanism_svmq, sizeof(struct svmq_handle), rest, flags, options), locks;
+
+    if (rc != 0)
+        return rc;
+    svmq_of(adapter)->id = rc = open_queue(rest, flags, &adapter->options);
+    locks = rc >= 0 ? open_locks(rc) : rc;
+    rc = locks;
+    if (locks >= 0) {
+        noria_kernel_queue_begin(noria_kernel_queue_of(adapter), locks);
+        rc = take_part(svmq_of(adapter), flags);
+        if (rc != 0)
+            close_svmq(adapter, false);
+    }
+    if (rc != 0)
+        noria_adapter_free(adapter);
+    else
+        *out = &adapter->base;
+    return rc;
+}
+
+static void stat_queue(struct noria_adapter *adapter, struct noria_stat *stat)
+{
+    noria_kernel_queue_stat(adapter, stat);
+    stat->footprint = svmq_of(adapter)->bytes;
+}
+
+/* The queue's id, or -errno with a sentence. */
+static int find(const char *rest)
+{
+    key_t key;
+    int rc = parse_key(rest, &key), id;
+
+    if (rc != 0)
+        return rc;
+    id = msgget(key, 0);
+    return id >= 0 ? id : fail_to_open(-errno, rest);
+}
+
+static int unlink_svmq(const char *rest)
+{
+    char name[32];
+    int id = find(rest);
+
+    if (id < 0)
+        return id;
+    if (msgctl(id, IPC_RMID, NULL) != 0)
+        return fail_to_open(-errno, rest);
+    snprintf(name, sizeof(name), "svmq-%d", id);
+    noria_place_remove(name);
+    return 0;
+}
+
+static int in_use(const char *rest)
+{
+    int id = find(rest), locks = id >= 0 ? open_locks(id) : id, rc;
+
+    if (locks < 0)
+        return locks;
+    rc = noria_kernel_queue_is_used(locks);
+    close(locks);
+    return rc;
+}
+
+const struct noria_mechanism noria_mechanism_svmq = {
+    .scheme = "svmq", NORIA_KERNEL_QUEUE_MECHANISM(0), .put = put, .get = get, .stat = stat_queue, .open = open_svmq,
+    .close = close_svmq};
+const struct noria_transport noria_transport_svmq = {"svmq", open_svmq, unlink_svmq, in_use};

@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no other.
+ * Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
+ */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "adapters.h"
+#include "detail.h"
+#include "socket.h"
+
+/* HOST:PORT, [HOST]:PORT, :PORT */
+static int split(const char *rest, char *host, size_t size, const char **port)
+{
+    const char *colon = strrchr(rest, ':');
+    const char *from = rest;
+    size_t length = colon != NULL ? (size_t)(colon - rest) : 0;
+
+    if (colon == NULL || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1))
+        return noria_fail(-EINVAL, "'tcp:%s': write tcp:host:port, tcp::port for this machine, or tcp:[::1]:port", rest);
+    if (length >= 2 && rest[0] == '[' && colon[-1] == ']') {
+        from++;
+        length -= 2;
+    }
+    if (length >= size)
+        return noria_fail(-ENAMETOOLONG, "'tcp:%s': no host has so long a name", rest);
+    memcpy(host, from, length);
+    host[length] = '\0';
+    *port = colon + 1;
+    return 0;
+}
+
+static int make_address(struct noria_socket *of, const char *rest)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found;
+    char host[256];
+    const char *port = NULL;
+    int rc = split(rest, host, sizeof(host), &port);
+
+    if (rc != 0)
+        return rc;
+    of->type = SOCK_STREAM;
+    rc = getaddrinfo(host[0] != '\0' ? host : "127.0.0.1", port, &hints, &found);
+    if (rc != 0)
+        return noria_fail(-EINVAL, "'tcp:%s': %s", rest, gai_strerror(rc));
+    memcpy(&of->address, found->ai_addr, found->ai_addrlen);
+    of->address_size = found->ai_addrlen;
+    freeaddrinfo(found);
+    return 0;
+}
+
+static int serve(struct noria_socket *of)
+{
+    int fd = noria_socket_make(of), rc, again = 1;
+
+    if (fd < 0)
+        return fd;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &again, sizeof(again)); /* old connections do not hold up a new receiver */
+    if (bind(fd, (struct sockaddr *)&of->address, of->address_size) == 0)
+        return noria_socket_listen(of, fd);
+    rc = -errno;
+    close(fd);
+    if (rc == -EADDRINUSE)
+        return noria_fail(-EBUSY, "'tcp:%s': somebody listens there, and a channel has one receiver only", of->adapter.rest);
+    return noria_fail(rc, "'tcp:%s': %s", of->adapter.rest, strerror(-rc));
+}
+
+static int open_tcp(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
+{
+    struct noria_adapter *adapter;
+    struct noria_socket *of;
+    int rc = noria_adapter_make(&adapter, &noria_mechanism_tcp, sizeof(*of), rest, flags, options);
+
+    if (rc != 0)
+        return rc;
+    of = noria_socket_of(adapter);
+    of->listener = -1;
+    rc = make_address(of, rest);
+    if (rc == 0)
+        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), NORIA_MOST_PIECE);
+    if (rc == 0 && (flags & NORIA_RECV) != 0)
+        rc = serve(of);
+    if (rc != 0)
+        noria_adapter_free(adapter);
+    else
+        *out = &adapter->base;
+    return rc;
+}
+
+static int unlink_tcp(const char *rest)
+{
+    return noria_fail(-EINVAL, "'tcp:%s' has no name that could be removed", rest);
+}
+
+const struct noria_mechanism noria_mechanism_tcp = {.scheme = "tcp", NORIA_SOCKET_MECHANISM, .open = open_tcp};
+const struct noria_transport noria_transport_tcp = {"tcp", open_tcp, unlink_tcp, unlink_tcp};

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, also over that
+ * of one who has died; peers of other users are strangers unless options.foreign.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "adapters.h"
+#include "detail.h"
+#include "nap.h"
+#include "path.h"
+#include "socket.h"
+
+static const char *path_of(const struct noria_socket *of)
+{
+    return ((const struct sockaddr_un *)&of->address)->sun_path;
+}
+
+/* Receivers that come at the same time take turns: a lock on the folder, which goes with us. Somebody who holds it for no
+ * good does not hold us up for long. -1: without. */
+static int lock_folder(const struct noria_socket *of)
+{
+    char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    char *slash;
+    int64_t until_ns = noria_deadline_ns(of->adapter.options.open_timeout_ns);
+    int fd;
+
+    strcpy(folder, path_of(of));
+    slash = strrchr(folder, '/');
+    if (slash == NULL)
+        strcpy(folder, ".");
+    else
+        slash[slash == folder] = '\0';
+    fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    while (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && noria_now_ns() < until_ns)
+        noria_nap(until_ns);
+    return fd;
+}
+
+static int try_bind(const struct noria_socket *of, int fd)
+{
+    fchmod(fd, of->adapter.options.mode & 0777); /* the umask may take away from it, until chmod */
+    if (bind(fd, (const struct sockaddr *)&of->address, of->address_size) != 0)
+        return -errno;
+    return chmod(path_of(of), of->adapter.options.mode & 0777) == 0 ? 0 : -errno;
+}
+
+/* With the folder locked. */
+static int take_name(struct noria_socket *of, int fd, int flags)
+{
+    const char *path = path_of(of);
+    int rc = try_bind(of, fd);
+    struct stat status;
+
+    if (rc != -EADDRINUSE)
+        return rc != 0 ? noria_path_fail(rc, "unix", path) : 0;
+    if (lstat(path, &status) == 0 && !S_ISSOCK(status.st_mode))
+        return noria_fail(-EINVAL, "'%s' is there and is not a socket", path);
+    if ((flags & NORIA_EXCL) != 0)
+        return noria_path_fail(-EEXIST, "unix", path);
+    rc = noria_socket_is_served(of);
+    if (rc < 0)
+        return rc;
+    if (rc == 1)
+        return noria_fail(-EBUSY, "'unix:%s' has a receiver, and can have one only", of->adapter.rest);
+    if (unlink(path) != 0) /* of somebody who has died */
+        return noria_path_fail(-errno, "unix", path);
+    rc = try_bind(of, fd);
+    return rc != 0 ? noria_path_fail(rc, "unix", path) : 0;
+}
+
+static int serve(struct noria_socket *of, int flags)
+{
+    int fd = noria_socket_make(of), folder, rc;
+
+    if (fd < 0)
+        return fd;
+    folder = lock_folder(of);
+    rc = take_name(of, fd, flags);
+    if (rc == 0)
+        rc = noria_socket_listen(of, fd);
+    else
+        close(fd);
+    if (folder >= 0)
+        close(folder);
+    return rc;
+}
+
+/* A sender that is not to make anything waits for the name. */
+static int await_name(const struct noria_socket *of)
+{
+    int64_t until_ns = noria_deadline_ns(of->adapter.options.wait_create_ns);
+
+    while (access(path_of(of), F_OK) != 0 && errno == ENOENT && noria_now_ns() < until_ns)
+        noria_nap(until_ns);
+    return access(path_of(of), F_OK) == 0 ? 0 : noria_path_fail(-errno, "unix", path_of(of));
+}
+
+static int make_address(struct noria_socket *of, const char *rest)
+{
+    static const char *const known[] = {"seqpacket", "stream", NULL};
+    struct sockaddr_un *address = (struct sockaddr_un *)&of->address;
+    int rc = noria_address_check("unix", rest, known);
+
+    of->type = noria_address_has(rest, "seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
+    of->asks_who = true;
+    address->sun_family = AF_UNIX;
+    of->address_size = sizeof(*address);
+    if (rc == 0)
+        rc = noria_address_name(rest, address->sun_path, sizeof(address->sun_path));
+    return rc == 0 && address->sun_path[0] == '\0' ? noria_path_fail(-EINVAL, "unix", "") : rc;
+}
+
+static int open_unix(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
+{
+    struct noria_adapter *adapter;
+    struct noria_socket *of;
+    int rc = noria_adapter_make(&adapter, &noria_mechanism_unix, sizeof(*of), rest, flags, options);
+
+    if (rc != 0)
+        return rc;
+    of = noria_socket_of(adapter);
+    of->listener = -1;
+    rc = make_address(of, rest);
+    if (rc == 0)
+        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),
+                                 of->type == SOCK_STREAM ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2);
+    if (rc == 0 && (flags & NORIA_RECV) != 0)
+        rc = serve(of, flags);
+    else if (rc == 0 && (flags & NORIA_CREATE) == 0)
+        rc = await_name(of);
+    if (rc != 0)
+        noria_adapter_free(adapter);
+    else
+        *out = &adapter->base;
+    return rc;
+}
+
+static int unlink_unix(const char *rest)
+{
+    struct noria_socket of = {.listener = -1};
+    int rc = make_address(&of, rest);
+
+    return rc == 0 ? noria_path_unlink(path_of(&of), S_IFSOCK, "unix", "socket") : rc;
+}
+
+static int in_use(const char *rest)
+{
+    struct noria_socket of = {.listener = -1, .adapter = {.mechanism = &noria_mechanism_unix, .rest = (char *)(uintptr_t)rest}};
+    int rc = make_address(&of, rest);
+
+    return rc == 0 ? noria_socket_is_served(&of) : rc;
+}
+
+const struct noria_mechanism noria_mechanism_unix = {.scheme = "unix", NORIA_SOCKET_MECHANISM, .open = open_unix};
+const struct noria_transport noria_transport_unix = {"unix", open_unix, unlink_unix, in_use};

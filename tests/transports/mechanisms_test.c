@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What single mechanisms do beyond the common promises: priorities, signals, limits, strangers, addresses. */
+#include "suite.h"
+
+#include <arpa/inet.h>
+#include <mqueue.h>
+#include <netinet/in.h>
+#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/resource.h>
+#include <sys/un.h>
+
+static const struct transport *named(const char *name)
+{
+    for (size_t i = 0; i < TRANSPORTS; i++)
+        if (strcmp(transports[i].name, name) == 0)
+            return &transports[i];
+    fail();
+    return NULL;
+}
+
+static int begin(const char *name)
+{
+    void *transport = (void *)(uintptr_t)named(name);
+
+    return setup(&transport);
+}
+
+static int setup_mq(void **state)
+{
+    (void)state;
+    return begin("mq, short");
+}
+
+static int setup_svmq(void **state)
+{
+    (void)state;
+    return begin("svmq, short");
+}
+
+static int setup_unix(void **state)
+{
+    (void)state;
+    return begin("unix");
+}
+
+static int setup_tcp(void **state)
+{
+    (void)state;
+    return begin("tcp");
+}
+
+static int setup_fifo(void **state)
+{
+    (void)state;
+    return begin("fifo");
+}
+
+/* --------------------------------------------------------------------------------------------------- message queues */
+
+static void priorities_come_highest_first(void **state)
+{
+    /* Claim: a queue gives the highest priority first, and within one in order; info tells it. */
+    static const unsigned order[] = {0, 2, 1, 2, 0, 1};
+    static const unsigned expected[] = {1, 3, 2, 5, 0, 4};
+
+    (void)state;
+    it.options.priorities = 3;
+    open_pair();
+    for (uint32_t i = 0; i < 6; i++)
+        assert_int_equal(noria_send_prio(it.tx, &i, sizeof(i), order[i], 0), 0);
+    assert_fails(noria_send_prio(it.tx, "x", 1, 3, 0), EINVAL);
+    for (uint32_t i = 0; i < 6; i++) {
+        struct noria_info info;
+        uint32_t number;
+        assert_int_equal(noria_recv(it.rx, &number, sizeof(number), 0, &info), sizeof(number));
+        assert_int_equal(number, expected[i]);
+        assert_int_equal(info.priority, order[number]);
+        assert_int_equal(info.flags, 0); /* out of order, and nothing is missing */
+    }
+}
+
+static void signals_come_with_messages(void **state)
+{
+    /* Claim: ALWAYS gives one signal, with the handle, each time a message comes into a queue that a receive found empty; after
+     * cancelling there are none. */
+    const struct timespec long_time = {20, 0}, short_time = {0, 20 * MS};
+    sigset_t set;
+    siginfo_t info;
+
+    (void)state;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    open_pair();
+    assert_int_equal(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ALWAYS), 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(noria_recv(it.rx, received, sizeof(received), 0, NULL), -EAGAIN);
+        assert_int_equal(send_numbered(it.tx, 1, i, 100, 0), 0);
+        assert_int_equal(sigtimedwait(&set, &info, &long_time), SIGRTMIN);
+        assert_ptr_equal(info.si_value.sival_ptr, it.rx);
+        expect(1, i, 100);
+    }
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 0, NULL), -EAGAIN);
+    assert_int_equal(noria_notify_signal(it.rx, 0, 0), 0);
+    assert_int_equal(send_numbered(it.tx, 1, 3, 100, 0), 0);
+    assert_int_equal(sigtimedwait(&set, &info, &short_time), -1);
+}
+
+static void limits_have_sentences(void **state)
+{
+    /* Claim: RLIMIT_MSGQUEUE is -EMFILE with the bytes that would be needed, a name that cannot be one is -EINVAL with the
+     * limits, one that is missing -ENOENT, one that is there and must not -EEXIST; none leaves anything behind. */
+    struct rlimit limit, none = {1000, 0};
+    noria_channel *channel = NULL;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_MSGQUEUE, &limit), 0);
+    none.rlim_max = limit.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_MSGQUEUE, &none), 0);
+    assert_fails(try_open(&channel, NORIA_SEND), EMFILE);
+    assert_non_null(strstr(noria_detail(), "ulimit -q"));
+    assert_int_equal(setrlimit(RLIMIT_MSGQUEUE, &limit), 0);
+    assert_fails(noria_open(&channel, "mq:no-slash", NORIA_SEND | NORIA_CREATE, &it.options), EINVAL);
+    assert_non_null(strstr(noria_detail(), "msg_max"));
+    assert_fails(noria_open(&channel, it.address, NORIA_SEND, &it.options), ENOENT);
+    open_sender();
+    assert_fails(noria_open(&channel, it.address, NORIA_SEND | NORIA_CREATE | NORIA_EXCL, &it.options), EEXIST);
+}
+
+static void long_messages_want_one_receiver(void **state)
+{
+    /* Claim: where messages do not fit into one of the queue's there is one receiver only, whoever comes first and whoever asks
+     * for them. */
+    noria_channel *second = NULL;
+
+    (void)state;
+    it.rx = open_handle(NORIA_RECV);
+    it.options.max_message = 100000;
+    assert_fails(try_open(&second, NORIA_RECV), EBUSY); /* its own messages would be long */
+    assert_fails(try_open(&second, NORIA_SEND), EBUSY); /* those it sends */
+    close_handle(&it.rx);
+    it.rx = open_handle(NORIA_RECV);
+    it.tx = open_handle(NORIA_SEND);
+    it.options.max_message = 100;
+    assert_fails(try_open(&second, NORIA_RECV), EBUSY);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 12000, 0), 0);
+    expect(1, 0, 12000);
+}
+
+static void what_is_no_frame_is_skipped(void **state)
+{
+    /* Claim: what somebody else has put into the queue is skipped, and messages go on. */
+    mqd_t queue;
+
+    (void)state;
+    open_pair();
+    queue = mq_open(strchr(it.address, '/'), O_WRONLY | O_CLOEXEC);
+    assert_int_equal(mq_send(queue, "hello", 5, 0), 0);
+    assert_int_equal(mq_send(queue, "", 0, 0), 0);
+    mq_close(queue);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, 0), 0);
+    if (noria_recv(it.rx, received, sizeof(received), 0, NULL) == -EAGAIN) /* the empty one */
+        expect(1, 0, 100);
+}
+
+static void a_removed_queue_is_told(void **state)
+{
+    /* Claim: a System V queue that is removed under its users ends their calls with an error and a sentence, also those that wait. */
+    (void)state;
+    open_pair();
+    assert_int_equal(noria_unlink(it.address), 0);
+    assert_true(noria_send(it.tx, "x", 1, A_WHILE) < 0);
+    assert_true(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL) < 0);
+    assert_true(strlen(noria_detail()) > 3);
+}
+
+/* -------------------------------------------------------------------------------------------------------- strangers */
+
+static int connect_stranger(void)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    struct sockaddr_in to_port = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    bool is_tcp = strncmp(it.address, "tcp", 3) == 0;
+    int fd = socket(is_tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    to_port.sin_port = htons((uint16_t)atoi(strrchr(it.address, ':') + 1));
+    snprintf(to.sun_path, sizeof(to.sun_path), "%s", strchr(it.address, ':') + 1);
+    assert_int_equal(connect(fd, is_tcp ? (struct sockaddr *)&to_port : (struct sockaddr *)&to,
+                             is_tcp ? sizeof(to_port) : sizeof(to)), 0);
+    return fd;
+}
+
+static void strangers_disturb_nobody(void **state)
+{
+    /* Claim: who connects and sends rubbish, half a header, or nothing at all, however many they are, is dropped or waited for, and
+     * a sender's messages come, each once and whole. */
+    static const char *const rubbish[] = {"GET / HTTP/1.1\r\n\r\n", "NRF1", "", "NRF1 and something that is no header at all, no"};
+    int strangers[100];
+
+    (void)state;
+    open_pair();
+    for (uint32_t i = 0; i < 100; i++) {
+        const char *text = rubbish[i % 4];
+        strangers[i] = connect_stranger();
+        assert_true(send(strangers[i], text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text));
+        assert_int_equal(send_numbered(it.tx, 1, i, 5000, A_WHILE), 0);
+        assert_int_equal(expect(1, i, 5000).flags, 0);
+    }
+    assert_true(stat_of(it.rx).senders <= it.options.max_participants + 1);
+    for (int i = 0; i < 100; i++)
+        close(strangers[i]);
+    assert_int_equal(send_numbered(it.tx, 1, 100, 10, A_WHILE), 0);
+    expect(1, 100, 10);
+}
+
+static void a_dead_receivers_name_is_taken_over(void **state)
+{
+    /* Claim: the name of a Unix receiver that was killed does not hold up the next one; one that lives is -EBUSY; a file of another
+     * kind is left alone. */
+    noria_channel *second = NULL;
+    int fd;
+
+    (void)state;
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    {
+        struct sockaddr_un at = {.sun_family = AF_UNIX};
+        snprintf(at.sun_path, sizeof(at.sun_path), "%s", strchr(it.address, ':') + 1);
+        assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    }
+    close(fd); /* its name stays */
+    it.rx = open_handle(NORIA_RECV);
+    assert_fails(try_open(&second, NORIA_RECV), EBUSY);
+    close_handle(&it.rx);
+    unlink(strchr(it.address, '/'));
+    fd = open(strchr(it.address, '/'), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    close(fd);
+    assert_fails(try_open(&second, NORIA_RECV), EINVAL);
+    assert_fails(noria_unlink(it.address), EINVAL);
+    assert_int_equal(unlink(strchr(it.address, '/')), 0);
+}
+
+static void a_receiver_on_tcp_may_come_back(void **state)
+{
+    /* Claim: a sender whose receiver is replaced at the same address goes on with the new one, which is told exactly what it did
+     * not see. */
+    struct noria_info info;
+    uint32_t number = 2, length;
+    int rc;
+
+    (void)state;
+    open_pair();
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(send_numbered(it.tx, 1, i, 100, A_WHILE), 0);
+        expect(1, i, 100);
+    }
+    close_handle(&it.rx);
+    open_receiver();
+    do {
+        rc = send_numbered(it.tx, 1, number, 100, A_WHILE);
+        number += rc == 0;
+        assert_true(rc == 0 || rc == -EPIPE);
+    } while (noria_recv(it.rx, received, sizeof(received), 10 * MS, &info) < 0);
+    memcpy(&length, received + 4, sizeof(length)); /* its number */
+    assert_int_equal(info.lost, length);
+    assert_true((info.flags & NORIA_LOST) != 0);
+}
+
+/* ------------------------------------------------------------------------------------------------------------ rubbish */
+
+static void a_line_in_the_wrong_fifo(void **state)
+{
+    /* Claim: bytes that somebody else writes into the FIFO are skipped, whatever they are, and the messages around them come. */
+    int fd;
+
+    (void)state;
+    open_pair();
+    fd = open(strchr(it.address, '/'), O_WRONLY | O_CLOEXEC);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(send_numbered(it.tx, 1, i, 9000, 0), 0);
+        assert_true(write(fd, "NRF1 this is a line\n", 4 + i % 16) > 0);
+    }
+    close(fd);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(expect(1, i, 9000).flags, 0);
+}
+
+static void half_frames_in_files(void **state)
+{
+    /* Claim: in a file, where a writer died in the middle of a frame and another one went on, at whichever byte, the messages around
+     * it come whole and the cut one does not. */
+    char path[] = "/tmp/noria-half-XXXXXX", address[32];
+    int fd = mkostemp(path, O_CLOEXEC);
+    off_t one;
+
+    (void)state;
+    unlink(path);
+    snprintf(address, sizeof(address), "fd:%d", fd);
+    assert_int_equal(noria_open(&it.tx, address, NORIA_SEND, NULL), 0);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 200, 0), 0);
+    one = lseek(fd, 0, SEEK_END);
+    close_handle(&it.tx);
+    for (off_t cut = 1; cut < one; cut++) {
+        assert_int_equal(ftruncate(fd, 0), 0);
+        lseek(fd, 0, SEEK_SET);
+        for (uint32_t whole = 0; whole < 3; whole++) {
+            assert_int_equal(noria_open(&it.tx, address, NORIA_SEND, NULL), 0);
+            assert_int_equal(send_numbered(it.tx, 1, whole, 200, 0), 0);
+            close_handle(&it.tx);
+            if (whole == 1)
+                assert_int_equal(ftruncate(fd, one + cut), 0);
+            lseek(fd, 0, SEEK_END);
+        }
+        lseek(fd, 0, SEEK_SET);
+        assert_int_equal(noria_open(&it.rx, address, NORIA_RECV, NULL), 0);
+        expect(1, 0, 200);
+        expect(1, 2, 200);
+        assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EPIPE);
+        close_handle(&it.rx);
+    }
+    close(fd);
+}
+
+static void not_a_stream_of_messages(void **state)
+{
+    /* Claim: a stream that ends without having had a message of noria's, and was not empty, is -EBADMSG with a sentence. */
+    int ends[2];
+    char address[32];
+
+    (void)state;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    assert_int_equal(write(ends[1], "hello\n", 6), 6);
+    close(ends[1]);
+    snprintf(address, sizeof(address), "fd:%d", ends[0]);
+    assert_int_equal(noria_open(&it.rx, address, NORIA_RECV, NULL), 0);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EBADMSG);
+    assert_non_null(strstr(noria_detail(), "no message of noria's"));
+    close(ends[0]);
+}
+
+static void wrong_addresses(void **state)
+{
+    /* Claim: what is no address is -EINVAL (a path too long -ENAMETOOLONG) with a sentence, and opens nothing. */
+    static const char *const wrong[] = {"pipe:3", "pipe:x,4", "pipe:3,4,5", "fd:", "fd:x", "fd:-1", "unix:", "unix:/tmp/a?odd",
+                                        "tcp:", "tcp:host", "tcp:host:", "tcp:host:port", "tcp:[::1:5", "svmq:", "svmq:0", "svmq:x",
+                                        "fifo:", "mq:"};
+    char longest[300] = "unix:/";
+    noria_channel *channel = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        int rc = noria_open(&channel, wrong[i], NORIA_RECV, NULL);
+        if (rc != -EINVAL)
+            print_message("%s: %d %s\n", wrong[i], rc, noria_detail());
+        assert_int_equal(rc, -EINVAL);
+        assert_true(strlen(noria_detail()) > 10);
+    }
+    memset(longest + 6, 'x', 200);
+    assert_fails(noria_open(&channel, longest, NORIA_RECV, NULL), ENAMETOOLONG);
+}
+
+int main(void)
+{
+#define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        WITH(setup_mq, priorities_come_highest_first), WITH(setup_svmq, priorities_come_highest_first),
+        WITH(setup_mq, signals_come_with_messages), WITH(setup_mq, limits_have_sentences),
+        WITH(setup_mq, long_messages_want_one_receiver), WITH(setup_svmq, long_messages_want_one_receiver),
+        WITH(setup_mq, what_is_no_frame_is_skipped), WITH(setup_svmq, a_removed_queue_is_told),
+        WITH(setup_unix, strangers_disturb_nobody), WITH(setup_tcp, strangers_disturb_nobody),
+        WITH(setup_unix, a_dead_receivers_name_is_taken_over), WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
+        WITH(setup_fifo, a_line_in_the_wrong_fifo), WITH(setup_fifo, half_frames_in_files),
+        WITH(setup_fifo, not_a_stream_of_messages), WITH(setup_fifo, wrong_addresses),
+    };
+    return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
+}

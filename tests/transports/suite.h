@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The same tests over every transport, shared memory included. A test finds `it`, the transport it runs on, opens handles
+ * by open_sender and open_receiver, and sends numbered messages whose bytes say whose they are. Included by one file per
+ * program.
+ */
+#ifndef NORIA_SUITE_H
+#define NORIA_SUITE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <noria/noria.h>
+
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+#define A_WHILE (20 * SECOND) /* for what hangs */
+enum { KIB = 1024, MIB = 1024 * KIB };
+
+struct transport {
+    const char *name;
+    const char *format;     /* of the address, with a number that is this test's own; NULL: descriptors are passed */
+    bool by_descriptors;    /* the sender's and the receiver's end are there before: pipe:R,W, fd:N */
+    bool renews;            /* a new sender reopens the stream, a new receiver takes over */
+    bool keeps_for_nobody;  /* messages can be sent before a receiver is there, and stay if all leave */
+    bool has_no_descriptor; /* noria_fd is -ENOTSUP */
+    bool cannot_be_claimed; /* by one receiver: a socket that was passed */
+    uint32_t longest;       /* message that the test sends */
+    int (*make_ends)(int ends[2]);
+};
+
+static struct {
+    const struct transport *transport;
+    char address[128], sender_address[64];
+    int ends[2];
+    struct noria_options options;
+    noria_channel *tx, *rx;
+    int descriptors;
+} it;
+
+static unsigned made;
+
+static inline int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+static inline int count_descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    int count = 0;
+
+    while (directory != NULL && readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static inline int make_pipe(int ends[2])
+{
+    return pipe2(ends, O_CLOEXEC);
+}
+
+static inline int make_stream_pair(int ends[2])
+{
+    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+}
+
+static inline int make_packet_pair(int ends[2])
+{
+    return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
+}
+
+/* ------------------------------------------------------------------------------------------------------- one channel */
+
+static inline const char *address_of(int flags)
+{
+    return it.transport->by_descriptors && (flags & NORIA_SEND) != 0 ? it.sender_address : it.address;
+}
+
+static inline int try_open(noria_channel **channel, int flags)
+{
+    return noria_open(channel, address_of(flags), flags | NORIA_CREATE, &it.options);
+}
+
+static inline noria_channel *open_handle(int flags)
+{
+    noria_channel *channel = NULL;
+    int rc = try_open(&channel, flags);
+
+    if (rc != 0)
+        print_message("%s: %d, %s\n", address_of(flags), rc, noria_detail());
+    assert_int_equal(rc, 0);
+    return channel;
+}
+
+/* The ends that were passed are closed by whoever does not need them any more, as with every pipe. */
+static inline void close_end(int which)
+{
+    if (it.ends[which] >= 0)
+        close(it.ends[which]);
+    it.ends[which] = -1;
+}
+
+static inline void open_receiver(void)
+{
+    it.rx = open_handle(NORIA_RECV);
+    close_end(0);
+}
+
+static inline void open_sender(void)
+{
+    it.tx = open_handle(NORIA_SEND);
+    close_end(1);
+}
+
+static inline void open_pair(void)
+{
+    open_receiver();
+    open_sender();
+}
+
+static inline void close_handle(noria_channel **channel)
+{
+    if (*channel != NULL)
+        assert_int_equal(noria_close(*channel), 0);
+    *channel = NULL;
+}
+
+static inline int setup(void **state)
+{
+    memset(&it, 0, sizeof(it));
+    it.transport = *state;
+    it.ends[0] = it.ends[1] = -1;
+    it.descriptors = count_descriptors();
+    noria_options_init(&it.options);
+    it.options.max_message = it.transport->longest;
+    it.options.capacity = 8;
+    made++;
+    if (it.transport->by_descriptors) {
+        assert_int_equal(it.transport->make_ends(it.ends), 0);
+        snprintf(it.address, sizeof(it.address), it.transport->format, it.ends[0]);
+        snprintf(it.sender_address, sizeof(it.sender_address), it.transport->format, it.ends[1]);
+        if (strncmp(it.address, "pipe", 4) == 0) {
+            snprintf(it.address, sizeof(it.address), "pipe:%d,", it.ends[0]);
+            snprintf(it.sender_address, sizeof(it.sender_address), "pipe:,%d", it.ends[1]);
+        }
+    } else {
+        snprintf(it.address, sizeof(it.address), it.transport->format, (unsigned)getpid() % 10000 + 20000 + made % 2000);
+        noria_unlink(it.address);
+    }
+    return 0;
+}
+
+static inline int teardown(void **state)
+{
+    (void)state;
+    close_handle(&it.tx);
+    close_handle(&it.rx);
+    close_end(0);
+    close_end(1);
+    if (!it.transport->by_descriptors)
+        noria_unlink(it.address);
+    assert_int_equal(count_descriptors(), it.descriptors); /* nothing is left open, whatever failed */
+    return 0;
+}
+
+static inline struct noria_stat stat_of(noria_channel *channel)
+{
+    struct noria_stat stat = {0};
+
+    assert_int_equal(noria_stat(channel, &stat), 0);
+    return stat;
+}
+
+static inline bool can(noria_channel *channel, uint32_t ability)
+{
+    return (stat_of(channel).abilities & ability) != 0;
+}
+
+#define assert_fails(call, error)              \
+    do {                                       \
+        assert_int_equal((call), -(error));    \
+        assert_true(strlen(noria_detail()) > 3); \
+    } while (0)
+
+/* -------------------------------------------------------------------------------------------------- numbered messages */
+
+struct stamp {
+    uint32_t whose, number, len;
+};
+
+/* Fills `len` bytes: a stamp, as much of it as fits, and bytes that follow from it. */
+static inline void fill(uint8_t *bytes, uint32_t whose, uint32_t number, uint32_t len)
+{
+    struct stamp stamp = {whose, number, len};
+    uint32_t seed = whose * 2654435761u ^ number * 40503u ^ len;
+
+    for (uint32_t i = 0; i < len; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        bytes[i] = (uint8_t)(seed >> 24);
+    }
+    memcpy(bytes, &stamp, len < sizeof(stamp) ? len : sizeof(stamp));
+}
+
+/* Whether it is that message, byte for byte. */
+static inline bool is_message(const uint8_t *bytes, size_t size, uint32_t whose, uint32_t number, uint32_t len)
+{
+    static uint8_t expected[MIB];
+
+    if (size != len)
+        return false;
+    fill(expected, whose, number, len);
+    return memcmp(bytes, expected, len) == 0;
+}
+
+/* Whether the bytes are a message at all, whole and unmixed: the stamp says which. */
+static inline bool is_sound(const uint8_t *bytes, size_t size, struct stamp *stamp)
+{
+    if (size < sizeof(*stamp))
+        return false;
+    memcpy(stamp, bytes, sizeof(*stamp));
+    return is_message(bytes, size, stamp->whose, stamp->number, stamp->len);
+}
+
+static inline int send_numbered(noria_channel *channel, uint32_t whose, uint32_t number, uint32_t len, int64_t timeout_ns)
+{
+    static uint8_t bytes[MIB];
+
+    fill(bytes, whose, number, len);
+    return noria_send(channel, bytes, len, timeout_ns);
+}
+
+static uint8_t received[MIB];
+
+static inline struct noria_info expect(uint32_t whose, uint32_t number, uint32_t len)
+{
+    struct noria_info info = {0};
+    ssize_t rc = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info);
+
+    if (rc < 0)
+        print_message("message %u of %u bytes: %zd, %s\n", number, len, rc, noria_detail());
+    assert_int_equal(rc, len);
+    assert_true(is_message(received, (size_t)rc, whose, number, len));
+    assert_int_equal(info.size, len);
+    return info;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- processes */
+
+/* Runs `life` in a child, which inherits nothing of `it` but what to open. */
+static inline pid_t start(int (*life)(void))
+{
+    pid_t child;
+
+    fflush(NULL);
+    child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (it.tx != NULL)
+            noria_close(it.tx);
+        if (it.rx != NULL)
+            noria_close(it.rx);
+        it.tx = it.rx = NULL;
+        _exit(life());
+    }
+    return child;
+}
+
+static inline void expect_end(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status != 0)
+        print_message("a child ended with status %x\n", (unsigned)status);
+    assert_int_equal(status, 0);
+}
+
+static inline void kill_child(pid_t child)
+{
+    kill(child, SIGKILL);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
+#define CHILD_REQUIRES(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "child, line %d: %s (%s)\n", __LINE__, #condition, noria_detail()); \
+            return 1; \
+        } \
+    } while (0)
+
+static inline bool is_long(void)
+{
+    return getenv("NORIA_LONG") != NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------------------ the list */
+
+static const struct transport transports[] = {
+    {.name = "shm", .format = "shm:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
+    {.name = "pipe", .format = "pipe:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
+    {.name = "fd of a pipe", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
+    {.name = "fd of a stream", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_stream_pair, .cannot_be_claimed = true},
+    {.name = "fd of packets", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_packet_pair, .cannot_be_claimed = true},
+    {.name = "fifo", .format = "fifo:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
+    {.name = "unix", .format = "unix:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
+    {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
+    {.name = "tcp", .format = "tcp::%u", .renews = true, .longest = MIB},
+    {.name = "tcp, IPv6", .format = "tcp:[::1]:%u", .renews = true, .longest = MIB},
+    {.name = "mq", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
+    {.name = "mq, short", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = 8000},
+    {.name = "svmq", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true, .longest = MIB},
+    {.name = "svmq, short", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true,
+     .longest = 8000},
+};
+enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
+
+struct named_test {
+    const char *name;
+    CMUnitTestFunction run;
+};
+
+/* NORIA_TRANSPORT_TESTED=NAME: only that one. */
+static inline int run_suite_with(const char *group, const struct named_test *named, size_t n,
+                                 CMFixtureFunction before, CMFixtureFunction after)
+{
+    struct CMUnitTest *tests = calloc(n * TRANSPORTS, sizeof(*tests));
+    char(*names)[128] = calloc(n * TRANSPORTS, sizeof(*names));
+    const char *only = getenv("NORIA_TRANSPORT_TESTED");
+    size_t used = 0;
+    int failed;
+
+    for (size_t t = 0; t < TRANSPORTS; t++)
+        for (size_t i = 0; i < n; i++) {
+            if (only != NULL && strcmp(only, transports[t].name) != 0)
+                continue;
+            snprintf(names[used], sizeof(names[used]), "%s, %s", named[i].name, transports[t].name);
+            tests[used] = (struct CMUnitTest){names[used], named[i].run, before, after,
+                                              (void *)(uintptr_t)&transports[t]};
+            used++;
+        }
+    failed = _cmocka_run_group_tests(group, tests, used, NULL, NULL);
+    free(tests);
+    free(names);
+    return failed;
+}
+
+static inline int run_suite(const char *group, const struct named_test *named, size_t n)
+{
+    return run_suite_with(group, named, n, setup, teardown);
+}
+
+#endif
