@@ -668,6 +668,8 @@ static int set_mode(struct noria_segment *segment, mode_t mode)
     set.sem_perm.mode = (unsigned short)(mode & 0777);
     if (rc == 0)
         rc = semctl(segment->set, 0, IPC_SET, (union semun){.buf = &set});
+    if (rc != 0 && is_gone(errno)) /* removed by somebody while we made it */
+        return NORIA_SEGMENT_VANISHED;
     return rc == 0 ? 0 : noria_fail(-errno, "cannot set the mode of the segment: %s", noria_error_words(errno));
 }
 
