@@ -206,6 +206,15 @@ void noria_segment_note_boot(struct noria_segment *segment);
 /* Waits until the disk has all that was written so far. 0, -ENOTSUP it is not on one, -EIO ... */
 int noria_segment_sync(const struct noria_segment *segment);
 
+/* What is nice to have, of this handle's mapping: the bits that were granted. */
+enum {
+    NORIA_SEGMENT_HUGE_PAGES = 1,
+    NORIA_SEGMENT_POPULATED = 2, /* the page tables, so that no access faults */
+    NORIA_SEGMENT_LOCKED = 4,    /* in memory */
+    NORIA_SEGMENT_NODE = 8       /* memory of that NUMA node */
+};
+uint32_t noria_segment_wish(const struct noria_segment *segment, uint32_t wishes, int node);
+
 /* Attaches to the segment that another handle has open, or had before this process was forked. */
 int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);
 

@@ -165,6 +165,40 @@ static void creators_may_come_together(void **state)
     }
 }
 
+static uint64_t locked_kilobytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[128];
+    unsigned long long locked = 0;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL && sscanf(line, "VmLck: %llu", &locked) != 1)
+        continue;
+    fclose(file);
+    return locked;
+}
+
+static void wishes_are_granted_or_not(void **state)
+{
+    /* Claim: no wish fails an open; what stat says was granted is so, and what cannot be is not. */
+    struct noria_stat stat;
+
+    (void)state;
+    ch.options.wishes = NORIA_WISH_POPULATED | NORIA_WISH_LOCKED | NORIA_WISH_HUGE_PAGES | NORIA_WISH_NODE;
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+    stat = stat_of(ch.tx);
+    works(ch.tx);
+    assert_int_equal(stat.granted & ~ch.options.wishes, 0);
+    assert_int_equal((stat.granted & NORIA_WISH_LOCKED) != 0, locked_kilobytes() > 0);
+    close_handle(&ch.tx);
+    assert_int_equal(locked_kilobytes(), 0);
+    ch.options.node = 1000;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(stat_of(ch.tx).granted & NORIA_WISH_NODE, 0);
+    ch.options.wishes = 0;
+    ch.rx = open_handle(NORIA_RECV);
+    assert_int_equal(stat_of(ch.rx).granted, is_at("anon") || is_at("keyless") ? stat_of(ch.tx).granted : 0);
+}
+
 /* ------------------------------------------------------------------------------------------------- how a name goes */
 
 static void names_stay(void **state)
@@ -690,6 +724,7 @@ int main(void)
     static const struct named_test tests[] = {
         BY_NAME(attachers_may_come_first),
         {"creators_may_come_together", creators_may_come_together, NORIA_KIND_MPMC, "shm, sysv, file"},
+        EVERYWHERE(wishes_are_granted_or_not),
         BY_NAME(names_stay),
         BY_NAME(names_go_with_the_creator),
         BY_NAME(names_of_killed_creators_go_with_the_last),
