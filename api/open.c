@@ -27,6 +27,23 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     return 0;
 }
 
+int64_t noria_footprint(const struct noria_options *options)
+{
+    struct noria_geometry geometry;
+    struct noria_options all;
+    uint64_t solid;
+    int rc;
+
+    noria_options_init(&all);
+    rc = options != NULL ? complete_options(options, &all) : 0;
+    if (rc == 0)
+        rc = noria_geometry_make(&all, &geometry);
+    if (rc != 0)
+        return rc;
+    noria_geometry_size(&geometry, &solid);
+    return (int64_t)solid;
+}
+
 int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options)
 {
     const struct noria_transport *transport;
@@ -120,7 +137,11 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
     if (rc != 0)
         return noria_fail(rc, "%s", noria_error_words(rc));
     rc = channel->verbs->stat(channel, &all);
+    if (channel->watched)
+        rc = (int)noria_call_judge(channel, rc);
     noria_leave();
+    if (rc == -EIO)
+        return noria_fail_plain(rc);
     if (rc == 0) {
         all.size = size;
         memcpy(stat, &all, size);

@@ -595,7 +595,7 @@ static int settle_lossy(struct noria_segment_channel *channel, uint32_t owner, u
 #define SHARED_FUNCTIONS \
     .footprint = footprint, .format = format, .attach = attach, .leave = leave, .dispose = dispose, \
     .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, \
-    .held_by = held_by, .one_caller = true
+    .held_by = held_by, .anatomy = &noria_broadcast_anatomy, .one_caller = true
 
 NORIA_WHOLE_CALLS(send_one, recv_one, back_off, true)
 

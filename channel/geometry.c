@@ -86,8 +86,8 @@ static int check_values(const struct noria_options *options)
         options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_CREATOR ||
         options->start > NORIA_START_POSITION || options->sync > NORIA_SYNC_CLOSE)
         return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime, start or sync has a value this library does not know");
-    if (options->trust != NORIA_TRUST_SAME_USER)
-        return noria_fail(-ENOTSUP, "trust `none` is not there yet");
+    if (options->trust > NORIA_TRUST_NONE)
+        return noria_fail(-EINVAL, "trust %u is unknown: SAME_USER is 0, NONE 1", options->trust);
     if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
         return noria_fail(-EINVAL, "max_held, max_participants and pack are at least 1");
     if (options->max_participants > MOST_NUMBERED || options->max_held > MOST_NUMBERED)
@@ -146,6 +146,29 @@ int noria_geometry_make(const struct noria_options *options, struct noria_geomet
     return 0;
 }
 
+int noria_geometry_check_trust(const struct noria_geometry *geometry, const struct noria_segment_backend *backend,
+                               bool guarded)
+{
+    const struct noria_strategy *strategy = noria_strategy_find(geometry->wait);
+
+    if (strategy->trusting)
+        return noria_fail(-ENOTSUP, "with trust `none` nobody waits by %s, whose objects crash who uses them when they are "
+                          "tampered with; wait by futex", strategy->name);
+    if (backend->can_shrink && !guarded)
+        return noria_fail(-ENOTSUP, "with trust `none` a segment must be sealed, and '%s:' cannot be: use memfd: or anon:, "
+                          "or set options.guard", backend->scheme);
+    return 0;
+}
+
+uint64_t noria_geometry_size(const struct noria_geometry *geometry, uint64_t *solid)
+{
+    const struct noria_kind_table *kind = noria_kind_of(geometry);
+    uint64_t ring = NORIA_SEGMENT_CONTENT + geometry->ring_offset;
+
+    *solid = ring + (kind->initial != NULL ? kind->initial(geometry) : geometry->ring_size);
+    return ring + geometry->ring_size;
+}
+
 /* ------------------------------------------------------------------------------------------------ found in a segment */
 
 static bool is_possible(const struct noria_geometry *geometry, uint64_t room)
@@ -170,7 +193,7 @@ static bool is_known(const struct noria_geometry *geometry)
 
     return kind != NULL && geometry->order == NORIA_ORDER_STRICT && geometry->full <= NORIA_FULL_OVERWRITE_OLDEST &&
            geometry->orphans <= NORIA_ORPHANS_DROP && geometry->lifetime <= NORIA_UNLINK_CREATOR &&
-           geometry->trust == NORIA_TRUST_SAME_USER && (asked_for(geometry) & ~kind->takes) == 0;
+           geometry->trust <= NORIA_TRUST_NONE && (asked_for(geometry) & ~kind->takes) == 0;
 }
 
 int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room)

@@ -14,6 +14,16 @@
 static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file, &noria_segment_sysv};
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
+int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context)
+{
+    int rc = 0;
+
+    for (size_t i = 0; i < BACKENDS && rc == 0; i++)
+        if (backends[i]->list != NULL)
+            rc = each(backends[i], context);
+    return rc;
+}
+
 const struct noria_segment_backend *noria_backend_of(const char *address, const char **name)
 {
     for (size_t i = 0; i < BACKENDS; i++) {
@@ -49,7 +59,7 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
     return rc;
 }
 
-static int look_into(struct noria_segment_channel *channel, const char *address)
+int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address)
 {
     const char *name;
     const struct noria_segment_backend *backend = noria_backend_of(address, &name);
@@ -95,7 +105,7 @@ static void describe(const char *address, struct noria_listing *listing)
 static int list_one(const char *address, struct noria_listing *listing)
 {
     struct noria_segment_channel channel;
-    int rc = look_into(&channel, address);
+    int rc = noria_segment_channel_look_at(&channel, address);
 
     memset(listing, 0, sizeof(*listing));
     snprintf(listing->address, sizeof(listing->address), "%s", address);
@@ -195,7 +205,7 @@ int noria_who(const char *address, struct noria_participant *participants, int n
 
     if (address == NULL || (participants == NULL && n > 0))
         return noria_fail(-EINVAL, "noria_who takes an address and room for n participants");
-    rc = look_into(&channel, address);
+    rc = noria_segment_channel_look_at(&channel, address);
     if (rc == 1)
         return 0;
     if (rc != 0)

@@ -188,5 +188,6 @@ const struct noria_kind_table noria_latest_kind = {
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = nothing_to_give_back,
     .dispose = nothing_to_give_back, .settle = nothing_to_settle, .held_elsewhere = held_elsewhere,
     .ready = ready, .progress = progress, .count = count, .held_by = held_by,
+    .anatomy = &noria_latest_anatomy,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS,
 };

@@ -92,7 +92,15 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     noria_channel_limit_spins(&channel->base, options->most_spins);
     channel->base.never_sleeps = !noria_strategy_find(channel->geometry.wait)->sleeps;
     channel->base.pace = noria_strategy_find(channel->geometry.wait)->pace;
+    channel->base.distrusts = channel->geometry.trust == NORIA_TRUST_NONE || options->trust == NORIA_TRUST_NONE;
+    channel->base.watched = channel->base.distrusts != 0 || channel->segment.guarded;
     channel->base.looks_first = channel->need_receiver;
+    noria_guard_tell(&channel->segment.guard, &channel->base.state, NORIA_HANDLE_LOST);
+    rc = channel->base.distrusts
+             ? noria_geometry_check_trust(&channel->geometry, channel->segment.backend, channel->segment.guarded)
+             : 0;
+    if (rc != 0)
+        return rc;
     if (!channel->segment.backend->named && noria_strategy_find(channel->geometry.wait)->remove != NULL)
         return refuse_to_leave_names(channel->geometry.wait);
     rc = noria_participant_join(channel, flags);
@@ -147,6 +155,15 @@ static int take_part_by_name(struct noria_segment_channel *channel, int flags, c
     return rc;
 }
 
+/* What happened in a segment that was truncated meanwhile did not happen. */
+static int judge_loss(const struct noria_segment_channel *channel, int rc)
+{
+    if (noria_load_acquire32(&channel->segment.guard.lost) == 0) /* pairs with the guard's handler */
+        return rc;
+    return noria_fail(-EIO, "'%s' was truncated by another process while it was opened; remove it and find out who did",
+                      channel->name);
+}
+
 static int open_in_segment(noria_channel **out, const struct noria_segment_request *request, int flags,
                            const struct noria_options *options, const struct noria_options *wanted)
 {
@@ -168,6 +185,12 @@ static int open_in_segment(noria_channel **out, const struct noria_segment_reque
             rc = noria_settle_reboot(channel, until);
         if (rc == 0)
             rc = take_part_by_name(channel, flags, options);
+        if (rc == 0 && judge_loss(channel, 0) != 0) {
+            noria_segment_channel_close(&channel->base, false);
+            return -EIO;
+        }
+        if (rc < 0)
+            rc = judge_loss(channel, rc);
         if (rc == 0) {
             *out = &channel->base;
             return 0;
@@ -190,24 +213,25 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     const struct noria_options *options = given;
     struct noria_geometry geometry;
     struct noria_segment_request request;
-    uint64_t solid;
+    uint64_t size, solid;
     int rc;
 
     noria_options_init(&defaults);
     if (options == NULL)
         options = &defaults;
     rc = noria_geometry_make(options, &geometry);
+    if (rc == 0 && options->trust == NORIA_TRUST_NONE)
+        rc = noria_geometry_check_trust(&geometry, backend, options->guard != 0);
     if (rc == 0 && !backend->named && (flags & NORIA_CREATE) != 0 && noria_strategy_find(options->wait)->remove != NULL)
         rc = refuse_to_leave_names(options->wait);
     if (rc != 0)
         return rc;
-    solid = noria_kind_of(&geometry)->initial != NULL ? noria_kind_of(&geometry)->initial(&geometry) : geometry.ring_size;
+    size = noria_geometry_size(&geometry, &solid);
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
-        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .mode = options->mode & 0777,
-        .memory = options->memory, .memory_size = options->memory_size,
-        .size = NORIA_SEGMENT_CONTENT + geometry.ring_offset + geometry.ring_size,
-        .solid = NORIA_SEGMENT_CONTENT + geometry.ring_offset + solid,
+        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0,
+        .mode = options->mode & 0777, .memory = options->memory, .memory_size = options->memory_size,
+        .size = size, .solid = solid,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
@@ -230,6 +254,7 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     noria_options_init(&options);
     options.recheck_ns = theirs->recheck_ns;
     options.need_receiver = theirs->need_receiver;
+    options.trust = theirs->base.distrusts ? NORIA_TRUST_NONE : NORIA_TRUST_SAME_USER;
     options.sync = theirs->sync;
     options.wishes = theirs->wishes;
     options.node = theirs->node;

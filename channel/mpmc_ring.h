@@ -104,6 +104,7 @@ uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32
     .footprint = noria_queue_footprint, .format = noria_queue_format, .attach = noria_queue_attach, \
     .join = noria_queue_join, .leave = noria_queue_leave, .dispose = noria_queue_dispose, \
     .held_elsewhere = noria_queue_held_elsewhere, .ready = noria_queue_ready, \
-    .progress = noria_queue_progress, .count = noria_queue_count, .held_by = noria_queue_held_by
+    .progress = noria_queue_progress, .count = noria_queue_count, .held_by = noria_queue_held_by, \
+    .anatomy = &noria_mpmc_anatomy
 
 #endif

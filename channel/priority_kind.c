@@ -518,7 +518,7 @@ const struct noria_kind_table noria_priority_kind = {
               NORIA_SEGMENT_VERBS},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave,
     .dispose = dispose, .settle = settle, .held_elsewhere = held_elsewhere, .ready = ready,
-    .progress = progress, .count = count, .held_by = held_by,
+    .progress = progress, .count = count, .held_by = held_by, .anatomy = &noria_priority_anatomy,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER |
                  NORIA_CAN_ZERO_COPY | NORIA_CAN_PRIORITY,
 };

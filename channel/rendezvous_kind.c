@@ -364,6 +364,6 @@ const struct noria_kind_table noria_rendezvous_kind = {
               NORIA_NO_SPANS, NORIA_SEGMENT_VERBS},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave,
     .dispose = dispose, .settle = settle, .held_elsewhere = held_elsewhere, .ready = ready,
-    .progress = progress, .count = count, .held_by = held_by,
+    .progress = progress, .count = count, .held_by = held_by, .anatomy = &noria_rendezvous_anatomy,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS,
 };

@@ -13,6 +13,7 @@
 #include <noria/rendezvous.h>
 #include <noria/spsc.h>
 
+#include "bytes.h"
 #include "event.h"
 #include "layout.h"
 #include "liveness.h"
@@ -35,6 +36,26 @@ enum {
     NORIA_TAKES_EVICTION = 128,     /* evict_ns */
     NORIA_TAKES_NO_CAPACITY = 256   /* capacity 0 */
 };
+
+/* A piece of a ring, for `noria dump`. */
+struct noria_piece {
+    const char *part; /* what it is one of: "slot", "record", "cursor" ... */
+    uint64_t number;
+    uint64_t offset;  /* of `word`, from the start of the ring */
+    uint64_t word;
+    char text[96];    /* what it says */
+};
+
+/* How a ring looks from outside (anatomy.c). Reads only, trusts nothing. */
+struct noria_anatomy {
+    const struct noria_field *(*header)(void); /* of the ring's first bytes */
+    /* Whether its words go together. Certain only while nobody moves. */
+    bool (*intact)(const struct noria_segment_channel *channel);
+    /* Piece `index`, from 0. False: there are no more. */
+    bool (*piece)(const struct noria_segment_channel *channel, uint64_t index, struct noria_piece *piece);
+};
+extern const struct noria_anatomy noria_spsc_anatomy, noria_mpmc_anatomy, noria_priority_anatomy, noria_latest_anatomy,
+    noria_rendezvous_anatomy, noria_chain_anatomy, noria_broadcast_anatomy;
 
 struct noria_kind_table {
     struct noria_verbs verbs;
@@ -64,6 +85,7 @@ struct noria_kind_table {
     void (*count)(const struct noria_segment_channel *channel, struct noria_stat *stat);
     /* Slots that name an owner, for `who`. */
     uint32_t (*held_by)(const struct noria_segment_channel *channel, uint32_t owner);
+    const struct noria_anatomy *anatomy;
     uint32_t abilities;
     bool one_caller; /* per role at a time */
 };
@@ -251,6 +273,8 @@ int noria_waiting_open(struct noria_segment_channel *channel);
 void noria_waiting_close(struct noria_segment_channel *channel);
 /* Removes what the channel's waiting has left outside of the segment. */
 void noria_waiting_remove(const struct noria_segment_channel *channel);
+/* What their names are made of. */
+void noria_waiting_name(const struct noria_segment_channel *channel, uint64_t id[2]);
 
 /* The flag was seen: wakes all who wait on that side, in whichever way they do. */
 void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side);
@@ -313,16 +337,32 @@ int noria_settle_reboot(struct noria_segment_channel *channel, int64_t deadline_
 int noria_name_in_use(const char *address);
 /* The backend of an address, and the name in it. NULL: of none that has names. */
 const struct noria_segment_backend *noria_backend_of(const char *address, const char **name);
+/* Calls `each` with every backend whose names can be listed, until it returns non-zero, and returns that. */
+int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context);
 /* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
 int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 /* Maps a named channel read-only, without joining; its segment is to be closed. 0, 1 unfinished, -errno. */
 int noria_segment_channel_look_into(struct noria_segment_channel *channel,
                                     const struct noria_segment_backend *backend, const char *name);
 
+/* The same for any address that has a name. */
+int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address);
+/* The same for a file that is nobody's memory; whether an address means one. */
+int noria_segment_channel_read(struct noria_segment_channel *channel, const char *path);
+bool noria_is_path(const char *address);
+/* Who lives and who is dead in a channel that was looked into, and whether its ring goes together. */
+struct noria_health;
+void noria_segment_channel_examine(struct noria_segment_channel *channel, struct noria_health *health);
+
 /* ------------------------------------------------------------------------------------------------------- geometry */
 
 /* What the options ask for, laid out. 0, -EINVAL, -ENOTSUP with a sentence. */
 int noria_geometry_make(const struct noria_options *options, struct noria_geometry *geometry);
+/* Whether a handle that trusts nobody may use such a channel. 0, -ENOTSUP. */
+int noria_geometry_check_trust(const struct noria_geometry *geometry, const struct noria_segment_backend *backend,
+                               bool guarded);
+/* Bytes of the whole segment, and how many of them get their pages when it is made. */
+uint64_t noria_geometry_size(const struct noria_geometry *geometry, uint64_t *solid);
 /* Whether a geometry found in a segment with `room` bytes of content can be true. 0, -EBADMSG, -ENOTSUP. */
 int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room);
 /* Whether an existing channel is what the caller asked for: it wins otherwise. 0, -EINVAL. */

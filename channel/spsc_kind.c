@@ -415,5 +415,6 @@ const struct noria_kind_table noria_spsc_kind = {
               NORIA_SEGMENT_VERBS},
     .footprint = footprint, .format = format, .attach = attach, .join = join, .leave = leave, .dispose = dispose, .settle = settle,
     .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, .held_by = held_by,
+    .anatomy = &noria_spsc_anatomy,
     .abilities = NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY, .one_caller = true,
 };

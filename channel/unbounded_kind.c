@@ -536,5 +536,6 @@ const struct noria_kind_table noria_unbounded_kind = {
     .progress = progress,
     .count = count,
     .held_by = held_by,
+    .anatomy = &noria_chain_anatomy,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER,
 };

@@ -49,7 +49,7 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
 
 /* What the names of things outside of the segment are made of: the channel's id, and its file, for a copy
  * of the file has the same id. Whoever can open the channel knows both. */
-static void name_by(const struct noria_segment_channel *channel, uint64_t id[2])
+void noria_waiting_name(const struct noria_segment_channel *channel, uint64_t id[2])
 {
     id[0] = channel->segment.super.id[0];
     id[1] = channel->segment.super.id[1] ^ (uint64_t)channel->segment.inode;
@@ -68,7 +68,7 @@ static struct noria_bell_place place_of(struct noria_segment_channel *channel, u
         .find_peer = find_peer,
         .context = channel};
 
-    name_by(channel, place.id);
+    noria_waiting_name(channel, place.id);
     return place;
 }
 
@@ -114,7 +114,7 @@ void noria_waiting_remove(const struct noria_segment_channel *channel)
     const struct noria_strategy *strategy = noria_strategy_find(channel->geometry.wait);
     struct noria_bell_place place = {.words = {NULL, NULL}};
 
-    name_by(channel, place.id);
+    noria_waiting_name(channel, place.id);
     if (channel->place.participants != 0) /* a participant, not a tool that only reads */
         place = channel->place;           /* with its words, where late openers see it */
     if (strategy != NULL && strategy->remove != NULL)

@@ -17,11 +17,13 @@ sanitizers; gcc;                    libasan libubsan libtsan;     gcc;          
 clang;      clang libclang-rt-dev;  clang compiler-rt;            clang compiler-rt; clang compiler-rt;          clang
 spin;       spin;                   spin*;                        spin*;             spin*;                      spin*
 gcovr;      gcovr;                  gcovr;                        gcovr*;            gcovr;                      gcovr
-dpdk;       libdpdk-dev;            dpdk-devel;                   dpdk;              dpdk-dev;                   dpdk-devel'
+dpdk;       libdpdk-dev;            dpdk-devel;                   dpdk;              dpdk-dev;                   dpdk-devel
+m32;        gcc-multilib;           glibc-devel.i686 libgcc.i686; lib32-gcc-libs;    m32*;                       gcc-32bit glibc-devel-32bit
+run32;      qemu-user;              qemu-user;                    qemu-user;         qemu-i386;                  qemu-linux-user'
 package_managers=(apt-get dnf pacman apk zypper)
 
 needed_to_build='cc meson ninja pkg-config cmocka liburcu ck'
-wanted_to_test='g++ sanitizers clang spin gcovr dpdk'
+wanted_to_test='g++ sanitizers clang spin gcovr dpdk m32 run32'
 wanted_to_fuzz='clang'
 
 compiles() { # compiler and its options; the program comes on stdin
@@ -33,6 +35,15 @@ compiles() { # compiler and its options; the program comes on stdin
     return $status
 }
 
+runs_32() {
+    local program status
+    program=$(mktemp)
+    "${CC:-cc}" -m32 -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null && "$program"
+    status=$?
+    rm -f "$program"
+    return $status
+}
+
 is_there() { # thing
     case $1 in
         cc) compiles "${CC:-cc}" -x c <<<$'#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }' ;;
@@ -40,6 +51,9 @@ is_there() { # thing
         sanitizers) compiles "${CC:-cc}" -fsanitize=address,undefined -x c <<<'int main(void) { return 0; }' ;;
         clang) compiles clang -fsanitize=fuzzer,address -x c \
             <<<'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n ? 0 : 0; }' ;;
+        m32) [ "$(uname -m)" != x86_64 ] || compiles "${CC:-cc}" -m32 -x c \
+            <<<$'#include <stdio.h>\nint main(void) { return puts("32") < 0; }' ;;
+        run32) [ "$(uname -m)" != x86_64 ] || command -v qemu-i386 || runs_32 ;; # a kernel may run 64-bit programs only
         ninja) command -v ninja || command -v ninja-build || command -v samu ;;
         pkg-config) command -v pkg-config ;;
         cmocka) pkg-config --exists cmocka ;;

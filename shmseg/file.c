@@ -112,5 +112,5 @@ static int describe(const char *name, struct noria_segment_facts *facts)
 }
 
 const struct noria_segment_backend noria_segment_file = {
-    .scheme = "file", .named = true, .on_disk = true, .fills_holes = true, .obtain = obtain, .obtain_view = obtain_view,
-    .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe, NORIA_FILE_VERBS};
+    .scheme = "file", .named = true, .can_shrink = true, .on_disk = true, .fills_holes = true, .obtain = obtain,
+    .obtain_view = obtain_view, .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe, NORIA_FILE_VERBS};

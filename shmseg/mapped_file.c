@@ -23,7 +23,7 @@ int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segmen
         fd = opener(request->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
         if (fd >= 0 || errno != ENOENT || !request->create)
             return fd;
-        fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, request->mode & S_IRWXU);
+        fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (request->mode & S_IRWXU) | NORIA_SEGMENT_NEW_MODE);
         if (fd >= 0) {
             *made = true;
             return fd;

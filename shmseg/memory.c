@@ -283,7 +283,7 @@ static int remove_name(const char *name)
 }
 
 const struct noria_segment_backend noria_segment_memory = {
-    .scheme = "memory", .named = false, .is_shared_in_process = true, .obtain = obtain, .obtain_view = obtain_view,
+    .scheme = "memory", .named = false, .can_shrink = true, .is_shared_in_process = true, .obtain = obtain, .obtain_view = obtain_view,
     .obtain_again = obtain_again, .look = look, .read = read_bytes, .set_mode = keep_mode, .reserve = reserve,
     .seal = leave_unsealed, .map = map, .map_view = map, .close = let_go, .unlink = remove_name, .lock = lock,
     .unlock = unlock, .held = held, .any_held = any_held, .fill = keep_pages, .drop = keep_pages};

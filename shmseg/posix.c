@@ -90,7 +90,7 @@ static int describe(const char *name, struct noria_segment_facts *facts)
 static int may_be_channel(const struct dirent *entry)
 {
     return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) && entry->d_name[0] != '.' &&
-           strncmp(entry->d_name, "sem.noria-", 10) != 0 && strlen(entry->d_name) < 250;
+           strncmp(entry->d_name, "sem.noria-", 10) != 0 && strlen(entry->d_name) <= 250;
 }
 
 static int list(int (*each)(const char *name, void *context), void *context)
@@ -112,5 +112,5 @@ static int list(int (*each)(const char *name, void *context), void *context)
 }
 
 const struct noria_segment_backend noria_segment_posix = {
-    .scheme = "shm", .named = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
+    .scheme = "shm", .named = true, .can_shrink = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
     .unlink = remove_name, .describe = describe, .list = list, NORIA_FILE_VERBS};

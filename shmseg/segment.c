@@ -32,6 +32,7 @@ static void start(struct noria_segment *segment, const struct noria_segment_back
 
 void noria_segment_close(struct noria_segment *segment)
 {
+    noria_guard_remove(&segment->guard);
     if (segment->backend != NULL)
         segment->backend->close(segment);
     segment->base = NULL;
@@ -86,8 +87,9 @@ static int read_super(struct noria_segment *segment, const char *name)
         return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
     if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
         super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u, this library speaks %u: rebuild one side, or remove "
-                          "the channel", name, super->version, NORIA_SEGMENT_VERSION);
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+                          "rebuild one side, or remove the channel", name, super->version, super->features,
+                          NORIA_SEGMENT_VERSION);
     /* After the magic: a size from before it could be that of a file its creator was just growing. */
     rc = look_at(segment, name, &facts);
     if (rc != 0)
@@ -110,8 +112,10 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     rc = by(segment, size);
     if (rc == -EBADMSG)
         return noria_fail(rc, "'%s' shrank while it was read", name);
-    return rc == 0 ? 0 : noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
-                                    noria_error_words(rc));
+    if (rc != 0)
+        return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
+                          noria_error_words(rc));
+    return segment->guarded ? noria_guard_add(&segment->guard, segment->base, segment->size) : 0;
 }
 
 /* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
@@ -207,10 +211,11 @@ int noria_segment_check_memory(const struct noria_segment_request *request)
 static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     struct noria_superblock *super;
-    int rc = segment->backend->set_mode(segment, request->mode); /* not a dead creator's */
+    int rc = segment->backend->reserve(segment, request);
 
+    /* Not a dead creator's. After the mark, which takes the place of NEW_MODE. */
     if (rc == 0)
-        rc = segment->backend->reserve(segment, request);
+        rc = segment->backend->set_mode(segment, request->mode);
     if (rc == 0)
         rc = map(segment, request->name, request->size, segment->backend->map);
     if (rc == 0)
@@ -343,6 +348,7 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
     for (;;) {
         int rc;
         start(segment, request->backend);
+        segment->guarded = request->guarded && request->backend->can_shrink;
         rc = try_open(segment, request);
         if (rc == DONE) {
             settle(segment);
@@ -370,6 +376,7 @@ int noria_segment_attach(struct noria_segment *segment, const struct noria_segme
     int rc;
 
     start(segment, other->backend);
+    segment->guarded = other->guarded;
     rc = other->backend->obtain_again(segment, other);
     if (rc == 0)
         rc = read_super(segment, name);
@@ -461,4 +468,45 @@ bool noria_segment_is_orphaned(const struct noria_segment *segment)
     struct noria_segment_facts facts;
 
     return segment->backend->look(segment, &facts) == 0 && facts.names == 0;
+}
+
+/* With the lock held. 1 it is waste. */
+static int judge(struct noria_segment *segment, const char *name,
+                 bool (*is_waste)(const struct noria_segment *, enum noria_segment_waste, void *), void *context)
+{
+    struct noria_segment_facts facts;
+    int rc = look_at(segment, name, &facts);
+
+    if (rc == 0 && (facts.names != 1 || !facts.possible || (facts.size == 0 && (facts.mode & NORIA_SEGMENT_NEW_MODE) == 0)))
+        return 0; /* another was faster; or it is an empty file, which may be anybody's */
+    if (rc == 0)
+        rc = read_super(segment, name);
+    if (rc == BUSY)
+        return is_waste(segment, NORIA_SEGMENT_IS_UNFINISHED, context);
+    if (rc == DONE)
+        rc = map(segment, name, segment->super.size, segment->backend->map_view);
+    return rc != 0 ? rc : is_waste(segment, NORIA_SEGMENT_IS_FINISHED, context);
+}
+
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context)
+{
+    const struct noria_segment_request request = {.backend = backend, .name = name};
+    struct noria_segment segment;
+    bool made;
+    int rc;
+
+    start(&segment, backend);
+    rc = backend->obtain(&segment, &request, &made);
+    if (rc == 0 && backend->lock(&segment, NORIA_SEGMENT_CREATION) == 0) {
+        rc = judge(&segment, name, is_waste, context);
+        if (rc == 1 && !dry_run)
+            rc = backend->unlink(name) == 0 ? 1 : -EACCES;
+        backend->unlock(&segment, NORIA_SEGMENT_CREATION);
+    } else if (rc == 0) {
+        rc = noria_fail(-EBUSY, "'%s:%s' is just being created or closed", backend->scheme, name);
+    }
+    noria_segment_close(&segment);
+    return rc < 0 ? rc : rc == 1;
 }

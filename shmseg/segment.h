@@ -26,6 +26,7 @@
 #include <sys/types.h>
 
 #include "atomic.h"
+#include "guard.h"
 #include "liveness.h"
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
@@ -33,6 +34,10 @@
 #define NORIA_SEGMENT_VERSION 3u
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
+
+/* Until it is marked as unfinished, an empty file is told from somebody else's by this bit of its mode, which means nothing
+ * on files. */
+#define NORIA_SEGMENT_NEW_MODE S_ISVTX
 
 /* The lock whose holder creates the segment, or decides that its name goes. */
 #define NORIA_SEGMENT_CREATION 0u
@@ -66,6 +71,8 @@ struct noria_segment {
     uint64_t memory_size;
     struct noria_process self; /* whose locks are in it */
     bool created;
+    bool guarded; /* a peer may truncate it: guard.h */
+    struct noria_guard guard;
     dev_t device; /* as /proc/PID/maps tells it, like the inode */
     ino_t inode;  /* 0: not known */
     struct noria_superblock super; /* private copy */
@@ -76,6 +83,7 @@ struct noria_segment_request {
     const char *name;
     bool create, exclusive;
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
+    bool guarded; /* if it can be truncated */
     mode_t mode;
     void *memory;  /* of the caller, and how much of it, for the backend that is made of it */
     uint64_t memory_size;
@@ -110,6 +118,7 @@ enum noria_segment_answer {
 struct noria_segment_backend {
     const char *scheme;
     bool named;   /* the name can vanish while we open it */
+    bool can_shrink; /* whoever may write it can truncate it under our mapping */
     bool on_disk; /* not limited by memory */
     bool fills_holes; /* what has no memory behind it gets some from an attacher; otherwise he refuses it */
     bool locks_survive_exec;
@@ -175,6 +184,8 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished);
 
+/* Reads a file, a copied segment for instance, into memory of its own (snapshot.c). */
+int noria_segment_read(struct noria_segment *segment, const char *path);
 /* Whether anybody lives in, or just creates, what stands at the name; whatever is in it. 1, 0, -errno. */
 int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name);
 
@@ -185,6 +196,16 @@ void noria_segment_forget(struct noria_segment *segment);
 
 /* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
+
+/* What is found at a name that somebody may have left. */
+enum noria_segment_waste { NORIA_SEGMENT_IS_UNFINISHED, NORIA_SEGMENT_IS_FINISHED };
+
+/* Removes the name of a segment that is unfinished, its creator being dead, or of a finished one that `is_waste` says is
+ * none any more, both under the lock that creators and those who decide about the name hold. `is_waste` sees it mapped
+ * to read. 1 removed (or would be: `dry_run`), 0 it stays, -EBUSY somebody is just creating or closing it, -errno. */
+int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
+                       bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
+                                        void *context), void *context);
 
 static inline void *noria_segment_content(const struct noria_segment *segment)
 {

@@ -12,7 +12,7 @@
 
 static inline struct timespec noria_timespec_of(int64_t ns)
 {
-    return (struct timespec){.tv_sec = ns / NORIA_NS_PER_S, .tv_nsec = ns % NORIA_NS_PER_S};
+    return (struct timespec){.tv_sec = (time_t)(ns / NORIA_NS_PER_S), .tv_nsec = (long)(ns % NORIA_NS_PER_S)};
 }
 
 static inline int64_t noria_clock_read(clockid_t clock)

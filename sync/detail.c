@@ -58,6 +58,7 @@ static const struct {
     {ECANCELED, "the handle was shut down"},
     {ESTALE, "the handle was inherited over fork; use noria_reopen"},
     {EBADMSG, "the segment is corrupt"},
+    {EIO, "the segment is lost: another process has truncated it, or its device fails"},
     {EPROTO, "the segment has another layout version"},
     {ENOTSUP, "not supported by this transport"},
     {EOWNERDEAD, "the receiver died while it was taking the message; or this handle was taken for dead"},

@@ -495,6 +495,7 @@ static void close_bell(struct noria_bell *bell)
 const struct noria_strategy noria_strategy_mutex = {
     .name = "mutex",
     .sleeps = true,
+    .trusting = true,
     .footprint = footprint,
     .open = open_bell,
     .close = close_bell,

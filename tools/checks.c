@@ -85,9 +85,11 @@ static void look_at_size(struct finding *finding)
         return;
     }
     uint64_t size = (uint64_t)fs.f_blocks * fs.f_frsize, free = (uint64_t)fs.f_bavail * fs.f_frsize;
-    bool little = free < LITTLE_SPACE;
+    bool little = free < LITTLE_SPACE || size <= LITTLE_SPACE; /* 64 MiB is what docker gives */
     found(finding, little ? VERDICT_WARN : VERDICT_OK,
-          little ? "Enlarge it: mount -o remount,size=1G " SHM "; in Docker: docker run --shm-size=1g." : "",
+          little ? "Enlarge it: mount -o remount,size=1G " SHM "; in Docker: docker run --shm-size=1g, or --ipc=host; "
+                   "remove old channels with noria rm; noria size tells what one takes."
+                 : "",
           "%" PRIu64 " MiB free of %" PRIu64 " MiB", free >> 20, size >> 20);
 }
 
@@ -196,6 +198,33 @@ static void look_at_pids(struct finding *finding)
               name);
 }
 
+/* How many users of the machine this namespace knows, all of them being 2^32 - 1. */
+static uint64_t mapped_users(void)
+{
+    FILE *map = fopen("/proc/self/uid_map", "re");
+    uint64_t inside, outside, count, users = 0;
+    while (map != NULL && fscanf(map, "%" SCNu64 " %" SCNu64 " %" SCNu64, &inside, &outside, &count) == 3)
+        users += count;
+    if (map != NULL)
+        fclose(map);
+    return users;
+}
+
+static void look_at_users(struct finding *finding)
+{
+    uint64_t users = mapped_users();
+    if (users == 0)
+        found(finding, VERDICT_WARN, "Mount /proc: mount -t proc proc /proc.", "The user namespace cannot be read");
+    else if (users == UINT32_MAX)
+        found(finding, VERDICT_OK, "", "The user namespace is the machine's own");
+    else
+        found(finding, VERDICT_WARN,
+              "Share channels within one user namespace (docker run --userns=host), or open with options.foreign (noria "
+              "send and recv --foreign) and a mode that lets others in (noria create --mode 0666).",
+              "The user namespace is a container's with %" PRIu64 " user%s: channels of all others seem to be nobody's, and "
+              "are refused", users, users == 1 ? "" : "s");
+}
+
 /* The last word that the files matching the pattern say on RemoveIPC: 0 no, 1 yes, else as it was before. */
 static int remove_ipc(const char *pattern, int before)
 {
@@ -239,6 +268,7 @@ const struct check machine_checks[] = {
     {"memfd", look_at_memfd},
     {"open files", look_at_descriptors},
     {"pid namespace", look_at_pids},
+    {"user namespace", look_at_users},
     {"logout", look_at_logout},
     {NULL, NULL}
 };

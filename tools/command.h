@@ -17,7 +17,7 @@ struct command {
 };
 
 extern const struct command create_command, send_command, recv_command, ls_command, stat_command, who_command,
-    rm_command, doctor_command, help_command, version_command;
+    rm_command, doctor_command, help_command, version_command, size_command, dump_command, fsck_command, gc_command;
 
 /* The table, ended by NULL. */
 extern const struct command *const commands[];

@@ -20,6 +20,7 @@ static int create(const struct command *self, int argc, char **argv)
     if (argc - optind != 1)
         return wrong_usage(self, "exactly one address is needed");
 
+    options.guard = 1;
     if (check_address(argv[optind]) != DONE)
         return FAILED;
     noria_channel *channel;

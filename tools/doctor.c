@@ -37,18 +37,24 @@ static void report_finding(struct report *report, const char *name, const struct
     json_end_object(report->json);
 }
 
-/* How many of the channel's participants are dead and not cleaned up after. */
-static int count_dead(const char *address)
+/* Of the channel's participants, those who are dead and not cleaned up after, or live in other pid namespaces. */
+struct crowd {
+    int dead, foreign;
+};
+
+static struct crowd look_at_crowd(const char *address)
 {
     struct noria_participant *participants = calloc(FIRST_PARTICIPANTS, sizeof *participants);
+    struct crowd crowd = {0};
     if (participants == NULL)
-        return 0;
+        return crowd;
     int n = noria_who(address, participants, FIRST_PARTICIPANTS);
-    int dead = 0;
-    for (int i = 0; i < n && i < FIRST_PARTICIPANTS; i++)
-        dead += participants[i].alive == 0;
+    for (int i = 0; i < n && i < FIRST_PARTICIPANTS; i++) {
+        crowd.dead += participants[i].alive == 0;
+        crowd.foreign += participants[i].alive != 0 && participants[i].foreign != 0;
+    }
     free(participants);
-    return dead;
+    return crowd;
 }
 
 static void report_channel(struct report *report, const char *address, enum verdict verdict, const char *what,
@@ -66,7 +72,7 @@ static void clean_up(struct report *report, const char *address)
 {
     noria_channel *observer;
     struct finding finding;
-    int dead = count_dead(address);
+    int dead = look_at_crowd(address).dead;
     if (noria_open(&observer, address, 0, NULL) != 0) {
         report_channel(report, address, VERDICT_WARN,
                        "was left by processes that died, and cannot be opened to clean up",
@@ -80,6 +86,30 @@ static void clean_up(struct report *report, const char *address)
     report_finding(report, "leftover", &finding);
 }
 
+static void look_at_participants(struct report *report, const char *address)
+{
+    struct crowd crowd = look_at_crowd(address);
+    struct finding finding;
+    if (crowd.dead > 0)
+        clean_up(report, address);
+    if (crowd.foreign == 0)
+        return;
+    found(&finding, VERDICT_WARN,
+          "Nothing, if they wait by futex. For wait = eventfd and noria_notify_signal run them in one pid namespace: docker "
+          "run --pid=host, or --pid=container:NAME.",
+          "%s: %d participant%s in another pid namespace, told dead by locks alone and out of reach of signals", address,
+          crowd.foreign, crowd.foreign == 1 ? " is" : "s are");
+    report_finding(report, "namespaces", &finding);
+}
+
+static void report_no_access(struct report *report, const struct noria_listing *listing)
+{
+    struct finding finding;
+    found(&finding, VERDICT_OK, "", "%s is of user %u and mode %04o, and not for this user to look at", listing->address,
+          listing->uid, listing->mode);
+    report_finding(report, "no access", &finding);
+}
+
 static int look_at_channel(const struct noria_listing *listing, void *context)
 {
     struct report *report = context;
@@ -87,14 +117,16 @@ static int look_at_channel(const struct noria_listing *listing, void *context)
     report->channels++;
     if (listing->condition == NORIA_CONDITION_UNFINISHED)
         report_channel(report, address, VERDICT_WARN, "was never finished: its creator died, or is at work",
-                       "The next open with the right to create mends it; if none is to come");
+                       "The next open with the right to create mends it, noria gc takes it away if its creator is dead; or");
     else if (listing->condition == NORIA_CONDITION_VERSION)
         report_channel(report, address, VERDICT_WARN, "has the layout of another version of noria",
                        "Use the noria that made it, or");
     else if (listing->condition == NORIA_CONDITION_CORRUPT)
         report_channel(report, address, VERDICT_FAIL, "is corrupt", "Stop its users, then");
-    else if (listing->condition == NORIA_CONDITION_OK && count_dead(address) > 0)
-        clean_up(report, address);
+    else if (listing->condition == NORIA_CONDITION_NO_ACCESS)
+        report_no_access(report, listing);
+    else if (listing->condition == NORIA_CONDITION_OK)
+        look_at_participants(report, address);
     return 0;
 }
 

@@ -82,5 +82,6 @@ int open_as_it_is(noria_channel **channel, const char *address, int flags,
     struct noria_options any = *options;
 
     any.max_message = 1;
+    any.guard = 1; /* whoever truncates it ends the command with a sentence */
     return noria_open(channel, address, flags, &any); /* without CREATE the channel is what it is */
 }

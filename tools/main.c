@@ -10,7 +10,8 @@
 #include "command.h"
 
 const struct command *const commands[] = {&create_command, &send_command,    &recv_command, &ls_command,
-                                          &stat_command,   &who_command,     &rm_command,   &doctor_command,
+                                          &stat_command,   &who_command,     &rm_command,   &size_command,
+                                          &dump_command,   &fsck_command,    &gc_command,   &doctor_command,
                                           &help_command,   &version_command, NULL};
 
 const struct command *find_command(const char *name)

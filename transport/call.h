@@ -13,11 +13,15 @@ int noria_send_on(noria_channel *channel, const void *data, size_t len, unsigned
 ssize_t noria_recv_on(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                       int64_t timeout_ns, uint32_t *mark);
 
-static inline void noria_call_end(uint32_t *mark)
+/* Leaves, and returns what the call comes to. */
+static inline ssize_t noria_call_end(noria_channel *channel, uint32_t *mark, ssize_t rc)
 {
+    if (__builtin_expect(channel->watched != 0, 0))
+        rc = noria_call_judge(channel, rc);
     if (mark != NULL)
         noria_role_leave(mark);
     noria_section_leave();
+    return rc;
 }
 
 /* Enters. 0, or why not; `begins` something: see noria_attempt. `mark`: of the role, where it takes one caller. */
@@ -38,8 +42,7 @@ static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side s
     }
     if (begins && side == NORIA_SIDE_SEND && __builtin_expect(channel->looks_first != 0, 0) &&
         channel->verbs->look_round(channel, side) == -EPIPE) {
-        noria_call_end(*mark);
-        return -EPIPE;
+        return noria_call_end(channel, *mark, -EPIPE);
     }
     return 0;
 }
@@ -57,8 +60,7 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
     rc = attempt->run(channel, attempt->arguments);
     if (__builtin_expect(rc == -EAGAIN, 0))
         return noria_call_on(channel, side, timeout_ns, attempt, mark);
-    noria_call_end(mark);
-    return rc;
+    return noria_call_end(channel, mark, rc);
 }
 
 /* The verbs send_call and recv_call of a kind: whole calls, with its tries inlined, and of an answer that is just coming the
@@ -73,8 +75,7 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
         rc = try_send(channel, data, len, priority); \
         if (__builtin_expect(rc == -EAGAIN, 0)) \
             return noria_send_on(channel, data, len, priority, timeout_ns, mark); \
-        noria_call_end(mark); \
-        return rc; \
+        return (int)noria_call_end(channel, mark, rc); \
     } \
     static ssize_t recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
                              int64_t timeout_ns) \
@@ -90,8 +91,7 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
         } \
         if (__builtin_expect(rc == -EAGAIN, 0)) \
             return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
-        noria_call_end(mark); \
-        return rc; \
+        return noria_call_end(channel, mark, rc); \
     }
 
 #endif

@@ -26,6 +26,17 @@ int noria_enter(noria_channel *channel)
     return noria_section_enter(channel);
 }
 
+ssize_t noria_call_judge(noria_channel *channel, ssize_t rc)
+{
+    uint32_t open = NORIA_HANDLE_OPEN;
+
+    if (noria_load_acquire32(&channel->state) == NORIA_HANDLE_LOST) /* pairs with the guard's handler */
+        return -EIO;
+    if (rc == -EBADMSG && channel->distrusts != 0)
+        noria_cas_acq_rel32(&channel->state, &open, NORIA_HANDLE_CORRUPT);
+    return rc;
+}
+
 void noria_leave(void)
 {
     noria_section_leave();

@@ -40,13 +40,16 @@ static inline void noria_section_leave(void)
 /* As noria_enter. */
 static inline int noria_section_enter(const noria_channel *channel)
 {
+    uint32_t state;
+
     if (noria_is_stale(channel))
         return -ESTALE;
     _urcu_bp_read_lock();
-    if (noria_load_acquire32(&channel->state) == NORIA_HANDLE_OPEN) /* pairs with shut */
+    state = noria_load_acquire32(&channel->state); /* pairs with shut */
+    if (__builtin_expect(state == NORIA_HANDLE_OPEN, 1))
         return 0;
     noria_section_leave();
-    return -ECANCELED;
+    return noria_state_error(state);
 }
 
 /* Returns when all sections that were entered before are left. */

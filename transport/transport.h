@@ -13,6 +13,7 @@
 #ifndef NORIA_TRANSPORT_H
 #define NORIA_TRANSPORT_H
 
+#include <errno.h>
 #include <stdbool.h>
 
 #include <noria/noria.h>
@@ -69,7 +70,8 @@ struct noria_verbs {
     void (*close)(noria_channel *channel, bool stale);
 };
 
-enum { NORIA_HANDLE_OPEN = 0, NORIA_HANDLE_SHUT = 1 };
+/* CORRUPT, LOST: of watched handles, for good: a call met what cannot be, a peer has truncated the segment. */
+enum { NORIA_HANDLE_OPEN = 0, NORIA_HANDLE_SHUT = 1, NORIA_HANDLE_CORRUPT = 2, NORIA_HANDLE_LOST = 3 };
 
 /* The part of a handle that every transport has; it is the first member of theirs. */
 struct noria_channel {
@@ -91,6 +93,8 @@ struct noria_channel {
     uint32_t returns_eintr; /* a sleep that a signal handler interrupts ends the call */
     uint32_t polls[2];      /* per side: a try that finds nothing arms the descriptor or the signal */
     uint32_t never_sleeps;  /* tries until it gets on */
+    uint32_t distrusts;     /* what cannot be makes the handle CORRUPT */
+    uint32_t watched;       /* distrusts, or its segment is guarded: noria_call_judge sees each result */
     void (*pace)(void);     /* what to do between two tries; NULL: nothing but to back off */
     uint64_t max_message;
 };
@@ -112,7 +116,17 @@ static inline bool noria_is_stale(const noria_channel *channel)
     return channel->fork_stamp != *noria_fork_page;
 }
 
-/* Begins a call, or a look of a waiting one: a read section. 0, -ESTALE, -ECANCELED. */
+/* Why the handle is not open. */
+static inline int noria_state_error(uint32_t state)
+{
+    return state == NORIA_HANDLE_CORRUPT ? -EBADMSG : state == NORIA_HANDLE_LOST ? -EIO : -ECANCELED;
+}
+
+/* The result of a call on a watched handle, in whose read section we still are: what was done on lost memory is not done,
+ * and a handle that distrusts its peers stays CORRUPT. */
+ssize_t noria_call_judge(noria_channel *channel, ssize_t rc);
+
+/* Begins a call, or a look of a waiting one: a read section. 0, -ESTALE, -ECANCELED, -EBADMSG, -EIO. */
 int noria_enter(noria_channel *channel);
 void noria_leave(void);
 /* Enters whatever state the handle is in: a call that is counted as waiting comes back to finish. */

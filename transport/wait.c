@@ -22,8 +22,10 @@ static ssize_t reconsider(noria_channel *channel, enum noria_side side, const st
 /* One try of a call in its read section. */
 static ssize_t try_inside(noria_channel *channel, const struct noria_attempt *attempt)
 {
-    if (noria_load_acquire32(&channel->state) != NORIA_HANDLE_OPEN) /* pairs with shut */
-        return -ECANCELED;
+    uint32_t state = noria_load_acquire32(&channel->state); /* pairs with shut */
+
+    if (state != NORIA_HANDLE_OPEN)
+        return noria_state_error(state);
     return attempt->run(channel, attempt->arguments);
 }
 
@@ -140,10 +142,11 @@ static ssize_t sleep_on(noria_channel *channel, enum noria_side side, int64_t de
                         const struct noria_attempt *attempt)
 {
     struct look look = {channel, side, attempt, -EAGAIN};
+    uint32_t state = noria_load_acquire32(&channel->state); /* pairs with shut, which woke nobody here */
     ssize_t rc = -EAGAIN;
 
-    if (noria_load_acquire32(&channel->state) != NORIA_HANDLE_OPEN) /* pairs with shut, which woke nobody here */
-        return -ECANCELED;
+    if (state != NORIA_HANDLE_OPEN)
+        return noria_state_error(state);
     noria_step_out(channel);
     while (rc == -EAGAIN) {
         int slept;
@@ -206,8 +209,7 @@ ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t time
         }
         pthread_setcancelstate(cancels, NULL);
     }
-    noria_call_end(mark);
-    return rc;
+    return noria_call_end(channel, mark, rc);
 }
 
 /* -------------------------------------------------------------------------------------- sending and receiving as wholes */

@@ -40,6 +40,40 @@ struct noria_participant {
     uint64_t sent, received;
 };
 
+/* A word of a channel's memory, or a piece of its ring. */
+struct noria_dumped {
+    const char *part;  /* "superblock", "geometry", "waiting", "header", "participant", "ring", or a piece: "slot" ... */
+    uint64_t number;   /* which of them */
+    const char *field; /* "" for a piece */
+    uint64_t offset;   /* from the start of the segment */
+    uint64_t value;
+    char text[96];     /* what a piece says; "" for a field */
+};
+
+/* What is in order with a channel, and what is not. */
+struct noria_health {
+    uint32_t condition; /* enum noria_condition */
+    uint32_t live;      /* participants */
+    uint32_t dead;      /* participants that died and nobody has cleaned up after */
+    uint32_t held;      /* slots and roles that still name them */
+    uint32_t broken;    /* 1: the words of the ring contradict each other */
+    uint32_t repaired;  /* how many of the dead were cleaned up after */
+};
+
+enum noria_leftover_kind {
+    NORIA_LEFTOVER_UNKNOWN = 0,    /* no right to look */
+    NORIA_LEFTOVER_UNFINISHED = 1, /* a channel whose creator died over it */
+    NORIA_LEFTOVER_DESERTED = 2,   /* a channel that was to go with its last user, who died */
+    NORIA_LEFTOVER_FIFO = 3,       /* by which participants of a channel waited that is gone */
+    NORIA_LEFTOVER_SEMAPHORE = 4   /* the same */
+};
+
+struct noria_leftover {
+    char name[264];   /* an address, or a path */
+    uint32_t kind;    /* enum noria_leftover_kind */
+    int32_t result;   /* 0 removed, or would be; -errno why it stays */
+};
+
 /* Calls `each` for every channel that this user can see: in POSIX shared memory, in order of name, then in System V shared
  * memory, in order of id; stops when it returns non-zero, and returns that. */
 NORIA_API int noria_list(int (*each)(const struct noria_listing *, void *context), void *context);
@@ -52,6 +86,23 @@ NORIA_API int noria_who(const char *address, struct noria_participant *participa
 
 /* One channel's listing. -ENOENT and so on as noria_open. */
 NORIA_API int noria_inspect(const char *address, struct noria_listing *listing);
+
+/* Shows the words of a channel, its participants and the pieces of its ring, as far as they go together. The address may
+ * also be the path of a file, with a slash: the copied file of a crashed system, for instance. Stops when `each` returns
+ * non-zero, and returns that; -errno as noria_inspect. What does not go together ends it with -EBADMSG and a sentence,
+ * after the words in front of it. */
+NORIA_API int noria_dump(const char *address, int (*each)(const struct noria_dumped *, void *context), void *context);
+
+/* Checks a channel, or the copied file of one. With `repair` (not for files) also cleans up after the dead, as every
+ * open does, and takes away what a dead creator left unfinished; nothing else is changed. The findings stand in *health;
+ * -errno if it cannot be looked at. */
+NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *health);
+
+/* Removes what nobody holds and nobody can want: channels whose creator died over them, channels with lifetime
+ * UNLINK_LAST whose last user died, FIFOs and semaphores of channels that are gone. Others may open and close all the
+ * time: nothing that is in use, or just comes into use, is touched. With `dry_run` only tells. Calls `each`, which may
+ * be NULL, for each of them. How many were removed, or would be; -errno. */
+NORIA_API int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context);
 
 /* Removes a name as noria_unlink does, but refuses with -EBUSY while live handles are attached, unless `force`. */
 NORIA_API int noria_remove(const char *address, int force);

@@ -16,6 +16,7 @@
  *     -EBUSY       role or quota taken                       -EBADMSG    the segment is corrupt
  *     -EINVAL      an argument, or options that contradict   -EPROTO     the segment has another layout version
  *     -ENOTSUP     this transport cannot do that             -EDEADLK    second call at once in one SPSC role
+ *     -EIO         a peer has truncated the segment (options.guard): for good
  *     -EOWNERDEAD  a rendezvous: the receiver died while it took the message; or the peers took this handle for dead
  *
  * noria_detail() says in one sentence what failed last in this thread and what to do about it.
@@ -110,6 +111,12 @@ enum noria_wait {
     NORIA_WAIT_YIELD = 7           /* never sleeps, lets others run between tries */
 };
 enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
+/* Whom the memory is shared with. Either way nothing that is read from it is trusted: no index, length or pointer. What
+ * differs is what a peer could do beyond bytes. NONE: ways to wait with objects that crash who uses them when they are
+ * tampered with (MUTEX, SEMAPHORE) are -ENOTSUP; so is a segment that a peer can truncate, unless options.guard is set
+ * (memfd: and anon: are sealed); and once a call has met what cannot be, every later call on the handle is -EBADMSG. An
+ * opener who asks for NONE has it for his handle, whatever the channel was created with; where the creator asked for it,
+ * all have it. */
 enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
 /* A channel in a file survives the end of every process, and a reboot, without any of these. They are for the power
  * loss: what was there at the last one that returned is on the disk. */
@@ -132,8 +139,12 @@ enum noria_wish {
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
  * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
- * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, memory,
- * memory_size, wishes and node are the handle's own. */
+ * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, guard, memory,
+ * memory_size, wishes and node are the handle's own.
+ *
+ * guard installs a handler for SIGBUS with the first such handle of the process, which passes on what is not its own, and
+ * takes it back with the last one. A thread that blocks SIGBUS is not guarded; a handler that is installed later has to call
+ * the one it replaces. What is written into a reserved span of a truncated segment is lost, and commit is -EIO. */
 struct noria_options {
     uint32_t size; /* of this struct, so that it may grow */
     uint32_t kind;             /* MPMC */
@@ -163,10 +174,12 @@ struct noria_options {
     uint64_t start_position;   /* with START_POSITION: the sequence to begin with, or the oldest kept after it */
     uint32_t start;            /* NOW; for receivers of a BROADCAST channel */
     uint32_t sync;             /* NEVER; when the disk is waited for, if the channel is a file: enum noria_sync_when */
+    uint32_t guard;            /* 0; 1: a peer that truncates the segment makes calls -EIO instead of ending this process */
+    uint32_t wishes;           /* 0; what would be nice: enum noria_wish */
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
-    uint32_t wishes;           /* 0; what would be nice: enum noria_wish */
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
+    uint32_t reserved;
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -222,6 +235,10 @@ struct noria_stat {
 
 /* Fills in the defaults named above. */
 NORIA_API void noria_options_init(struct noria_options *options);
+
+/* The bytes of the segment that a channel with these options takes; nothing is made. -EINVAL, -ENOTSUP as
+ * noria_open. Of a channel that grows: what it takes at first. */
+NORIA_API int64_t noria_footprint(const struct noria_options *options);
 
 /* Opens a channel. NULL options are the defaults.
  *

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Claim: every public header compiles alone and without a warning, in C11 and in C++17, with gcc and with clang.
+# Claim: every public header compiles alone and without a warning, in C11 and in C++17, with gcc and with clang. A
+# big-endian machine is refused by name.
 # usage: headers.sh SOURCE_ROOT
 set -eu
 cd "$1"
@@ -24,6 +25,17 @@ for header in include/noria/*.h ring/noria/*.h; do
     try clang -std=c11 -x c
     try clang++ -std=c++17 -x c++
 done
+
+as_big_endian='-U__BYTE_ORDER__ -D__BYTE_ORDER__=__ORDER_BIG_ENDIAN__'
+printf '#include <noria/atomic.h>\nint not_empty;\n' >"$work/only"
+if gcc -x c -std=c11 -Iring $as_big_endian -c "$work/only" -o "$work/only.o" 2>"$work/said"; then
+    echo "FAILED: atomic.h compiles for a big-endian machine"
+    status=1
+elif ! grep -q 'big-endian machines are not supported' "$work/said"; then
+    echo "FAILED: a big-endian machine is not named:"
+    cat "$work/said"
+    status=1
+fi
 echo "$tried combinations compiled"
 [ "$tried" -gt 0 ] || exit 77
 exit $status

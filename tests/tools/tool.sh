@@ -384,6 +384,46 @@ echo alive | "$noria" send "$x"
 is "doctor after the next open" 0 "$("$noria" doctor | grep -c "$x ")"
 is "deaths" 1 "$("$noria" stat "$x" | sed -n 's/^deaths *//p')"
 
+# --- size, dump, fsck, gc
+fresh
+is "size tells the bytes" "$("$noria" size --capacity 100 --max-message 500)" \
+    "$("$noria" create "$x" --capacity 100 --max-message 500; stat -c %s "/dev/shm/${x#shm:/}")"
+ends_with 1 "$noria" size --kind spsc --capacity 0
+ends_with 2 "$noria" size "$x"
+printf 'one\ntwo\nthree\n' | "$noria" send "$x"
+is "dump: full slots" 3 "$("$noria" dump "$x" | grep -c ' FULL ')"
+is "dump: a field" 500 "$("$noria" dump "$x" | awk '$2 == "geometry" && $3 == "max_message" { print $5 }')"
+ends_with 0 "$noria" fsck "$x"
+cp "/dev/shm/${x#shm:/}" copy
+is "dump of a copied file" 3 "$("$noria" dump ./copy | grep -c ' FULL ')"
+ends_with 0 "$noria" fsck ./copy
+ends_with 1 "$noria" fsck ./copy --repair
+slot=$((16#$("$noria" dump "$x" | awk '$2 == "slot" && $3 == 0 { print $1 }')))
+printf '\377\377\377' | dd of=copy bs=1 seek=$slot conv=notrunc status=none # an owner who cannot be
+ends_with 1 "$noria" fsck ./copy
+says 'is corrupt'
+truncate -s 5000 copy
+ends_with 1 "$noria" fsck ./copy
+ends_with 1 "$noria" dump ./copy
+says 'is truncated'
+ends_with 1 "$noria" dump ./lines
+says 'something else than a noria segment'
+ends_with 1 "$noria" dump "$name-0"
+"$noria" recv "$x" --follow --count 100 >/dev/null &
+reader=$!
+children+=("$reader")
+until_true attached 1
+ends_with 0 "$noria" fsck "$x"
+kill -9 $reader
+wait $reader 2>/dev/null
+ends_with 1 "$noria" fsck "$x"
+says '1 participants died'
+ends_with 0 "$noria" fsck "$x" --repair
+is "fsck --repair" 1 "$(grep -c ' 0 dead, which hold 0, 1 cleaned up after' out)"
+ends_with 0 "$noria" fsck "$x"
+ends_with 0 "$noria" gc --dry-run
+is "gc spares a channel that persists" 0 "$(grep -c "$x" out)"
+
 # An existing channel is refused for what was asked, and for nothing else.
 fresh
 ends_with 0 "$noria" create "$x" --kind spsc
@@ -406,7 +446,7 @@ if command -v python3 >/dev/null && python3 -c 'import json' 2>/dev/null; then
     "$noria" recv "$odd" --follow & children+=($!)
     x=$odd
     until_true attached 1
-    for command in ls doctor "stat $name-1x" "stat $odd" "who $odd"; do
+    for command in ls doctor size "gc --dry-run" "dump $odd" "fsck $odd" "stat $name-1x" "stat $odd" "who $odd"; do
         IFS=' ' read -r verb address <<<"$command"
         [ "$address" != "$name-1x" ] || "$noria" create "$address" --kind spsc
         "$noria" "$verb" ${address:+"$address"} --json >json || bad "$verb --json"

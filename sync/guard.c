@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "guard.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "atomic.h"
+#include "detail.h"
+
+enum { MOST_GUARDED = 4096 };
+
+/* What the handler looks through. A place is written under the lock, `size` last, and 0 while it is free. The handler runs
+ * in a thread that just touches the range, so that one is not removed meanwhile. */
+static struct place {
+    uint64_t start, size;
+    struct noria_guard *guard;
+} places[MOST_GUARDED];
+static uint32_t used; /* no place beyond was ever used */
+static uint32_t guarded;
+static struct sigaction before_ours;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Puts zeros in place of the whole range: of a file that shrank once no page can be trusted to stay. */
+static bool replace(const struct place *place, uint64_t size)
+{
+    struct noria_guard *guard = place->guard;
+    uint64_t state;
+
+    if (mmap((void *)(uintptr_t)place->start, (size_t)size, PROT_READ | PROT_WRITE,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
+        return false;
+    noria_store_release32(&guard->lost, 1);
+    state = noria_load_acquire64(&guard->state); /* pairs with noria_guard_tell: `verdict` */
+    if (state != 0)
+        noria_store_release32((uint32_t *)(uintptr_t)state, guard->verdict);
+    return true;
+}
+
+/* What the program had in mind for SIGBUS before. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    if ((before_ours.sa_flags & SA_SIGINFO) != 0) {
+        before_ours.sa_sigaction(number, info, context);
+        return;
+    }
+    if (before_ours.sa_handler != SIG_DFL && before_ours.sa_handler != SIG_IGN) {
+        before_ours.sa_handler(number);
+        return;
+    }
+    /* The kernel ignores no fault either: the instruction is run again and ends the process as if we were not there. */
+    sigaction(SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
+    if (info->si_code <= 0) /* sent by somebody, so nothing would be run again */
+        raise(SIGBUS);
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
+    int error = errno;
+
+    /* si_code > 0: a fault, and not what a process sent with an address of its choice. */
+    for (uint32_t i = 0; info->si_code > 0 && i < noria_load_acquire32(&used); i++) {
+        uint64_t size = noria_load_acquire64(&places[i].size); /* pairs with noria_guard_add */
+        if (size != 0 && address >= places[i].start && address - places[i].start < size && replace(&places[i], size)) {
+            errno = error;
+            return;
+        }
+    }
+    errno = error;
+    pass_on(number, info, context);
+}
+
+/* With the lock held. The stack may be a thread's small one: an alternative one is used if there is. */
+static int install(void)
+{
+    struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+
+    if (guarded != 0)
+        return 0;
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(SIGBUS, &ours, &before_ours) == 0)
+        return 0;
+    return noria_fail(-errno, "cannot guard the segment: no handler for SIGBUS: %s", noria_error_words(errno));
+}
+
+static void uninstall(void)
+{
+    struct sigaction now;
+
+    if (guarded == 0 && sigaction(SIGBUS, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
+        now.sa_sigaction == on_sigbus)
+        sigaction(SIGBUS, &before_ours, NULL);
+}
+
+/* A child forked while another thread is in here finds the lock free and the table whole. */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork, after_fork);
+}
+
+static uint32_t find_place(void)
+{
+    uint32_t i = 0;
+
+    while (i < MOST_GUARDED && places[i].size != 0)
+        i++;
+    return i;
+}
+
+int noria_guard_add(struct noria_guard *guard, void *start, size_t size)
+{
+    static pthread_once_t watched = PTHREAD_ONCE_INIT;
+    uint32_t i;
+    int rc;
+
+    pthread_once(&watched, watch_forks);
+    pthread_mutex_lock(&lock);
+    i = find_place();
+    rc = i == MOST_GUARDED ? noria_fail(-EMFILE, "%d segments are guarded already, and no more can be", MOST_GUARDED)
+                           : install();
+    if (rc == 0) {
+        *guard = (struct noria_guard){.place = i + 1};
+        places[i].start = (uint64_t)(uintptr_t)start;
+        places[i].guard = guard;
+        noria_store_release64(&places[i].size, size);
+        if (i >= used)
+            noria_store_release32(&used, i + 1);
+        guarded++;
+    }
+    pthread_mutex_unlock(&lock);
+    return rc;
+}
+
+void noria_guard_remove(struct noria_guard *guard)
+{
+    if (guard->place == 0)
+        return;
+    pthread_mutex_lock(&lock);
+    noria_store_release64(&places[guard->place - 1].size, 0);
+    guard->place = 0;
+    guarded--;
+    uninstall();
+    pthread_mutex_unlock(&lock);
+}
+
+void noria_guard_tell(struct noria_guard *guard, uint32_t *state, uint32_t verdict)
+{
+    guard->verdict = verdict;
+    noria_store_release64(&guard->state, (uint64_t)(uintptr_t)state);
+    if (noria_load_acquire32(&guard->lost) != 0) /* it was lost before */
+        noria_store_release32(state, verdict);
+}

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: noria_gc removes what the dead have left and nobody can want, and never anything that is held, just comes
+ * into use, persists, or is not noria's; also while processes open, close and are killed all the time.
+ */
+#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}
+#include "variants_test.h"
+
+#include <dirent.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "own_shm.h"
+#include "peers.h"
+#include "segment.h"
+
+enum { CROWD = 4 };
+
+static int with_peers(void **state)
+{
+    peers_begin();
+    return setup(state);
+}
+
+static int without_peers(void **state)
+{
+    peers_end();
+    return teardown(state);
+}
+
+/* What one run of gc told. */
+static struct noria_leftover told[16];
+static int tellings;
+
+static void note(const struct noria_leftover *leftover, void *context)
+{
+    assert_ptr_equal(context, told);
+    if (tellings < 16)
+        told[tellings++] = *leftover;
+}
+
+static int collect(int dry_run)
+{
+    tellings = 0;
+    return noria_gc(dry_run, note, told);
+}
+
+static int files_in_shm(void)
+{
+    DIR *directory = opendir("/dev/shm");
+    int count = -2; /* . and .. */
+
+    while (directory != NULL && readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static bool is_there(void)
+{
+    return access(ch.path, F_OK) == 0;
+}
+
+/* --------------------------------------------------------------------------------------------- unfinished channels */
+
+static void lock_creation(int fd)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NORIA_LOCK_CREATE, .l_len = 1};
+
+    PEER_REQUIRES(fcntl(fd, F_OFD_SETLK, &lock) == 0);
+}
+
+/* A creator that is stopped after it has marked its file. */
+static void create_half(void)
+{
+    uint64_t mark = NORIA_SEGMENT_UNFINISHED;
+    int fd = open(ch.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+    lock_creation(fd);
+    PEER_REQUIRES(write(fd, &mark, sizeof(mark)) == (ssize_t)sizeof(mark));
+    PEER_REQUIRES(ftruncate(fd, 65536) == 0);
+    say();
+    await_end();
+}
+
+static void unfinished_goes_with_its_creator(void **state)
+{
+    /* Claim: what a creator is at work on stays, and goes when he has died; a dry run tells and leaves it. */
+    pid_t peer;
+
+    (void)state;
+    peer = start_peer(create_half);
+    await_peer();
+    assert_int_equal(collect(0), 0);
+    assert_true(is_there());
+    kill_peer(peer);
+    assert_int_equal(collect(1), 1);
+    assert_true(is_there());
+    assert_int_equal(collect(0), 1);
+    assert_int_equal(tellings, 1);
+    assert_string_equal(told[0].name, ch.address);
+    assert_int_equal(told[0].kind, NORIA_LEFTOVER_UNFINISHED);
+    assert_int_equal(told[0].result, 0);
+    assert_false(is_there());
+}
+
+static void empty_files_are_told_apart(void **state)
+{
+    /* Claim: an empty file that a creator of ours has left at his first step goes, somebody else's stays; so does a file
+     * with something else in it. */
+    int fd;
+
+    (void)state;
+    fd = shm_open(ch.path + strlen("/dev/shm"), O_RDWR | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(collect(0), 0);
+    assert_true(is_there());
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(fchmod(fd, 0600 | NORIA_SEGMENT_NEW_MODE), 0);
+    assert_int_equal(collect(0), 1);
+    assert_false(is_there());
+    close(fd);
+}
+
+/* --------------------------------------------------------------------------------------------- deserted channels */
+
+static void open_and_stay(void)
+{
+    noria_channel *mine = NULL;
+
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options) == 0);
+    PEER_REQUIRES(noria_fd(mine, NORIA_RECV) >= 0); /* a FIFO beside it */
+    say();
+    await_end();
+}
+
+static void deserted_goes_and_persisting_stays(void **state)
+{
+    /* Claim: a channel that was to go with its last user goes, with its FIFO, when he was killed, and not before; one
+     * that persists stays. */
+    (void)state;
+    for (int lifetime = NORIA_PERSIST; lifetime <= NORIA_UNLINK_LAST; lifetime++) {
+        pid_t peer;
+        ch.options.lifetime = (uint32_t)lifetime;
+        peer = start_peer(open_and_stay);
+        await_peer();
+        assert_int_equal(files_in_shm(), 2);
+        assert_int_equal(collect(0), 0);
+        assert_int_equal(files_in_shm(), 2);
+        stop_peer(peer); /* is alive, too */
+        assert_int_equal(collect(0), 0);
+        assert_int_equal(files_in_shm(), 2);
+        kill_peer(peer);
+        if (lifetime == NORIA_PERSIST) {
+            assert_int_equal(collect(0), 0);
+            assert_int_equal(files_in_shm(), 2);
+            assert_int_equal(noria_unlink(ch.address), 0);
+            continue;
+        }
+        assert_int_equal(collect(0), 1);
+        assert_int_equal(told[0].kind, NORIA_LEFTOVER_DESERTED);
+    }
+    assert_int_equal(files_in_shm(), 0);
+}
+
+/* Closes all descriptors that it does not know, as daemons do, and lives on with the mapping. */
+static void open_and_close_descriptors(void)
+{
+    noria_channel *mine = NULL;
+
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == 0);
+    for (int fd = 3; fd < 1024; fd++)
+        close(fd);
+    say();
+    await_end();
+}
+
+static void who_closed_its_descriptors_lives(void **state)
+{
+    /* Claim: a participant that has lost its locks because it closed descriptors it did not know keeps the channel. */
+    pid_t peer;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    peer = start_peer(open_and_close_descriptors);
+    await_peer();
+    assert_int_equal(collect(0), 0);
+    assert_true(is_there());
+    kill_peer(peer);
+    assert_int_equal(collect(0), 1);
+    assert_false(is_there());
+}
+
+/* ------------------------------------------------------------------------------------------ FIFOs and semaphores */
+
+static void objects_go_with_their_users(void **state)
+{
+    /* Claim: semaphores and FIFOs of an unlinked channel stay while somebody uses them, and go when he was killed. */
+    pid_t peer;
+
+    (void)state;
+    ch.options.wait = NORIA_WAIT_SEMAPHORE;
+    peer = start_peer(open_and_stay);
+    await_peer();
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(files_in_shm(), 3); /* a FIFO for receivers, semaphores for both sides */
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(files_in_shm(), 3);
+    kill_peer(peer);
+    assert_int_equal(collect(1), 3);
+    assert_int_equal(files_in_shm(), 3);
+    assert_int_equal(collect(0), 3);
+    assert_int_equal(files_in_shm(), 0);
+}
+
+/* ---------------------------------------------------------------------------------------------------------- storm */
+
+/* Two handles, one after the other: the second one must find the first one's channel. */
+static void come_and_go_for_ever(void)
+{
+    for (;;) {
+        noria_channel *first = NULL, *second = NULL;
+        uint8_t byte;
+        int rc = noria_open(&first, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options);
+        PEER_REQUIRES(rc == 0 || rc == -EBUSY); /* the table may be full of the killed who are not yet reaped */
+        if (rc != 0)
+            continue;
+        __atomic_fetch_add(&peers->numbers[1], 1, __ATOMIC_RELAXED);
+        rc = noria_open(&second, ch.address, NORIA_RECV, NULL);
+        PEER_REQUIRES(rc == 0 || rc == -EBUSY);
+        if (rc == 0) {
+            struct noria_stat one = {0}, two = {0};
+            PEER_REQUIRES(noria_stat(first, &one) == 0 && noria_stat(second, &two) == 0);
+            PEER_REQUIRES(one.created_ns == two.created_ns);
+            PEER_REQUIRES(noria_send(first, "x", 1, SECOND) == 0);
+            PEER_REQUIRES(noria_recv(second, &byte, 1, 20 * SECOND, NULL) == 1);
+            PEER_REQUIRES(noria_close(second) == 0);
+        }
+        PEER_REQUIRES(noria_close(first) == 0);
+        __atomic_fetch_add(&peers->numbers[0], 1, __ATOMIC_RELAXED);
+    }
+}
+
+static void collect_for_ever(void)
+{
+    for (;;) {
+        int removed = noria_gc(0, NULL, NULL);
+        PEER_REQUIRES(removed >= 0);
+        __atomic_fetch_add(&peers->numbers[2], removed, __ATOMIC_RELAXED);
+    }
+}
+
+/* Kills one of the crowd after a few cycles of any of them, and starts another. */
+static void kill_and_replace(pid_t *crowd, uint64_t *random)
+{
+    int64_t enough;
+    unsigned who;
+
+    *random = *random * 6364136223846793005u + 1442695040888963407u;
+    enough = peers->numbers[0] + (int64_t)(*random >> 61);
+    who = (unsigned)(*random >> 32) % CROWD;
+    while (__atomic_load_n(&peers->numbers[0], __ATOMIC_RELAXED) < enough)
+        sched_yield();
+    for (uint64_t spin = *random >> 46; spin > 0; spin--)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    kill_peer(crowd[who]);
+    crowd[who] = start_peer(come_and_go_for_ever);
+}
+
+static void storm(void **state)
+{
+    /* Claim: while four processes open, close and are killed, and gc runs all the time, nobody's channel is taken
+     * away, every open succeeds, and afterwards nothing is left. (UNLINK_LAST) */
+    int64_t cycles = getenv("NORIA_LONG") != NULL ? 10000 : 1000;
+    uint64_t random = 4711;
+    pid_t crowd[CROWD], collector;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    ch.options.max_participants = 32;
+    ch.options.open_timeout_ns = 20 * SECOND; /* the machine may be busy */
+    collector = start_peer(collect_for_ever);
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = start_peer(come_and_go_for_ever);
+    while (__atomic_load_n(&peers->numbers[0], __ATOMIC_RELAXED) < cycles)
+        kill_and_replace(crowd, &random);
+    for (int i = 0; i < CROWD; i++)
+        kill_peer(crowd[i]);
+    kill_peer(collector);
+    print_message("%lld of %lld opened cycles ended, gc removed %lld names meanwhile\n", (long long)peers->numbers[0],
+                  (long long)peers->numbers[1], (long long)peers->numbers[2]);
+    assert_true(collect(0) >= 0);
+    assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(collect(0), 0);
+}
+
+int main(void)
+{
+    static const struct named_test tests[] = {
+        AT("shm", unfinished_goes_with_its_creator),
+        AT("shm", empty_files_are_told_apart),
+        AT("shm", deserted_goes_and_persisting_stays),
+        AT("shm", who_closed_its_descriptors_lives),
+        AT("shm", objects_go_with_their_users),
+        AT("shm", storm),
+    };
+
+    if (!have_own_shm("size=16m")) {
+        fprintf(stderr, "this user may not have a /dev/shm of its own\n");
+        return 77; /* skipped */
+    }
+    return run_variants_with("gc", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}

@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+# Claim: `noria doctor` recognises what containers and logins do to channels and names the cure: a small /dev/shm, pid and
+# user namespaces apart, RemoveIPC. A user without rights is told so.
+# usage: namespaces.sh NORIA
+set -u
+noria=$(realpath "$1") && [ -x "$noria" ] || exit 1
+[ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null || { echo "needs root, and namespaces"; exit 77; }
+if [ -z "${NORIA_OWN_SHM:-}" ]; then
+    NORIA_OWN_SHM=1 exec unshare -m --propagation private "$0" "$@"
+fi
+mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm || exit 1
+work=$(mktemp -d) && chmod 755 "$work"
+trap 'rm -rf "$work"' EXIT
+# For users who may not look into the place where this was built.
+libraries=$(ldd "$noria" | sed -nE 's/.*=> (.*libnoria[^ ]*) .*/\1/p')
+cp "$noria" $libraries "$work" && chmod 755 "$work"/*
+noria=$work/noria
+export LD_LIBRARY_PATH=$work
+cd "$work" || exit 1
+checks=0
+status=0
+shows() { # text, command...: a line of its output, cure included
+    checks=$((checks + 1))
+    "${@:2}" >out 2>err </dev/null
+    tr '\n' ' ' <out | grep -q -e "$1" || { echo "FAILED: no '$1' in: $(cat out err)"; status=1; }
+}
+fails_with() { # text, command...: exit status 1 and that on stderr
+    checks=$((checks + 1))
+    "${@:2}" >out 2>err </dev/null
+    [ $? = 1 ] && grep -q -e "$1" err || { echo "FAILED: ${*:2} without '$1': $(cat out err)"; status=1; }
+}
+as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env LD_LIBRARY_PATH="$LD_LIBRARY_PATH" "$@"; }
+until_true() {
+    for _ in $(seq 1000); do "$@" && return 0; sleep 0.01; done
+    echo "FAILED: never came true: $*"
+    status=1
+}
+
+# --- a small /dev/shm, as docker gives it
+shows 'warn  size .*MiB free of 64 MiB.*Cure: .*--shm-size' "$noria" doctor
+fails_with 'needs .* bytes, .* free.*--shm-size' "$noria" create shm:/large --capacity 1M
+[ ! -e /dev/shm/large ] || { echo "FAILED: a channel that cannot be had leaves its name"; status=1; }
+mount -o remount,size=1g /dev/shm
+shows 'ok    size .*MiB free of 1024 MiB' "$noria" doctor
+
+# --- another pid namespace: the living are not taken for dead, and doctor says what does not work across
+"$noria" create shm:/x
+unshare -p --fork --kill-child --mount-proc "$noria" recv shm:/x --follow >received &
+container=$!
+attached() { [ "$("$noria" who shm:/x | grep -c 'another pid namespace')" = 1 ]; }
+until_true attached
+shows 'warn  namespaces .*shm:/x: 1 participant is in another pid namespace.*Cure: .*--pid=host' "$noria" doctor
+shows 'pid namespace is a container' unshare -p --fork --mount-proc "$noria" doctor
+echo through | "$noria" send shm:/x
+until_true grep -q through received
+shows ' receiver  yes ' "$noria" who shm:/x
+kill -9 $container
+wait $container 2>/dev/null
+all_dead() { [ "$("$noria" who shm:/x | grep -c ' yes ')" = 0 ]; }
+until_true all_dead
+shows 'ok    leftover .*shm:/x: cleaned up after 1 dead' "$noria" doctor
+
+# --- a user namespace
+if unshare -U true 2>/dev/null; then
+    shows 'warn  user namespace .* 1 user:.*Cure: .*--userns=host' setpriv --reuid 65534 --clear-groups \
+        env LD_LIBRARY_PATH="$LD_LIBRARY_PATH" unshare -U -r "$noria" doctor
+fi
+shows 'ok    user namespace ' "$noria" doctor
+
+# --- a user without rights
+"$noria" create shm:/noria-private
+for verb in stat who dump fsck; do
+    case $verb in
+        stat) shows 'no-access' as_nobody "$noria" stat shm:/noria-private ;;
+        *) fails_with 'ermission\|may not' as_nobody "$noria" $verb shm:/noria-private ;;
+    esac
+done
+shows 'shm:/noria-private .* no-access' as_nobody "$noria" ls
+shows 'no access .*shm:/noria-private is of user 0 and mode 0600' as_nobody "$noria" doctor
+fails_with 'could not be looked at' as_nobody "$noria" gc
+shows 'shm:/noria-private stays: ' as_nobody "$noria" gc
+fails_with 'ermission' as_nobody "$noria" rm shm:/noria-private
+
+# --- systemd's RemoveIPC
+mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
+mkdir -p "$work/etc/systemd" && mount --bind "$work/etc" /etc && mkdir -p /etc/systemd
+shows 'warn  logout .*Cure: .*RemoveIPC=no' as_nobody "$noria" doctor
+echo 'RemoveIPC=no' >/etc/systemd/logind.conf
+shows 'ok    logout ' as_nobody "$noria" doctor
+
+echo "$checks checks"
+exit $status
