@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What is nice to have of a mapping, and what there is of it on this machine. Nothing here fails: it is granted or not. */
+/* What is nice to have of a mapping, and what there is of it on this machine. Nothing here fails: it is granted or
+ * not. */
 #include <fcntl.h>
 #include <linux/mempolicy.h>
 #include <string.h>

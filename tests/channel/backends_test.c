@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: whatever a channel's memory is, its life is the same: any order of start, the same three ways for a name to go,
- * permissions and owners as asked for, plants refused and left alone, too little space an error code that says what to do,
- * and a process killed before or after any system call of create, attach, close and unlink holds up nobody for a second
- * and leaves nothing.
+ * Claim: whatever a channel's memory is, its life is the same: any order of start, the same three ways for a name to
+ * go, permissions and owners as asked for, plants refused and left alone, too little space an error code that says
+ * what to do, and a process killed before or after any system call of create, attach, close and unlink holds up
+ * nobody for a second and leaves nothing.
  *
- * At every third of them (with another user every seventh), or at all with NORIA_LONG. With NORIA_TEST_USER=N in the environment, root becomes that user before it begins.
+ * At every third of them (with another user every seventh), or at all with NORIA_LONG. With NORIA_TEST_USER=N in the
+ * environment, root becomes that user before it begins.
  */
 #define KINDS_TO_TEST \
     {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "keyless"}, \
@@ -120,7 +121,8 @@ static void receive_when_it_is_there(void)
 
 static void attachers_may_come_first(void **state)
 {
-    /* Claim: who waits for a channel that is not there yet attaches when it is; who does not wait long is told in time. */
+    /* Claim: who waits for a channel that is not there yet attaches when it is; who does not wait long is told in
+     * time. */
     noria_channel *early = NULL;
     int64_t start = now_ns();
     pid_t peer;
@@ -216,8 +218,8 @@ static void names_stay(void **state)
 
 static void names_go_with_the_creator(void **state)
 {
-    /* Claim: with UNLINK_CREATOR the name goes when the creator closes, and not before; the others go on; a new channel of
-     * that name is another one. */
+    /* Claim: with UNLINK_CREATOR the name goes when the creator closes, and not before; the others go on; a new
+     * channel of that name is another one. */
     noria_channel *fresh = NULL;
 
     (void)state;
@@ -263,8 +265,8 @@ static void names_of_killed_creators_go_with_the_last(void **state)
 
 static void unlinked_channels_are_noticed(void **state)
 {
-    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at once,
-     * and whoever opens it has nothing to do with them. When they are gone nothing is left. */
+    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at
+     * once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
     noria_channel *fresh = NULL;
 
     (void)state;
@@ -293,8 +295,8 @@ static void reopen_and_use(void)
 
 static void children_share_it(void **state)
 {
-    /* Claim: a forked child becomes a participant of its own, also when the name is gone, and of memory that never had one.
-     * Whether it ends or is killed, the parent stays. */
+    /* Claim: a forked child becomes a participant of its own, also when the name is gone, and of memory that never
+     * had one. Whether it ends or is killed, the parent stays. */
     uint8_t bytes[64];
 
     (void)state;
@@ -336,7 +338,8 @@ static void children_may_come_late(void **state)
     expect_end(peer);
 }
 
-/* -------------------------------------------------------------------------------------------------- who may, and who not */
+/* -------------------------------------------------------------------------------------------------- who may, and
+ * who not */
 
 /* The body runs in a child, as the user. */
 static void run_as(uid_t user, void (*body)(void))
@@ -379,7 +382,8 @@ static void find_it_closed(void)
 
 static void private_channels_are_closed_to_others(void **state)
 {
-    /* Claim: with mode 0600 another user can neither open nor remove a channel, and is told why; who owns it is listed. */
+    /* Claim: with mode 0600 another user can neither open nor remove a channel, and is told why; who owns it is
+     * listed. */
     (void)state;
     open_pair();
     run_as(STRANGER, find_it_closed);
@@ -400,8 +404,8 @@ static void remove_it(void)
 
 static void channels_of_others_need_consent(void **state)
 {
-    /* Claim: what another user has made, open to all, is refused until options.foreign says that he is trusted; then its
-     * users notice each other's deaths like those of one user. */
+    /* Claim: what another user has made, open to all, is refused until options.foreign says that he is trusted; then
+     * its users notice each other's deaths like those of one user. */
     noria_channel *channel = NULL;
     int rc, refused;
 
@@ -637,7 +641,8 @@ static bool kill_at(pid_t pid, int k)
         if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
             fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
         assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) > 0);
-        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid && (int)info.entry.args[0] == END_OF_WINDOW)
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid &&
+            (int)info.entry.args[0] == END_OF_WINDOW)
             return false;
         if (++stops == k)
             return true;
@@ -697,7 +702,8 @@ static void death_anywhere_is_no_obstacle(void **state)
             start = now_ns();
             ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
             if (now_ns() - start > SECOND)
-                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k, (long long)(now_ns() - start));
+                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k,
+                         (long long)(now_ns() - start));
             works(ch.tx);
             close_handle(&ch.tx);
             if (has_name())
