@@ -179,6 +179,16 @@ static uint64_t locked_kilobytes(void)
     return locked;
 }
 
+/* A sanitizer's mlock says yes and does nothing. */
+static bool locking_is_real(void)
+{
+    uint8_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool real = mlock(page, 4096) != 0 || locked_kilobytes() > 0;
+
+    munmap(page, 4096);
+    return real;
+}
+
 static void wishes_are_granted_or_not(void **state)
 {
     /* Claim: no wish fails an open; what stat says was granted is so, and what cannot be is not. */
@@ -190,7 +200,8 @@ static void wishes_are_granted_or_not(void **state)
     stat = stat_of(ch.tx);
     works(ch.tx);
     assert_int_equal(stat.granted & ~ch.options.wishes, 0);
-    assert_int_equal((stat.granted & NORIA_WISH_LOCKED) != 0, locked_kilobytes() > 0);
+    if (locking_is_real())
+        assert_int_equal((stat.granted & NORIA_WISH_LOCKED) != 0, locked_kilobytes() > 0);
     close_handle(&ch.tx);
     assert_int_equal(locked_kilobytes(), 0);
     ch.options.node = 1000;
