@@ -286,5 +286,5 @@ int main(void)
         EVERYWHERE(lossy_receivers_leave_the_sender_alone),
     };
 
-    return run_variants_with("memory", tests, sizeof(tests) / sizeof(tests[0]), with_memory, without_memory);
+    return run_variants_with("owned memory", tests, sizeof(tests) / sizeof(tests[0]), with_memory, without_memory);
 }
