@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Runs each test on every kind of channel at every kind of address; with NORIA_TEST_SCHEME=sysv (or file) in the
- * environment at such addresses instead, those tests that do not name one. The scheme "keyless" is the address "sysv:". A
- * test finds `ch`: the options it may
+ * environment at such addresses instead, those tests that do not name one. The scheme "keyless" is the address
+ * "sysv:". A test finds `ch`: the options it may
  * change before open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by
  * one file per program.
  */

@@ -11,7 +11,8 @@
 #include "detail.h"
 #include "segment_channel.h"
 
-static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file, &noria_segment_sysv};
+static const struct noria_segment_backend *const backends[] = {&noria_segment_posix, &noria_segment_file,
+                                                              &noria_segment_sysv};
 enum { BACKENDS = sizeof(backends) / sizeof(backends[0]) };
 
 int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context)

@@ -65,6 +65,10 @@ static int refuse_to_leave_names(uint32_t wait)
                       "would stay; wait by futex, mutex, eventfd, spin or yield", noria_strategy_find(wait)->name);
 }
 
+NORIA_STATIC_ASSERT((int)NORIA_WISH_HUGE_PAGES == NORIA_SEGMENT_HUGE_PAGES && (int)NORIA_WISH_NODE == NORIA_SEGMENT_NODE &&
+                    (int)NORIA_WISH_POPULATED == NORIA_SEGMENT_POPULATED && (int)NORIA_WISH_LOCKED == NORIA_SEGMENT_LOCKED,
+                    "the segment's wishes are those of noria.h");
+
 /* Joins the mapped and checked channel. */
 static int take_part(struct noria_segment_channel *channel, int flags, const struct noria_options *options)
 {
@@ -74,6 +78,9 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->recheck_ns = options->recheck_ns;
     channel->need_receiver = options->need_receiver != 0;
     channel->sync = options->sync;
+    channel->wishes = options->wishes;
+    channel->node = options->node;
+    channel->granted = noria_segment_wish(&channel->segment, channel->wishes, channel->node);
     channel->start = options->start;
     channel->start_position = options->start_position;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
@@ -222,8 +229,9 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     size = noria_geometry_size(&geometry, &solid);
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
-        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0, .mode = options->mode & 0777,
-        .memory = options->memory, .memory_size = options->memory_size, .size = size, .solid = solid,
+        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0,
+        .mode = options->mode & 0777, .memory = options->memory, .memory_size = options->memory_size,
+        .size = size, .solid = solid,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};
@@ -248,6 +256,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
     options.need_receiver = theirs->need_receiver;
     options.trust = theirs->base.distrusts ? NORIA_TRUST_NONE : NORIA_TRUST_SAME_USER;
     options.sync = theirs->sync;
+    options.wishes = theirs->wishes;
+    options.node = theirs->node;
     options.returns_eintr = theirs->base.returns_eintr;
     options.most_spins = theirs->base.most_spins;
     options.start = theirs->start;

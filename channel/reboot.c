@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A channel in a file outlives a reboot, its participants do not. Their entries name processes by numbers that others have
- * by now, and what they waited with is gone. So the first one to open it in a new boot, alone under the creation lock,
- * takes the names out of the entries, which the ordinary recovery then finds dead without asking anybody, and puts all
- * waiting back to how it was at first. The superblock's boot is stored last: whoever dies before that did nothing that the
- * next one does not do again.
+ * A channel in a file outlives a reboot, its participants do not. Their entries name processes by numbers that
+ * others have by now, and what they waited with is gone. So the first one to open it in a new boot, alone under the
+ * creation lock, takes the names out of the entries, which the ordinary recovery then finds dead without asking
+ * anybody, and puts all waiting back to how it was at first. The superblock's boot is stored last: whoever dies
+ * before that did nothing that the next one does not do again.
  */
 #include <errno.h>
 #include <string.h>
@@ -42,7 +42,8 @@ int noria_settle_reboot(struct noria_segment_channel *channel, int64_t deadline_
     if (!noria_segment_is_of_earlier_boot(&channel->segment))
         return 0;
     if (noria_segment_lock_name(&channel->segment, deadline_ns) != 0)
-        return noria_fail(-ETIMEDOUT, "another process is opening '%s' after a reboot and does not get on", channel->name);
+        return noria_fail(-ETIMEDOUT, "another process is opening '%s' after a reboot and does not get on",
+                          channel->name);
     if (noria_segment_is_of_earlier_boot(&channel->segment)) { /* and nobody was faster */
         if (channel->segment.backend->any_held(&channel->segment) != 0) {
             rc = noria_fail(-EBUSY, "'%s' is of another boot or machine, and in use there; it cannot be shared",

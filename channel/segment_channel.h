@@ -192,6 +192,8 @@ struct noria_segment_channel {
     bool left;            /* our entry may be another's now */
     bool need_receiver;
     uint32_t sync;        /* enum noria_sync_when */
+    uint32_t wishes, granted; /* enum noria_wish */
+    int32_t node;
     uint32_t start;       /* enum noria_start */
     uint64_t start_position;
     uint32_t seen_sender; /* or a message: from then on "nobody there" is end of stream */

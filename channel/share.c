@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Handing a channel without a name to another process: its descriptor travels over a Unix socket, once both sides know whom
- * they talk to. */
+/* Handing a channel without a name to another process: its descriptor travels over a Unix socket, once both sides
+ * know whom they talk to. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -56,13 +56,14 @@ int noria_segment_channel_share(noria_channel *base, int socket)
     int rc, fd;
 
     if (channel->segment.backend != &noria_segment_memfd)
-        return noria_fail(-ENOTSUP, "only memory without a name (anon:, memfd:) is handed over; tell the other its address");
+        return noria_fail(-ENOTSUP, "only memory without a name (anon:, memfd:) is handed over; tell the other its "
+                          "address");
     rc = find_peer(socket, &peer);
     if (rc != 0)
         return rc;
     if (!is_trusted(&peer) && (channel->geometry.mode & 0006) != 0006)
-        return noria_fail(-EACCES, "the process at the other end is user %u's, and the channel's mode %04o is not open to "
-                          "all", (unsigned)peer.uid, channel->geometry.mode);
+        return noria_fail(-EACCES, "the process at the other end is user %u's, and the channel's mode %04o is not "
+                          "open to all", (unsigned)peer.uid, channel->geometry.mode);
     /* A description of its own: ours has our locks, which would live on with it. */
     fd = noria_lock_own_description(channel->segment.fd);
     if (fd < 0)
@@ -125,7 +126,8 @@ int noria_receive_descriptor(int socket, bool foreign, int64_t timeout_ns)
     int rc = find_peer(socket, &peer), fd;
 
     if (rc == 0 && !is_trusted(&peer) && !foreign)
-        rc = noria_fail(-EACCES, "the process at the other end is user %u's, you are %u; set options.foreign to trust it",
+        rc = noria_fail(-EACCES, "the process at the other end is user %u's, you are %u; set options.foreign "
+                        "to trust it",
                         (unsigned)peer.uid, (unsigned)geteuid());
     if (rc == 0)
         rc = await(socket, noria_deadline_ns(timeout_ns));

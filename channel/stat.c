@@ -109,6 +109,7 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->max_bytes = geometry->max_bytes;
     stat->evict_ns = geometry->evict_ns;
     stat->priorities = geometry->priorities;
+    stat->granted = channel->granted;
     stat->created_ns = channel->segment.super.created_ns;
     stat->deaths = noria_load_relaxed64(&channel->shared->deaths); /* statistics, here and below */
     stat->redelivered = noria_load_relaxed64(&channel->shared->redelivered);

@@ -20,8 +20,8 @@ static int check_name(const char *name)
     size_t length = strlen(name);
 
     if (name[0] != '/' || name[length - 1] == '/')
-        return noria_fail(-EINVAL, "'file:%s' is not the path of a file: write it from the root, as in file:/var/lib/me/queue",
-                          name);
+        return noria_fail(-EINVAL, "'file:%s' is not the path of a file: write it from the root, as in "
+                          "file:/var/lib/me/queue", name);
     if (length > LONGEST)
         return noria_fail(-ENAMETOOLONG, "the path 'file:%.40s...' has %zu characters; %d are possible", name, length,
                           LONGEST);
@@ -31,11 +31,11 @@ static int check_name(const char *name)
 static int report(const char *name, int error)
 {
     if (error == ENOENT)
-        return noria_fail(-ENOENT, "there is no channel 'file:%s' (or no such directory); create it with NORIA_CREATE or "
-                          "`noria create`", name);
+        return noria_fail(-ENOENT, "there is no channel 'file:%s' (or no such directory); create it with NORIA_CREATE "
+                          "or `noria create`", name);
     if (error == EACCES || error == EPERM)
-        return noria_fail(-EACCES, "no permission for 'file:%s': see the owner and mode of it and of its directory with "
-                          "`ls -la`", name);
+        return noria_fail(-EACCES, "no permission for 'file:%s': see the owner and mode of it and of its directory "
+                          "with `ls -la`", name);
     if (error == ELOOP)
         return noria_fail(-ELOOP, "'file:%s' is a symbolic link, which is refused: somebody planted it", name);
     if (error == EISDIR)
@@ -113,4 +113,5 @@ static int describe(const char *name, struct noria_segment_facts *facts)
 
 const struct noria_segment_backend noria_segment_file = {
     .scheme = "file", .named = true, .can_shrink = true, .on_disk = true, .fills_holes = true, .obtain = obtain,
-    .obtain_view = obtain_view, .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe, NORIA_FILE_VERBS};
+    .obtain_view = obtain_view, .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe,
+    NORIA_FILE_VERBS};

@@ -23,7 +23,8 @@ int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segmen
         fd = opener(request->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
         if (fd >= 0 || errno != ENOENT || !request->create)
             return fd;
-        fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, (request->mode & S_IRWXU) | NORIA_SEGMENT_NEW_MODE);
+        fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                    (request->mode & S_IRWXU) | NORIA_SEGMENT_NEW_MODE);
         if (fd >= 0) {
             *made = true;
             return fd;
@@ -57,8 +58,8 @@ int noria_file_obtain_again(struct noria_segment *segment, const struct noria_se
     return noria_file_obtained(segment, fd);
 }
 
-/* A mapping keeps its open file description alive, with its locks, also in a forked child. So locks are taken on a second
- * description that is never mapped. Without /proc the first one has to do. */
+/* A mapping keeps its open file description alive, with its locks, also in a forked child. So locks are taken on a
+ * second description that is never mapped. Without /proc the first one has to do. */
 void noria_file_settle(struct noria_segment *segment)
 {
     int own = noria_lock_own_description(segment->fd);
@@ -125,7 +126,8 @@ static int copy(struct noria_segment *segment, uint64_t size)
     uint64_t done = 0;
 
     segment->size = (size_t)size;
-    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (segment->base == MAP_FAILED) {
         segment->base = NULL;
         return -ENOMEM;
@@ -173,8 +175,8 @@ int noria_file_set_mode(struct noria_segment *segment, mode_t mode)
 
 static int no_space(const struct noria_segment_request *request, const struct statvfs *fs)
 {
-    return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, or "
-                      "enlarge the file system%s", request->backend->scheme, request->name,
+    return noria_fail(-ENOSPC, "'%s:%s' needs %llu bytes, %llu are free: ask for less capacity, remove old channels, "
+                      "or enlarge the file system%s", request->backend->scheme, request->name,
                       (unsigned long long)noria_segment_solid(request),
                       (unsigned long long)fs->f_bavail * fs->f_frsize,
                       request->backend->on_disk ? "" : " (docker: --shm-size)");
@@ -205,7 +207,8 @@ int noria_file_reserve(struct noria_segment *segment, const struct noria_segment
 
     if (rc != 0)
         return rc;
-    /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work goes. */
+    /* The mark first: a file that has grown without it is not ours to take over. Then a dead creator's half work
+     * goes. */
     if (pwrite(fd, &mark, sizeof(mark), 0) != (ssize_t)sizeof(mark) || ftruncate(fd, sizeof(mark)) != 0)
         rc = errno;
     while (rc == 0 || rc == EINTR) {

@@ -30,8 +30,8 @@ int noria_file_leave_unsealed(struct noria_segment *segment);
 void noria_file_facts_of(const struct stat *status, struct noria_segment_facts *facts);
 /* Opens NAME with the flags, in a way that a stranger's file there does no harm. -1 and errno. */
 typedef int noria_file_opener(const char *name, int flags, mode_t mode);
-/* Opens the name, or makes it if it is missing and that is asked for. The descriptor, or -1 and errno: EAGAIN if the name
- * appears and vanishes all the time. */
+/* Opens the name, or makes it if it is missing and that is asked for. The descriptor, or -1 and errno: EAGAIN if the
+ * name appears and vanishes all the time. */
 int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segment_request *request, bool *made);
 
 /* All but: scheme, named, on_disk, obtain, obtain_view, seal, unlink, describe, list. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Memory the caller owns: he says where it is, keeps it mapped while a handle is open, and gives it back. Whoever has it
- * mapped shares the channel: threads, children of a fork (if it is MAP_SHARED), any processes with a mapping of their own.
+ * Memory the caller owns: he says where it is, keeps it mapped while a handle is open, and gives it back. Whoever
+ * has it mapped shares the channel: threads, children of a fork (if it is MAP_SHARED), any processes with a mapping
+ * of their own.
  *
  *     block: magic, pid namespace, locks | lock words, 8 bytes each | to a multiple of 4096 | segment
  *
@@ -9,12 +10,12 @@
  *
  *     lock word = pid << 32 | start time (lower 32 bits), 0: free
  *
- *   taken by compare-and-swap from 0, or from a word whose process is gone. So whoever is killed frees his locks, as soon as
- *   somebody asks; but only within one pid namespace, and others are refused. A process that becomes another program without
- *   closing its handles keeps its places until it ends.
+ *   taken by compare-and-swap from 0, or from a word whose process is gone. So whoever is killed frees his locks, as
+ *   soon as somebody asks; but only within one pid namespace, and others are refused. A process that becomes another
+ *   program without closing its handles keeps its places until it ends.
  *
- * Fresh memory is zero. The first one takes the creation lock, which has its place from the start, and says how many there
- * are. Two mappings of one memory in a process are two handles like any.
+ * Fresh memory is zero. The first one takes the creation lock, which has its place from the start, and says how many
+ * there are. Two mappings of one memory in a process are two handles like any.
  */
 #include <errno.h>
 #include <string.h>
@@ -118,10 +119,11 @@ static int any_held(const struct noria_segment *segment)
 static int check_memory(const struct noria_segment_request *request)
 {
     if (request->memory == NULL || request->memory_size == 0)
-        return noria_fail(-EINVAL, "'memory:' is memory that you own: say where in options.memory and options.memory_size");
+        return noria_fail(-EINVAL, "'memory:' is memory that you own: say where in options.memory and "
+                          "options.memory_size");
     if (((uintptr_t)request->memory & (ALIGNMENT - 1)) != 0)
-        return noria_fail(-EINVAL, "options.memory %p is not aligned to %u bytes, as mmap and aligned_alloc can give it",
-                          request->memory, (unsigned)ALIGNMENT);
+        return noria_fail(-EINVAL, "options.memory %p is not aligned to %u bytes, as mmap and aligned_alloc can "
+                          "give it", request->memory, (unsigned)ALIGNMENT);
     if (request->name[0] != '\0')
         return noria_fail(-EINVAL, "'memory:%s': the memory is named by the options; write memory:", request->name);
     return 0;
@@ -140,7 +142,8 @@ static void begin(struct noria_segment *segment, const struct noria_segment_requ
 
 static int no_room(const struct noria_segment_request *request)
 {
-    return noria_fail(-ENOSPC, "options.memory_size is %llu, and the channel needs %llu: give more, or ask for less capacity",
+    return noria_fail(-ENOSPC, "options.memory_size is %llu, and the channel needs %llu: give more, or ask for less "
+                      "capacity",
                       (unsigned long long)request->memory_size,
                       (unsigned long long)(block_size(request->locks) + request->size));
 }
@@ -150,7 +153,8 @@ static int obtain_fresh(struct noria_segment *segment, const struct noria_segmen
 {
     if (!request->create)
         return noria_fail(-ENOENT, "there is no channel in that memory; create it with NORIA_CREATE");
-    if (request->memory_size < block_size(request->locks) || segment->memory_size - block_size(request->locks) < request->size)
+    if (request->memory_size < block_size(request->locks) ||
+        request->memory_size - block_size(request->locks) < request->size)
         return no_room(request);
     segment->locks = 0; /* only creation's is sure to have its place */
     if (lock(segment, NORIA_SEGMENT_CREATION) != 0)
@@ -187,8 +191,8 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     if (magic != BLOCK_MAGIC)
         return noria_fail(-EINVAL, "that memory holds something else than a channel: it has to be zero at first");
     if (block->pid_namespace != segment->self.pid_namespace)
-        return noria_fail(-ENOTSUP, "the channel in that memory is of another pid namespace, where the dead could not be told "
-                          "from the living; use shm: or memfd:");
+        return noria_fail(-ENOTSUP, "the channel in that memory is of another pid namespace, where the dead could not "
+                          "be told from the living; use shm: or memfd:");
     segment->locks = noria_load_relaxed32(&block->locks); /* once: a peer may write there */
     if (segment->locks > 0x10000 || segment_room(segment) == 0)
         return noria_fail(-EBADMSG, "the channel in that memory contradicts itself");
@@ -283,7 +287,8 @@ static int remove_name(const char *name)
 }
 
 const struct noria_segment_backend noria_segment_memory = {
-    .scheme = "memory", .named = false, .is_shared_in_process = true, .obtain = obtain, .obtain_view = obtain_view,
+    .scheme = "memory", .named = false, .can_shrink = true, .is_shared_in_process = true, .obtain = obtain,
+    .obtain_view = obtain_view,
     .obtain_again = obtain_again, .look = look, .read = read_bytes, .set_mode = keep_mode, .reserve = reserve,
     .seal = leave_unsealed, .map = map, .map_view = map, .close = let_go, .unlink = remove_name, .lock = lock,
     .unlock = unlock, .held = held, .any_held = any_held, .fill = keep_pages, .drop = keep_pages};

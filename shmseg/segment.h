@@ -4,9 +4,9 @@
  * others, detached at close and removed by unlink. It knows nothing of what is put into it.
  *
  * The first 256 bytes are the superblock. Its magic is stored last, with release: who sees it sees a finished segment.
- * It is copied out once, and never changes afterwards but for `boot`. Before it gets its size, a creator marks a segment
- * as unfinished; one that died half-way leaves an empty or marked one and a free lock, and the next one that may create
- * takes over. Anything else at the name is somebody else's and is not touched.
+ * It is copied out once, and never changes afterwards but for `boot`. Before it gets its size, a creator marks a
+ * segment as unfinished; one that died half-way leaves an empty or marked one and a free lock, and the next one that
+ * may create takes over. Anything else at the name is somebody else's and is not touched.
  *
  * Locks are numbered: 0 is that of creation, n that of participant n. The kernel frees them when their holder dies,
  * wherever it can (files: OFD locks; System V: semaphores with SEM_UNDO).
@@ -35,8 +35,8 @@
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
 
-/* Until it is marked as unfinished, an empty file is told from somebody else's by this bit of its mode, which means nothing
- * on files. */
+/* Until it is marked as unfinished, an empty file is told from somebody else's by this bit of its mode, which means
+ * nothing on files. */
 #define NORIA_SEGMENT_NEW_MODE S_ISVTX
 
 /* The lock whose holder creates the segment, or decides that its name goes. */
@@ -63,7 +63,7 @@ struct noria_segment {
     const struct noria_segment_backend *backend;
     void *base;
     size_t size;
-    int fd; /* of a file: an open file description of this handle's own, not the mapped one: its locks are the handle's */
+    int fd; /* of a file: a description of this handle's own, not the mapped one: its locks are the handle's */
     int id;  /* System V: of the segment */
     int set; /* and of the set of its locks; -1: none */
     uint32_t locks; /* participants' */
@@ -200,9 +200,10 @@ int noria_segment_unlink(const struct noria_segment_backend *backend, const char
 /* What is found at a name that somebody may have left. */
 enum noria_segment_waste { NORIA_SEGMENT_IS_UNFINISHED, NORIA_SEGMENT_IS_FINISHED };
 
-/* Removes the name of a segment that is unfinished, its creator being dead, or of a finished one that `is_waste` says is
- * none any more, both under the lock that creators and those who decide about the name hold. `is_waste` sees it mapped
- * to read. 1 removed (or would be: `dry_run`), 0 it stays, -EBUSY somebody is just creating or closing it, -errno. */
+/* Removes the name of a segment that is unfinished, its creator being dead, or of a finished one that `is_waste`
+ * says is none any more, both under the lock that creators and those who decide about the name hold. `is_waste` sees
+ * it mapped to read. 1 removed (or would be: `dry_run`), 0 it stays, -EBUSY somebody is just creating or closing it,
+ * -errno. */
 int noria_segment_reap(const struct noria_segment_backend *backend, const char *name, bool dry_run,
                        bool (*is_waste)(const struct noria_segment *segment, enum noria_segment_waste found,
                                         void *context), void *context);
@@ -226,6 +227,15 @@ void noria_segment_note_boot(struct noria_segment *segment);
 
 /* Waits until the disk has all that was written so far. 0, -ENOTSUP it is not on one, -EIO ... */
 int noria_segment_sync(const struct noria_segment *segment);
+
+/* What is nice to have, of this handle's mapping: the bits that were granted. */
+enum {
+    NORIA_SEGMENT_HUGE_PAGES = 1,
+    NORIA_SEGMENT_POPULATED = 2, /* the page tables, so that no access faults */
+    NORIA_SEGMENT_LOCKED = 4,    /* in memory */
+    NORIA_SEGMENT_NODE = 8       /* memory of that NUMA node */
+};
+uint32_t noria_segment_wish(const struct noria_segment *segment, uint32_t wishes, int node);
 
 /* Attaches to the segment that another handle has open, or had before this process was forked. */
 int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);

@@ -3,7 +3,8 @@
  * System V shared memory.
  *
  *     KEY          decimal or 0x...: what shmget takes              id:N    whatever has the id N (ipcs -m)
- *     /path:PROJ   the key that ftok makes of them                  ""      new memory without a key, gone with its last user
+ *     /path:PROJ   the key that ftok makes of them                  ""      new memory without a key, gone with its
+ *     last user
  *
  * What POSIX has by itself has to be made here.
  *
@@ -13,18 +14,19 @@
  *     [0] creation, [1] .. [locks] participants: 0 is free, 1 is held      [locks + 1] says that the set is ours
  *
  *   A lock is taken by one semop ("wait for 0, add 1") with SEM_UNDO, so the kernel frees it when its holder ends. That
- *   belongs to a process, not to a description: threads share it and it stays until the last one ends; a second handle of
- *   the process is refused like anybody else, for the semop waits for 0; a forked child does not inherit it; but it
- *   survives execve. So a held lock whose process no longer maps the segment is taken for what it is: dead (locks_survive).
- *   Such a process costs one place in the table until it ends.
+ *   belongs to a process, not to a description: threads share it and it stays until the last one ends; a second
+ *   handle of the process is refused like anybody else, for the semop waits for 0; a forked child does not inherit
+ *   it; but it survives execve. So a held lock whose process no longer maps the segment is taken for what it is:
+ *   dead (locks_survive). Such a process costs one place in the table until it ends.
  *
- * Creation. A new segment is all zero, as another program's may be. So the set is made first, and nobody attaches before:
- * zeros with our set, or never attached at all, is what a dead creator leaves. Its size cannot be changed: a leftover of
- * another size, or with too few locks, is removed and made anew.
+ * Creation. A new segment is all zero, as another program's may be. So the set is made first, and nobody attaches
+ * before: zeros with our set, or never attached at all, is what a dead creator leaves. Its size cannot be changed: a
+ * leftover of another size, or with too few locks, is removed and made anew.
  *
- * Removal. IPC_RMID takes the key away at once, as unlink does the name, and the memory with the last user; SHM_DEST tells
- * the others. The set has to outlive that: the last one to leave removes it. If that one was killed, the next one to
- * create or remove a segment does (sweep), as it does with memory without a key whose creator died before he attached it.
+ * Removal. IPC_RMID takes the key away at once, as unlink does the name, and the memory with the last user; SHM_DEST
+ * tells the others. The set has to outlive that: the last one to leave removes it. If that one was killed, the next
+ * one to create or remove a segment does (sweep), as it does with memory without a key whose creator died before he
+ * attached it.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -86,8 +88,8 @@ static int parse_path(const char *name, struct target *target)
     char path[256];
 
     if (colon == NULL || (!is_letter && (!parse_number(colon + 1, 255, &project) || project == 0)))
-        return noria_fail(-EINVAL, "'sysv:%s': after the path stands the project, a number from 1 to 255 or a letter, as in "
-                          "sysv:/path:1", name);
+        return noria_fail(-EINVAL, "'sysv:%s': after the path stands the project, a number from 1 to 255 or a letter, "
+                          "as in sysv:/path:1", name);
     if (is_letter)
         project = (unsigned char)colon[1];
     if (colon - name >= (ptrdiff_t)sizeof(path))
@@ -120,8 +122,8 @@ static int parse(const char *name, struct target *target)
         return 0;
     }
     if (!parse_number(name, UINT32_MAX, &number) || number == 0)
-        return noria_fail(-EINVAL, "'sysv:%s' is no key: write sysv:0x1234 (not 0), sysv:/path:PROJ, sysv:id:N, or sysv: for "
-                          "new memory", name);
+        return noria_fail(-EINVAL, "'sysv:%s' is no key: write sysv:0x1234 (not 0), sysv:/path:PROJ, sysv:id:N, or "
+                          "sysv: for new memory", name);
     target->key = (key_t)(uint32_t)number;
     return 0;
 }
@@ -147,17 +149,19 @@ static unsigned long long limit_of(const char *path)
 static int report(const char *name, uint64_t size, int error)
 {
     if (error == ENOENT)
-        return noria_fail(-ENOENT, "there is no channel 'sysv:%s'; create it with NORIA_CREATE or `noria create`", name);
+        return noria_fail(-ENOENT, "there is no channel 'sysv:%s'; create it with NORIA_CREATE or `noria "
+                          "create`", name);
     if (error == EACCES || error == EPERM)
         return noria_fail(-EACCES, "no permission for 'sysv:%s': see its owner and mode with `ipcs -m`", name);
     if (error == ENOSPC)
-        return noria_fail(-ENOSPC, "no segment of %llu bytes can be had for 'sysv:%s': the system has %llu at most, of %llu "
-                          "pages together; remove some (`ipcs -m`, `noria rm`), or raise kernel.shmmni and kernel.shmall",
+        return noria_fail(-ENOSPC, "no segment of %llu bytes can be had for 'sysv:%s': the system has %llu at most, "
+                          "of %llu pages together; remove some (`ipcs -m`, `noria rm`), or raise kernel.shmmni "
+                          "and kernel.shmall",
                           (unsigned long long)size, name, limit_of("/proc/sys/kernel/shmmni"),
                           limit_of("/proc/sys/kernel/shmall"));
     if (error == EINVAL)
-        return noria_fail(-EINVAL, "'sysv:%s' needs %llu bytes, a segment may have %llu: ask for less capacity, or raise "
-                          "kernel.shmmax", name, (unsigned long long)size, limit_of("/proc/sys/kernel/shmmax"));
+        return noria_fail(-EINVAL, "'sysv:%s' needs %llu bytes, a segment may have %llu: ask for less capacity, or "
+                          "raise kernel.shmmax", name, (unsigned long long)size, limit_of("/proc/sys/kernel/shmmax"));
     if (error == ENOMEM)
         return noria_fail(-ENOMEM, "the system has no memory for the %llu bytes of 'sysv:%s': ask for less capacity",
                           (unsigned long long)size, name);
@@ -227,11 +231,12 @@ static int refuse_set(const struct noria_segment_request *request, int id, int e
                           "max_participants, or raise the first figure of kernel.sem", count, request->name,
                           limit_of("/proc/sys/kernel/sem"));
     if (error == ENOSPC)
-        return noria_fail(-ENOSPC, "the system allows no further set of %u semaphores for 'sysv:%s': remove unused ones "
-                          "(`ipcs -s`), or raise the second and fourth figure of kernel.sem", count, request->name);
+        return noria_fail(-ENOSPC, "the system allows no further set of %u semaphores for 'sysv:%s': remove unused "
+                          "ones (`ipcs -s`), or raise the second and fourth figure of kernel.sem", count,
+                          request->name);
     if (error == EEXIST)
-        return noria_fail(-EEXIST, "the key 0x%08x, for the locks of 'sysv:%s', is another's: remove that set (`ipcrm -S "
-                          "0x%08x`) or take another key", (unsigned)set_key_of(id), request->name,
+        return noria_fail(-EEXIST, "the key 0x%08x, for the locks of 'sysv:%s', is another's: remove that set (`ipcrm "
+                          "-S 0x%08x`) or take another key", (unsigned)set_key_of(id), request->name,
                           (unsigned)set_key_of(id));
     return noria_fail(-error, "cannot make locks for 'sysv:%s': %s", request->name, noria_error_words(error));
 }
@@ -434,7 +439,8 @@ static bool has_lost_its_set(const struct noria_segment *segment)
     return word == NORIA_SEGMENT_MAGIC || word == NORIA_SEGMENT_UNFINISHED;
 }
 
-/* Attaches and finds the locks, in the order that the head of this file tells. 0, VANISHED, or -errno with a sentence. */
+/* Attaches and finds the locks, in the order that the head of this file tells. 0, VANISHED, or -errno with a
+ * sentence. */
 static int take_hold(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
 {
     struct shmid_ds status;
@@ -753,7 +759,8 @@ static int remove_name(const char *name)
     int rc = parse(name, &target);
 
     if (rc == 0 && target.naming == NEW)
-        return noria_fail(-ENOTSUP, "'sysv:': memory without a key goes with its last user; there is nothing to unlink");
+        return noria_fail(-ENOTSUP, "'sysv:': memory without a key goes with its last user; there is nothing to "
+                          "unlink");
     if (rc == 0)
         rc = find_or_make(&request, &target, &made);
     if (rc < 0)

@@ -128,11 +128,19 @@ enum noria_lifetime {
     NORIA_UNLINK_CREATOR = 2 /* the handle that made the channel does when it is closed; the others go on without */
 };
 
+/* What a handle would like its mapping to be. None of it fails an open; noria_stat.granted says what there is. */
+enum noria_wish {
+    NORIA_WISH_HUGE_PAGES = 1, /* transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled */
+    NORIA_WISH_POPULATED = 2,  /* page tables filled at open, so that no send is the first to touch a page (Linux 5.14) */
+    NORIA_WISH_LOCKED = 4,     /* mlock: never paged out; see ulimit -l */
+    NORIA_WISH_NODE = 8        /* memory of options.node, as far as it has some */
+};
+
 /* What a channel is created with. Initialise with noria_options_init, then change what matters. An attacher's
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
  * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
- * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, guard, memory
- * and memory_size are the handle's own.
+ * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, guard, memory,
+ * memory_size, wishes and node are the handle's own.
  *
  * guard installs a handler for SIGBUS with the first such handle of the process, which passes on what is not its own, and
  * takes it back with the last one. A thread that blocks SIGBUS is not guarded; a handler that is installed later has to call
@@ -167,9 +175,11 @@ struct noria_options {
     uint32_t start;            /* NOW; for receivers of a BROADCAST channel */
     uint32_t sync;             /* NEVER; when the disk is waited for, if the channel is a file: enum noria_sync_when */
     uint32_t guard;            /* 0; 1: a peer that truncates the segment makes calls -EIO instead of ending this process */
-    uint32_t reserved;
+    uint32_t wishes;           /* 0; what would be nice: enum noria_wish */
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
+    int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
+    uint32_t reserved;
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -220,7 +230,7 @@ struct noria_stat {
     uint64_t max_bytes;                     /* as in the options, like the next two */
     int64_t evict_ns;
     uint32_t priorities;
-    uint32_t reserved;
+    uint32_t granted;                       /* of options.wishes, to this handle */
 };
 
 /* Fills in the defaults named above. */

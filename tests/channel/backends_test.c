@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: whatever a channel's memory is, its life is the same: any order of start, the same three ways for a name to go,
- * permissions and owners as asked for, plants refused and left alone, too little space an error code that says what to do,
- * and a process killed before or after any system call of create, attach, close and unlink holds up nobody for a second
- * and leaves nothing.
+ * Claim: whatever a channel's memory is, its life is the same: any order of start, the same three ways for a name to
+ * go, permissions and owners as asked for, plants refused and left alone, too little space an error code that says
+ * what to do, and a process killed before or after any system call of create, attach, close and unlink holds up
+ * nobody for a second and leaves nothing.
  *
- * With NORIA_TEST_USER=N in the environment, root becomes that user before it begins.
+ * At every third of them (with another user every seventh), or at all with NORIA_LONG. With NORIA_TEST_USER=N in the
+ * environment, root becomes that user before it begins.
  */
 #define KINDS_TO_TEST \
     {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "keyless"}, \
@@ -120,7 +121,8 @@ static void receive_when_it_is_there(void)
 
 static void attachers_may_come_first(void **state)
 {
-    /* Claim: who waits for a channel that is not there yet attaches when it is; who does not wait long is told in time. */
+    /* Claim: who waits for a channel that is not there yet attaches when it is; who does not wait long is told in
+     * time. */
     noria_channel *early = NULL;
     int64_t start = now_ns();
     pid_t peer;
@@ -165,6 +167,51 @@ static void creators_may_come_together(void **state)
     }
 }
 
+static uint64_t locked_kilobytes(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[128];
+    unsigned long long locked = 0;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL && sscanf(line, "VmLck: %llu", &locked) != 1)
+        continue;
+    fclose(file);
+    return locked;
+}
+
+/* A sanitizer's mlock says yes and does nothing. */
+static bool locking_is_real(void)
+{
+    uint8_t *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    bool real = mlock(page, 4096) != 0 || locked_kilobytes() > 0;
+
+    munmap(page, 4096);
+    return real;
+}
+
+static void wishes_are_granted_or_not(void **state)
+{
+    /* Claim: no wish fails an open; what stat says was granted is so, and what cannot be is not. */
+    struct noria_stat stat;
+
+    (void)state;
+    ch.options.wishes = NORIA_WISH_POPULATED | NORIA_WISH_LOCKED | NORIA_WISH_HUGE_PAGES | NORIA_WISH_NODE;
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+    stat = stat_of(ch.tx);
+    works(ch.tx);
+    assert_int_equal(stat.granted & ~ch.options.wishes, 0);
+    if (locking_is_real())
+        assert_int_equal((stat.granted & NORIA_WISH_LOCKED) != 0, locked_kilobytes() > 0);
+    close_handle(&ch.tx);
+    assert_int_equal(locked_kilobytes(), 0);
+    ch.options.node = 1000;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(stat_of(ch.tx).granted & NORIA_WISH_NODE, 0);
+    ch.options.wishes = 0;
+    ch.rx = open_handle(NORIA_RECV);
+    assert_int_equal(stat_of(ch.rx).granted, is_at("anon") || is_at("keyless") ? stat_of(ch.tx).granted : 0);
+}
+
 /* ------------------------------------------------------------------------------------------------- how a name goes */
 
 static void names_stay(void **state)
@@ -182,8 +229,8 @@ static void names_stay(void **state)
 
 static void names_go_with_the_creator(void **state)
 {
-    /* Claim: with UNLINK_CREATOR the name goes when the creator closes, and not before; the others go on; a new channel of
-     * that name is another one. */
+    /* Claim: with UNLINK_CREATOR the name goes when the creator closes, and not before; the others go on; a new
+     * channel of that name is another one. */
     noria_channel *fresh = NULL;
 
     (void)state;
@@ -229,8 +276,8 @@ static void names_of_killed_creators_go_with_the_last(void **state)
 
 static void unlinked_channels_are_noticed(void **state)
 {
-    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at once,
-     * and whoever opens it has nothing to do with them. When they are gone nothing is left. */
+    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at
+     * once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
     noria_channel *fresh = NULL;
 
     (void)state;
@@ -259,8 +306,8 @@ static void reopen_and_use(void)
 
 static void children_share_it(void **state)
 {
-    /* Claim: a forked child becomes a participant of its own, also when the name is gone, and of memory that never had one.
-     * Whether it ends or is killed, the parent stays. */
+    /* Claim: a forked child becomes a participant of its own, also when the name is gone, and of memory that never
+     * had one. Whether it ends or is killed, the parent stays. */
     uint8_t bytes[64];
 
     (void)state;
@@ -302,7 +349,8 @@ static void children_may_come_late(void **state)
     expect_end(peer);
 }
 
-/* -------------------------------------------------------------------------------------------------- who may, and who not */
+/* -------------------------------------------------------------------------------------------------- who may, and
+ * who not */
 
 /* The body runs in a child, as the user. */
 static void run_as(uid_t user, void (*body)(void))
@@ -345,7 +393,8 @@ static void find_it_closed(void)
 
 static void private_channels_are_closed_to_others(void **state)
 {
-    /* Claim: with mode 0600 another user can neither open nor remove a channel, and is told why; who owns it is listed. */
+    /* Claim: with mode 0600 another user can neither open nor remove a channel, and is told why; who owns it is
+     * listed. */
     (void)state;
     open_pair();
     run_as(STRANGER, find_it_closed);
@@ -366,8 +415,8 @@ static void remove_it(void)
 
 static void channels_of_others_need_consent(void **state)
 {
-    /* Claim: what another user has made, open to all, is refused until options.foreign says that he is trusted; then its
-     * users notice each other's deaths like those of one user. */
+    /* Claim: what another user has made, open to all, is refused until options.foreign says that he is trusted; then
+     * its users notice each other's deaths like those of one user. */
     noria_channel *channel = NULL;
     int rc, refused;
 
@@ -603,7 +652,8 @@ static bool kill_at(pid_t pid, int k)
         if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
             fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
         assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) > 0);
-        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid && (int)info.entry.args[0] == END_OF_WINDOW)
+        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid &&
+            (int)info.entry.args[0] == END_OF_WINDOW)
             return false;
         if (++stops == k)
             return true;
@@ -649,18 +699,22 @@ static void death_anywhere_is_no_obstacle(void **state)
 {
     /* Claim: killed before or after any system call of any operation, the next one that creates has a working channel
      * within a second, and when that is removed nothing is left. */
+    /* Odd, so that there are stops before and after calls. */
+    const int stride = getenv("NORIA_LONG") != NULL ? 1 : getenv("NORIA_TEST_USER") != NULL ? 7 : 3;
+
     (void)state;
     for (int i = 0; i < OPERATIONS; i++) {
         int k = 1;
         if (operations[i].by_name && !has_name())
             continue;
-        for (bool more = true; more; k++) {
+        for (bool more = true; more; k += stride) {
             int64_t start;
             more = try_death(&operations[i], k);
             start = now_ns();
             ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
             if (now_ns() - start > SECOND)
-                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k, (long long)(now_ns() - start));
+                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k,
+                         (long long)(now_ns() - start));
             works(ch.tx);
             close_handle(&ch.tx);
             if (has_name())
@@ -670,7 +724,7 @@ static void death_anywhere_is_no_obstacle(void **state)
             if (count_objects() != objects_before)
                 fail_msg("%s, stop %d: %d objects are left", operations[i].name, k, count_objects() - objects_before);
         }
-        print_message("%s: %d stops\n", operations[i].name, k - 1);
+        print_message("%s: %d stops, each %d\n", operations[i].name, k - stride, stride);
         assert_true(k > 4);
     }
 }
@@ -690,6 +744,7 @@ int main(void)
     static const struct named_test tests[] = {
         BY_NAME(attachers_may_come_first),
         {"creators_may_come_together", creators_may_come_together, NORIA_KIND_MPMC, "shm, sysv, file"},
+        EVERYWHERE(wishes_are_granted_or_not),
         BY_NAME(names_stay),
         BY_NAME(names_go_with_the_creator),
         BY_NAME(names_of_killed_creators_go_with_the_last),

@@ -185,8 +185,8 @@ static void waiting_begins_anew(void **state)
 
 static void whoever_lives_is_not_settled(void **state)
 {
-    /* Claim: a file that another machine has open (a boot that is not ours, and locks that are held) is refused, and its
-     * users are left alone. */
+    /* Claim: a file that another machine has open (a boot that is not ours, and locks that are held) is refused, and
+     * its users are left alone. */
     (void)state;
     ch.tx = open_handle(NORIA_SEND);
     reboot();
@@ -197,7 +197,8 @@ static void whoever_lives_is_not_settled(void **state)
 
 static void sync_is_for_disks(void **state)
 {
-    /* Claim: noria_sync succeeds on a file, with and without sync at close, and says -ENOTSUP where there is no disk. */
+    /* Claim: noria_sync succeeds on a file, with and without sync at close, and says -ENOTSUP where there is no
+     * disk. */
     noria_channel *memory = NULL;
 
     (void)state;
@@ -219,8 +220,8 @@ static void sync_is_for_disks(void **state)
 
 static void copies_with_holes_are_filled(void **state)
 {
-    /* Claim: a copy whose zeros became holes is given its place on the disk when it is opened, not refused, and has what
-     * the original had. */
+    /* Claim: a copy whose zeros became holes is given its place on the disk when it is opened, not refused, and has
+     * what the original had. */
     char copy[160], command[700];
     struct stat before, after;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: a channel without a name goes over a Unix socket to a process that is no child, sealed, once each side knows that
- * the other one is its own user's; whatever else comes over such a socket is refused and leaves no descriptor.
+ * Claim: a channel without a name goes over a Unix socket to a process that is no child, sealed, once each side
+ * knows that the other one is its own user's; whatever else comes over such a socket is refused and leaves no
+ * descriptor.
  */
 #define KINDS_TO_TEST \
     {NORIA_KIND_SPSC, "anon"}, {NORIA_KIND_SPSC, "memfd"}, {NORIA_KIND_MPMC, "anon"}, {NORIA_KIND_MPMC, "memfd"}, \
@@ -111,8 +112,9 @@ static void send_with(const void *bytes, size_t size, const int *fds, size_t n)
 
 static void anything_else_is_refused(void **state)
 {
-    /* Claim: bytes without a descriptor, descriptors of other things, too many of them, a greeting of another kind: an error
-     * code, and no descriptor stays. A closed socket is -EPIPE, silence -ETIMEDOUT, a pipe -ENOTSOCK, TCP -EINVAL. */
+    /* Claim: bytes without a descriptor, descriptors of other things, too many of them, a greeting of another kind:
+     * an error code, and no descriptor stays. A closed socket is -EPIPE, silence -ETIMEDOUT, a pipe -ENOTSOCK, TCP
+     * -EINVAL. */
     static const uint64_t greeting[2] = {UINT64_C(0x3152485361697230), 3};
     struct noria_options options;
     noria_channel *channel = NULL;
@@ -197,8 +199,8 @@ static int socket_of_a_stranger(void)
 
 static void strangers_are_refused(void **state)
 {
-    /* Claim: what another user sends is refused unconditionally by default and taken with options.foreign; nothing of ours is
-     * given to him, unless its mode is open to all. */
+    /* Claim: what another user sends is refused unconditionally by default and taken with options.foreign; nothing
+     * of ours is given to him, unless its mode is open to all. */
     struct noria_options options;
     noria_channel *channel = NULL;
     int his = socket_of_a_stranger();

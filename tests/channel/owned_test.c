@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: memory that the caller owns is a channel for all who have it mapped, threads, children and strangers to each other
- * with mappings of their own; the killed among them are noticed and their places come back, without a lock of the kernel.
+ * Claim: memory that the caller owns is a channel for all who have it mapped, threads, children and strangers to
+ * each other with mappings of their own; the killed among them are noticed and their places come back, without a
+ * lock of the kernel.
  */
 #define KINDS_TO_TEST {NORIA_KIND_SPSC, "memory"}, {NORIA_KIND_MPMC, "memory"}
 #include "variants_test.h"
@@ -100,7 +101,8 @@ static void hold(void)
 
 static void the_killed_are_noticed(void **state)
 {
-    /* Claim: what a killed one held comes back, his role and his place in a full table are free; a stopped one stays. */
+    /* Claim: what a killed one held comes back, his role and his place in a full table are free; a stopped one
+     * stays. */
     uint8_t bytes[64];
     struct noria_info info;
 
@@ -177,7 +179,7 @@ static void creators_killed_anywhere_are_replaced(void **state)
 {
     /* Claim: whenever a creator is killed, the next one has a channel within a second. */
     (void)state;
-    for (int delay = 0; delay < 300; delay++) {
+    for (int delay = 0; delay < 100; delay++) {
         int64_t start;
         int status;
         pid_t pid;
@@ -190,7 +192,7 @@ static void creators_killed_anywhere_are_replaced(void **state)
             noria_open(&mine, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options);
             _exit(0);
         }
-        for (start = now_ns(); now_ns() - start < delay * 5000;)
+        for (start = now_ns(); now_ns() - start < delay * 10000;)
             continue;
         kill(pid, SIGKILL);
         assert_int_equal(waitpid(pid, &status, 0), pid);
@@ -206,8 +208,8 @@ static void creators_killed_anywhere_are_replaced(void **state)
 
 static void mistakes_are_told(void **state)
 {
-    /* Claim: no memory, memory that is not aligned, too little, used for something else, a name, missing channels: an error
-     * with a sentence, and nothing is written. */
+    /* Claim: no memory, memory that is not aligned, too little, used for something else, a name, missing channels:
+     * an error with a sentence, and nothing is written. */
     struct noria_options options = ch.options;
     noria_channel *channel = NULL;
     uint8_t *memory = ch.options.memory;
@@ -237,7 +239,8 @@ static void mistakes_are_told(void **state)
 
 static void scribbled_blocks_are_refused(void **state)
 {
-    /* Claim: whatever stands in front of the segment, an open is an error code or a channel, and never outside of the memory. */
+    /* Claim: whatever stands in front of the segment, an open is an error code or a channel, and never outside of
+     * the memory. */
     uint64_t *words = ch.options.memory;
     static const uint64_t values[] = {0, 1, 0xffff, 0x10000, 0x10001, UINT32_MAX, UINT64_C(1) << 63, UINT64_MAX};
 
@@ -283,5 +286,5 @@ int main(void)
         EVERYWHERE(lossy_receivers_leave_the_sender_alone),
     };
 
-    return run_variants_with("memory", tests, sizeof(tests) / sizeof(tests[0]), with_memory, without_memory);
+    return run_variants_with("owned memory", tests, sizeof(tests) / sizeof(tests[0]), with_memory, without_memory);
 }
