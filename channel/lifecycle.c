@@ -222,7 +222,8 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     size = noria_geometry_size(&geometry, &solid);
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
-        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0, .mode = options->mode & 0777,
+        .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0,
+        .guarded = options->guard != 0, .mode = options->mode & 0777,
         .size = size, .solid = solid,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,

@@ -108,8 +108,8 @@ static void unfinished_goes_with_its_creator(void **state)
 
 static void empty_files_are_told_apart(void **state)
 {
-    /* Claim: an empty file that a creator of ours has left at his first step goes, somebody else's stays; so does a file
-     * with something else in it. */
+    /* Claim: an empty file that a creator of ours has left at his first step goes, somebody else's stays; so does a
+     * file with something else in it. */
     int fd;
 
     (void)state;

@@ -14,7 +14,8 @@
 
 /* ---------------------------------------------------------------------------------- the C library's, one fails */
 
-extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
+extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t),
+    *__libc_memalign(size_t, size_t);
 
 static int countdown; /* the allocation after so many fails; negative: none */
 static bool failed;
