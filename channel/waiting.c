@@ -156,6 +156,15 @@ static int find_poll_bell(struct noria_segment_channel *channel, enum noria_side
     return 0;
 }
 
+/* The loser's. Others may have known the handle's bell by it. */
+static void close_spare(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled,
+                        struct noria_bell *spare)
+{
+    poll_strategy(polled)->close(spare);
+    if (noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN) /* pairs with the store in find_poll_bell */
+        poll_strategy(polled)->renew(&channel->poll_bells[side]);
+}
+
 static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled)
 {
     struct noria_bell spare, *bell;
@@ -163,11 +172,13 @@ static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_sid
     int rc = find_poll_bell(channel, side, polled, &spare, &bell);
 
     noria_detail_mute(muted);
-    if (rc != 0)
-        return; /* no descriptors left, or the like: those who poll have a timeout for it */
+    if (rc != 0) { /* no descriptors left, or the like: the next one who has something to tell tries again */
+        noria_event_arm_again(&channel->shared->rooms[side].count);
+        return;
+    }
     poll_strategy(polled)->ring(bell);
     if (bell == &spare)
-        poll_strategy(polled)->close(bell);
+        close_spare(channel, side, polled, bell);
 }
 
 /* What kind of bell the side's descriptors are. The first to ask decides for all. */
@@ -191,7 +202,7 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
         if (rc != 0)
             return rc;
         if (bell == &spare) { /* another thread is just opening it */
-            poll_strategy(polled)->close(bell);
+            close_spare(channel, side, polled, bell);
             return noria_fail(-EBUSY, "another thread is just asking for the same descriptor; ask again");
         }
     }

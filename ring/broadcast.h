@@ -794,24 +794,25 @@ static inline void noria_broadcast_put_header(struct noria_broadcast_sender *sen
     sender->first_header = header;
 }
 
-/* Slow path of stage: with a pad before it, or with marks to set after it. */
-NORIA_SLOW_PATH int noria_broadcast_stage_slowly(struct noria_broadcast_sender *sender,
-                                                 const struct noria_broadcast_record *record, size_t len)
+/* Slow path of stage: with a pad before it, or with marks to set after it. It is not given the record itself, which would
+ * then have to be in memory in the fast path, too. */
+NORIA_SLOW_PATH int noria_broadcast_stage_slowly(struct noria_broadcast_sender *sender, uint64_t position,
+                                                 size_t most, size_t len)
 {
     const struct noria_broadcast_shape *shape = &sender->shape;
     uint64_t header = noria_broadcast_header_of(sender->sequence, len), start = sender->write_pos;
 
-    if (len > record->len || record->position - start > shape->capacity - NORIA_BROADCAST_HEADER)
+    if (len > most || position - start > shape->capacity - NORIA_BROADCAST_HEADER)
         return -EINVAL;
-    if (record->position != start) {
+    if (position != start) {
         /* The record went to the start of the next lap; what stands at `start` is the pad in front of it.
          * Relaxed: nobody can come here before `start` is published. */
-        noria_store_relaxed64(noria_broadcast_word_at(shape, record->position), header);
-        header = noria_broadcast_header_of(sender->sequence, record->position - start) | NORIA_BROADCAST_PAD;
-        noria_broadcast_mark_through(sender, record->position, sender->sequence);
+        noria_store_relaxed64(noria_broadcast_word_at(shape, position), header);
+        header = noria_broadcast_header_of(sender->sequence, position - start) | NORIA_BROADCAST_PAD;
+        noria_broadcast_mark_through(sender, position, sender->sequence);
     }
     noria_broadcast_put_header(sender, header);
-    sender->write_pos = record->position + noria_broadcast_size_of(len);
+    sender->write_pos = position + noria_broadcast_size_of(len);
     sender->sequence++;
     noria_broadcast_mark_through(sender, sender->write_pos, sender->sequence);
     noria_broadcast_set_quiet(sender);
@@ -824,7 +825,7 @@ static inline int noria_broadcast_stage(struct noria_broadcast_sender *sender,
                                         const struct noria_broadcast_record *record, size_t len)
 {
     if (__builtin_expect(!noria_broadcast_is_quiet(sender, record, len), 0))
-        return noria_broadcast_stage_slowly(sender, record, len);
+        return noria_broadcast_stage_slowly(sender, record->position, record->len, len);
     noria_broadcast_put_header(sender, noria_broadcast_header_of(sender->sequence++, len));
     sender->write_pos += noria_broadcast_size_of(len);
     return 0;

@@ -102,8 +102,10 @@ struct noria_spsc_producer {
     uint64_t capacity;
     uint64_t mask;
     uint64_t write_pos;    /* next header to write; staged records lie before it */
-    uint64_t first_staged; /* header withheld until publish; == write_pos when nothing is staged */
-    uint64_t first_header; /* its value */
+    uint64_t quiet;        /* up to here a record needs nothing but itself: there is room, the lap goes on, and it is
+                            * not longer than one may be. Never before write_pos. */
+    uint64_t first_staged; /* where the header stands that is withheld until publish */
+    uint64_t first_header; /* its value; 0: nothing is staged */
     uint64_t read_limit;   /* read_pos as last seen, plus capacity: write below this */
     uint64_t wanted;       /* bytes, of the last reserve that found no room */
     uint64_t role_word;
@@ -116,10 +118,11 @@ struct noria_spsc_consumer {
     const uint8_t *data;
     uint64_t capacity;
     uint64_t mask;
-    uint64_t peek_pos; /* next record to peek */
-    uint64_t read_pos; /* first record not released; the shared word, which only we write, says the same */
+    uint64_t peek_pos;    /* next record to peek. Apart from read_pos: stored as a pair, the next peek waits for them */
     uint64_t last_header; /* of the last record peeked, and its size: see peek */
     uint64_t last_size;
+    uint64_t read_pos;    /* first record not released; the shared word, which only we write, says the same */
+    uint64_t quiet;       /* up to here another record like the last one is within the ring. Never before peek_pos. */
     uint64_t role_word;
     bool taken_over; /* records at read_pos may have been seen: the last consumer died, or left with some unreleased.
                       * The caller clears it when it has released as many as could have been held. */
@@ -328,6 +331,7 @@ static inline int noria_spsc_join_producer(struct noria_spsc_producer *producer,
     producer->capacity = capacity;
     producer->mask = capacity - 1;
     producer->write_pos = position;
+    producer->quiet = position; /* the first reserve sets it */
     producer->first_staged = position;
     producer->first_header = 0;
     producer->role_word = word & ~NORIA_SPSC_UNCLEAN;
@@ -366,6 +370,7 @@ static inline int noria_spsc_join_consumer(struct noria_spsc_consumer *consumer,
     consumer->read_pos = position;
     consumer->last_header = NORIA_SPSC_COMMITTED;
     consumer->last_size = NORIA_SPSC_HEADER;
+    consumer->quiet = position;
     consumer->role_word = word & ~NORIA_SPSC_UNCLEAN;
     consumer->taken_over = (word & NORIA_SPSC_UNCLEAN) != 0;
     consumer->backoff.position = position;
@@ -375,13 +380,36 @@ static inline int noria_spsc_join_consumer(struct noria_spsc_consumer *consumer,
 
 /* -------------------------------------------------------------------------------------- reserve, commit, abort */
 
-/* Slow path of reserve: looks how far the consumer has come. */
-NORIA_SLOW_PATH int noria_spsc_reload_limit(struct noria_spsc_producer *producer, uint64_t end)
+/* The longest record that may be sent. */
+static inline uint64_t noria_spsc_longest(const struct noria_spsc_producer *producer)
+{
+    uint64_t longest = noria_spsc_max_record(producer->capacity);
+
+    return longest < UINT32_MAX - NORIA_SPSC_HEADER ? longest : (UINT32_MAX - NORIA_SPSC_HEADER) & ~UINT64_C(7);
+}
+
+/* See `quiet`. With write_pos where it is, and the limit known. */
+static inline void noria_spsc_set_quiet(struct noria_spsc_producer *producer)
+{
+    uint64_t position = producer->write_pos;
+    uint64_t lap_ends = (position | producer->mask) + 1 - position, room = producer->read_limit - position;
+    uint64_t longest = noria_spsc_size_of(noria_spsc_longest(producer)) + NORIA_SPSC_HEADER;
+    /* A record may end where the lap does; the header after it then stands at the start of the next one. */
+    uint64_t least = lap_ends + NORIA_SPSC_HEADER < room ? lap_ends + NORIA_SPSC_HEADER : room;
+
+    if (room > producer->capacity) /* a caller has staged more than was reserved */
+        least = 0;
+    producer->quiet = position + (least < longest ? least : longest);
+}
+
+/* Looks how far the consumer has come. */
+static inline int noria_spsc_reload_limit(struct noria_spsc_producer *producer, uint64_t end)
 {
     uint64_t limit = noria_load_acquire64(&producer->ring->read_pos) + producer->capacity; /* D: pairs with C */
 
-    /* I1, and positions only grow: anything else was not written by a consumer. */
-    if (limit - producer->write_pos > producer->capacity)
+    /* I1, and positions only grow: anything else was not written by a consumer. So the limit never falls behind what
+     * was reserved under it. */
+    if (limit - producer->write_pos > producer->capacity || limit - producer->read_limit > producer->capacity)
         return -EBADMSG;
     producer->read_limit = limit;
     if (limit - producer->write_pos >= end - producer->write_pos)
@@ -390,30 +418,81 @@ NORIA_SLOW_PATH int noria_spsc_reload_limit(struct noria_spsc_producer *producer
     return -EAGAIN;
 }
 
+/* Slow path of reserve: where the record may go, behind a pad if need be. */
+NORIA_SLOW_PATH int noria_spsc_find_place(struct noria_spsc_producer *producer, size_t max_len, uint64_t *position)
+{
+    uint64_t start = producer->write_pos, left = producer->capacity - (start & producer->mask), size, end;
+    int rc = 0;
+
+    if (max_len > noria_spsc_longest(producer))
+        return -EMSGSIZE;
+    size = noria_spsc_size_of(max_len);
+    *position = size > left ? start + left : start; /* contiguous: the rest of the lap becomes a pad */
+    end = *position + size + NORIA_SPSC_HEADER;     /* the next header must be ours to zero (I3) */
+    if (producer->read_limit - start < end - start || producer->read_limit - start > producer->capacity)
+        rc = noria_spsc_reload_limit(producer, end);
+    if (rc != -EBADMSG)
+        noria_spsc_set_quiet(producer);
+    return rc;
+}
+
 /* Room for a record of up to `max_len` bytes. Changes nothing that others see; a second call before commit or stage
  * gives the same place again. -EAGAIN full, -EMSGSIZE longer than an empty ring could always take. */
 static inline int noria_spsc_reserve(struct noria_spsc_producer *producer, size_t max_len,
                                      struct noria_spsc_record *record)
 {
-    uint64_t position = producer->write_pos, offset = position & producer->mask, size, end;
+    uint64_t position = producer->write_pos, size = noria_spsc_size_of(max_len), quiet = producer->quiet - position;
 
-    if (max_len > UINT32_MAX - NORIA_SPSC_HEADER || max_len > noria_spsc_max_record(producer->capacity))
-        return -EMSGSIZE;
-    size = noria_spsc_size_of(max_len);
-    if (size > producer->capacity - offset) { /* contiguous: the rest of the lap becomes a pad */
-        position += producer->capacity - offset;
-        offset = 0;
-    }
-    end = position + size + NORIA_SPSC_HEADER; /* the next header must be ours to zero (I3) */
-    if (producer->read_limit - producer->write_pos < end - producer->write_pos) {
-        int rc = noria_spsc_reload_limit(producer, end);
+    if (__builtin_expect(max_len >= quiet || size + NORIA_SPSC_HEADER > quiet, 0)) {
+        uint64_t place;
+        int rc = noria_spsc_find_place(producer, max_len, &place);
         if (rc != 0)
             return rc;
+        position = place;
     }
-    record->data = producer->data + offset + NORIA_SPSC_HEADER;
+    record->data = producer->data + (position & producer->mask) + NORIA_SPSC_HEADER;
     record->len = max_len;
     record->position = position;
     record->next = position + size;
+    return 0;
+}
+
+/* Whether a record there, with the header after it, is a record and nothing else; see `quiet`. */
+static inline bool noria_spsc_is_quiet(const struct noria_spsc_producer *producer,
+                                       const struct noria_spsc_record *record, size_t len)
+{
+    return len <= record->len && record->position == producer->write_pos &&
+           noria_spsc_size_of(len) + NORIA_SPSC_HEADER <= producer->quiet - producer->write_pos;
+}
+
+static inline void noria_spsc_put_header(struct noria_spsc_producer *producer, uint64_t header)
+{
+    if (producer->first_header != 0) { /* relaxed: hidden behind first_staged, whose header is still 0 */
+        noria_store_relaxed64(noria_spsc_word_at(producer->data, producer->write_pos & producer->mask), header);
+        return;
+    }
+    producer->first_staged = producer->write_pos;
+    producer->first_header = header;
+}
+
+/* Slow path of stage: behind a pad, or what should not be. It is not given the record itself, which would then have to
+ * be in memory in the fast path, too. */
+NORIA_SLOW_PATH int noria_spsc_stage_slowly(struct noria_spsc_producer *producer, uint64_t position, size_t most,
+                                            size_t len)
+{
+    uint64_t header = NORIA_SPSC_COMMITTED | len, start = producer->write_pos;
+
+    if (len > most || position - start > producer->capacity - NORIA_SPSC_HEADER)
+        return -EINVAL;
+    if (position != start) {
+        /* The record went to the start of the next lap; what stands at `start` is the pad in front of it.
+         * Relaxed: nobody can come here before `start` is published. */
+        noria_store_relaxed64(noria_spsc_word_at(producer->data, position & producer->mask), header);
+        header = NORIA_SPSC_COMMITTED | NORIA_SPSC_PAD | (producer->capacity - (start & producer->mask));
+    }
+    noria_spsc_put_header(producer, header);
+    producer->write_pos = position + noria_spsc_size_of(len);
+    noria_spsc_set_quiet(producer);
     return 0;
 }
 
@@ -422,44 +501,48 @@ static inline int noria_spsc_reserve(struct noria_spsc_producer *producer, size_
 static inline int noria_spsc_stage(struct noria_spsc_producer *producer, const struct noria_spsc_record *record,
                                    size_t len)
 {
-    uint64_t header = NORIA_SPSC_COMMITTED | len, start = producer->write_pos;
-    uint64_t offset = start & producer->mask;
-
-    if (len > record->len || record->position - start > producer->capacity - NORIA_SPSC_HEADER)
-        return -EINVAL;
-    if (record->position != start) {
-        /* The record went to the start of the next lap; what stands at `start` is the pad in front of it.
-         * Relaxed: nobody can come here before `start` is published. */
-        noria_store_relaxed64(noria_spsc_word_at(producer->data, record->position & producer->mask), header);
-        header = NORIA_SPSC_COMMITTED | NORIA_SPSC_PAD | (producer->capacity - offset);
-    }
-    if (start == producer->first_staged)
-        producer->first_header = header;
-    else /* relaxed: hidden behind first_staged, whose header is still 0 */
-        noria_store_relaxed64(noria_spsc_word_at(producer->data, offset), header);
+    if (__builtin_expect(!noria_spsc_is_quiet(producer, record, len), 0))
+        return noria_spsc_stage_slowly(producer, record->position, record->len, len);
+    noria_spsc_put_header(producer, NORIA_SPSC_COMMITTED | len);
     producer->write_pos = record->position + noria_spsc_size_of(len);
     return 0;
+}
+
+/* Shows what stands from `first` on, whose header is still 0, up to `end`. */
+static inline void noria_spsc_show(const struct noria_spsc_producer *producer, uint64_t first, uint64_t header,
+                                   uint64_t end)
+{
+    uint8_t *data = producer->data; /* once: the first store might be to anything */
+    uint64_t mask = producer->mask;
+
+    /* I3. Relaxed: A orders it. */
+    noria_store_relaxed64(noria_spsc_word_at(data, end & mask), 0);
+    /* A: release, pairs with B in peek; the payloads, the headers after the first, and the zero. */
+    noria_store_release64(noria_spsc_word_at(data, first & mask), header);
 }
 
 /* Shows all staged records to the consumer, in one store. */
 static inline void noria_spsc_publish(struct noria_spsc_producer *producer)
 {
-    if (producer->first_staged == producer->write_pos)
+    if (producer->first_header == 0)
         return;
-    /* I3. Relaxed: A orders it. */
-    noria_store_relaxed64(noria_spsc_word_at(producer->data, producer->write_pos & producer->mask), 0);
-    /* A: release, pairs with B in peek; the payloads, the headers after the first, and the zero. */
-    noria_store_release64(noria_spsc_word_at(producer->data, producer->first_staged & producer->mask),
-                          producer->first_header);
-    producer->first_staged = producer->write_pos;
+    noria_spsc_show(producer, producer->first_staged, producer->first_header, producer->write_pos);
+    producer->first_header = 0;
 }
 
 /* Stage and publish. The record is there, or not, from one instruction (A) to the next. */
 static inline int noria_spsc_commit(struct noria_spsc_producer *producer, const struct noria_spsc_record *record,
                                     size_t len)
 {
-    int rc = noria_spsc_stage(producer, record, len);
+    uint64_t start = producer->write_pos, end = start + noria_spsc_size_of(len);
+    int rc;
 
+    if (__builtin_expect(producer->first_header == 0 && noria_spsc_is_quiet(producer, record, len), 1)) {
+        producer->write_pos = end;
+        noria_spsc_show(producer, start, NORIA_SPSC_COMMITTED | len, end);
+        return 0;
+    }
+    rc = noria_spsc_stage(producer, record, len);
     if (rc == 0)
         noria_spsc_publish(producer);
     return rc;
@@ -487,66 +570,79 @@ static inline int noria_spsc_send(struct noria_spsc_producer *producer, const vo
 
 /* ------------------------------------------------------------------------------------------------ peek, release */
 
-/* The pad at the end of a lap, or a word that should not be. Returns the header behind the pad, or 0 with *rc set. */
-NORIA_SLOW_PATH uint64_t noria_spsc_skip_pad(const struct noria_spsc_consumer *consumer, uint64_t word,
-                                             uint64_t *position, int *rc)
+/* Slow path of peek: a record that is not like the last one, or near an end. `position`: where `word` was read; goes on to
+ * the record if a pad stood there. 0, or -EBADMSG. */
+NORIA_SLOW_PATH int noria_spsc_learn(struct noria_spsc_consumer *consumer, uint64_t word, uint64_t *position)
 {
-    uint64_t len, step;
+    uint64_t capacity = consumer->capacity, limit = consumer->read_pos + capacity, len, size, lap_ends;
 
-    *rc = noria_spsc_parse(word, *position & consumer->mask, consumer->capacity, &len, &step) == 1 ? 0 : -EBADMSG;
-    if (*rc != 0)
-        return 0;
-    *position += step;
-    /* Relaxed: written before the pad's header was published, which we have acquired. */
-    word = noria_load_relaxed64(noria_spsc_word_at(consumer->data, *position & consumer->mask));
-    if ((word >> 32) != 1)
-        *rc = -EBADMSG;
-    return word;
+    if ((word >> 32) != 1) { /* the pad at the end of a lap, or a word that should not be */
+        if (noria_spsc_parse(word, *position & consumer->mask, capacity, &len, &size) != 1)
+            return -EBADMSG;
+        *position += size;
+        /* Relaxed: written before the pad's header was published, which we have acquired. */
+        word = noria_load_relaxed64(noria_spsc_word_at(consumer->data, *position & consumer->mask));
+        if ((word >> 32) != 1)
+            return -EBADMSG;
+    }
+    size = noria_spsc_size_of(word & UINT32_MAX);
+    lap_ends = (*position | consumer->mask) + 1;
+    if (size > lap_ends - *position || *position + size - consumer->read_pos > capacity)
+        return -EBADMSG;
+    consumer->last_header = word;
+    consumer->last_size = size;
+    consumer->quiet = lap_ends - *position < limit - *position ? lap_ends : limit;
+    return 0;
 }
 
 /* Writes the header back as it is, and asks for the lines ahead to write them. A line that was only read stays shared, and
  * the producer's next write to it must first invalidate our copy, one line after the other; a line we have written
  * migrates to him at his first touch. Between cores far from each other that is 2 to 5 times the messages.
  * Release, so that a successor who reads our store still sees what the producer wrote before his (A); free on x86. */
-static inline void noria_spsc_own_line(const struct noria_spsc_consumer *consumer, uint64_t offset)
+static inline void noria_spsc_own_line(const uint8_t *data, uint64_t offset, uint64_t mask, uint64_t header)
 {
-    noria_store_release64(noria_spsc_word_at(consumer->data, offset), consumer->last_header);
-    noria_prefetch_write(consumer->data + ((offset + NORIA_SPSC_AHEAD) & consumer->mask));
+    noria_store_release64(noria_spsc_word_at(data, offset), header);
+    noria_prefetch_write(data + ((offset + NORIA_SPSC_AHEAD) & mask));
 }
 
 /* The next record, in place. May be called again for the one after it; nothing is given back before release.
  * -EAGAIN: at the instant of the look no further record was published. */
 static inline int noria_spsc_peek(struct noria_spsc_consumer *consumer, struct noria_spsc_record *record)
 {
-    uint64_t start = consumer->peek_pos, position = start, offset;
+    const uint8_t *data = consumer->data; /* once, like the rest: the store of the header might be to anything */
+    uint64_t mask = consumer->mask, start = consumer->peek_pos, position = start, size = consumer->last_size;
+    uint64_t header = consumer->last_header;
     /* B: acquire, pairs with A in publish; the payload, and every header up to the next zero. */
-    uint64_t word = noria_load_acquire64(noria_spsc_word_at(consumer->data, start & consumer->mask));
+    uint64_t word = noria_load_acquire64(noria_spsc_word_at(data, start & mask));
 
     /* Records of one length are common, and comparing with the last header lets the processor predict where the next
      * one stands instead of waiting for this load: 0.4 of the time per record. */
-    if (__builtin_expect(word != consumer->last_header, 0)) {
+    if (__builtin_expect(word != header || size > consumer->quiet - start, 0)) {
+        uint64_t place = start; /* not `position`, which would have to live in memory for its address */
+        int rc;
         if (word == 0)
             return -EAGAIN;
-        if ((word >> 32) != 1) {
-            int rc;
-            word = noria_spsc_skip_pad(consumer, word, &position, &rc);
-            if (rc != 0)
-                return rc;
-        }
-        consumer->last_header = word;
-        consumer->last_size = noria_spsc_size_of(word & UINT32_MAX);
+        rc = noria_spsc_learn(consumer, word, &place);
+        if (rc != 0)
+            return rc;
+        position = place;
+        header = consumer->last_header;
+        size = consumer->last_size;
     }
-    offset = position & consumer->mask;
-    if (consumer->last_size > consumer->capacity - offset ||
-        position + consumer->last_size - consumer->read_pos > consumer->capacity)
-        return -EBADMSG;
-    noria_spsc_own_line(consumer, offset);
-    record->data = (uint8_t *)(uintptr_t)(consumer->data + offset + NORIA_SPSC_HEADER);
-    record->len = (size_t)(consumer->last_header & UINT32_MAX);
+    noria_spsc_own_line(data, position & mask, mask, header);
+    record->data = (uint8_t *)(uintptr_t)(data + (position & mask) + NORIA_SPSC_HEADER);
+    record->len = (size_t)(header & UINT32_MAX);
     record->position = start;
-    record->next = position + consumer->last_size;
+    record->next = position + size;
     consumer->peek_pos = record->next;
     return 0;
+}
+
+/* Takes back the peek of the last record peeked; it is the next one again. */
+static inline void noria_spsc_unpeek(struct noria_spsc_consumer *consumer, const struct noria_spsc_record *record)
+{
+    consumer->peek_pos = record->position;
+    consumer->quiet = record->position; /* there a pad may stand */
 }
 
 /* Gives back all peeked records up to and including this one, in one store. -EINVAL if it was released before. */
@@ -581,7 +677,7 @@ static inline int noria_spsc_recv(struct noria_spsc_consumer *consumer, void *bu
         return rc;
     *len = record.len;
     if (record.len > cap) {
-        consumer->peek_pos = record.position;
+        noria_spsc_unpeek(consumer, &record);
         return -EMSGSIZE;
     }
     noria_copy(buffer, record.data, record.len);

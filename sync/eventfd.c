@@ -362,4 +362,4 @@ static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 
 const struct noria_strategy noria_strategy_eventfd = {
     .name = "eventfd", .sleeps = true, .pollable = true, .footprint = footprint, .open = open_bell,
-    .close = close_bell, .ring = ring, .quiet = quiet, .wait = wait_at};
+    .close = close_bell, .ring = ring, .quiet = quiet, .renew = renew, .wait = wait_at};

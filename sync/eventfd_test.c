@@ -48,6 +48,29 @@ static void nothing_is_left_behind(void **state)
     assert_int_equal(claim_of(1)->number, 0);
 }
 
+static void closing_one_bell_keeps_the_other_known(void **state)
+{
+    /* Claim: of two bells of one handle the one that stays is found by newcomers after it has looked around once,
+     * also if they knew the other; and who has left the table claims nothing in the name of whoever comes next. */
+    struct participant self, spare;
+
+    (void)state;
+    assert_int_equal(join(&self, 1), 0);
+    assert_int_equal(join(&spare, 1), 0);
+    assert_int_equal(claim_of(1)->number, self.bell.fd + 1);
+    claim_of(1)->number = (uint32_t)spare.bell.fd + 1; /* as if it had been the first */
+    leave(&spare);
+    assert_int_equal(claim_of(1)->number, 0);
+    assert_false(strategy->renew(&self.bell)); /* it need not change itself */
+    assert_int_equal(claim_of(1)->number, self.bell.fd + 1);
+
+    self.place.number = 0;
+    claim_of(1)->number = 0;
+    strategy->ring(&self.bell);
+    assert_int_equal(claim_of(1)->number, 0);
+    leave(&self);
+}
+
 static void taking_leaves_nothing_behind(void **state)
 {
     /* Claim: to take the eventfd from another process costs one descriptor, none after close. */
@@ -287,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TESTS_OF_EVERY_BELL,
         TEST(nothing_is_left_behind),
+        TEST(closing_one_bell_keeps_the_other_known),
         TEST(taking_leaves_nothing_behind),
         TEST(last_word_is_replaced),
         TEST(permission_is_needed_but_by_children),

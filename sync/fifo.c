@@ -360,4 +360,4 @@ static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 
 const struct noria_strategy noria_strategy_fifo = {
     .name = "fifo", .sleeps = true, .pollable = true, .open = open_bell, .close = close_bell,
-    .remove = remove_names, .ring = ring, .quiet = quiet, .wait = wait_at};
+    .remove = remove_names, .ring = ring, .quiet = quiet, .renew = renew, .wait = wait_at};

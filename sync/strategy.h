@@ -68,6 +68,9 @@ struct noria_strategy {
     void (*ring)(struct noria_bell *bell);
     /* Takes back earlier rings; whether there were any. NULL: a ring does not stay. */
     bool (*quiet)(struct noria_bell *bell);
+    /* Looks whether its object is still the channel's, and known to the others as that; whether it had to be changed. NULL:
+     * there is nothing to look at. */
+    bool (*renew)(struct noria_bell *bell);
     /* Waits for a ring, until `until_ns` (CLOCK_MONOTONIC) at the latest, if *bell->word still is `expected`. May return
      * early. 0, or -EINTR if a signal handler ran. */
     int (*wait)(struct noria_bell *bell, uint32_t expected, int64_t until_ns);
