@@ -424,28 +424,53 @@ struct blocked {
     pthread_t thread;
     pid_t id;
     noria_channel *channel;
-    bool sends;
+    bool sends, done;
     ssize_t rc;
 };
 
 static void *block(void *context)
 {
     struct blocked *blocked = context;
-    uint8_t bytes[500];
+    uint8_t bytes[500] = {0};
 
     __atomic_store_n(&blocked->id, gettid(), __ATOMIC_SEQ_CST);
     blocked->rc = blocked->sends ? noria_send(blocked->channel, bytes, sizeof(bytes), -1)
                                  : noria_recv(blocked->channel, bytes, sizeof(bytes), -1, NULL);
+    __atomic_store_n(&blocked->done, true, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
-/* A thread in a call that waits. */
-static void start_blocked(struct blocked *blocked, noria_channel *channel, bool sends)
+/* A thread in a call that waits. False: it did not have to. */
+static bool start_call(struct blocked *blocked, noria_channel *channel, bool sends)
 {
     *blocked = (struct blocked){.channel = channel, .sends = sends};
     assert_int_equal(pthread_create(&blocked->thread, NULL, block, blocked), 0);
-    while (__atomic_load_n(&blocked->id, __ATOMIC_SEQ_CST) == 0 || !is_asleep(getpid(), blocked->id))
+    while (!__atomic_load_n(&blocked->done, __ATOMIC_SEQ_CST)) {
+        pid_t id = __atomic_load_n(&blocked->id, __ATOMIC_SEQ_CST);
+        if (id != 0 && is_asleep(getpid(), id))
+            return true;
         sched_yield();
+    }
+    pthread_join(blocked->thread, NULL);
+    return false;
+}
+
+static void start_blocked_receiver(struct blocked *blocked)
+{
+    assert_true(start_call(blocked, it.rx, false));
+}
+
+/* Fills the channel, and a sender waits. What TCP has on its way makes room a little later, so more than once perhaps. How many
+ * messages are there. */
+static int start_blocked_sender(struct blocked *blocked)
+{
+    int sent = 0;
+
+    do {
+        while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
+            sent++;
+    } while (!start_call(blocked, it.tx, true) && ++sent);
+    return sent;
 }
 
 static void shutdown_ends_waits(void **state)
@@ -456,14 +481,12 @@ static void shutdown_ends_waits(void **state)
 
     (void)state;
     open_pair();
-    start_blocked(&receiver, it.rx, false);
+    start_blocked_receiver(&receiver);
     assert_int_equal(noria_shutdown(it.rx), 0);
     pthread_join(receiver.thread, NULL);
     assert_int_equal(receiver.rc, -ECANCELED);
     assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), ECANCELED);
-    while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0) /* what TCP has on its way makes room a little later */
-        ;
-    start_blocked(&sender, it.tx, true);
+    start_blocked_sender(&sender);
     assert_int_equal(noria_shutdown(it.tx), 0);
     pthread_join(sender.thread, NULL);
     assert_int_equal(sender.rc, -ECANCELED);
@@ -473,19 +496,17 @@ static void sleepers_are_woken(void **state)
 {
     /* Claim: a receiver that sleeps gets what is sent then, and a sender that waits for room gets on when there is some. */
     struct blocked receiver, sender;
-    int fill = 0;
+    int there;
 
     (void)state;
     open_pair();
-    start_blocked(&receiver, it.rx, false);
+    start_blocked_receiver(&receiver);
     assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
     pthread_join(receiver.thread, NULL);
     assert_int_equal(receiver.rc, 100);
-    while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
-        fill++;
-    start_blocked(&sender, it.tx, true);
-    while (fill-- > 0)
-        expect(1, 0, 500);
+    there = start_blocked_sender(&sender);
+    while (there-- > 0)
+        assert_int_equal(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), 500);
     pthread_join(sender.thread, NULL);
     assert_int_equal(sender.rc, 0);
 }
