@@ -90,7 +90,8 @@ static int set_to_wait_at(struct noria_adapter *adapter, enum noria_side side)
     return fd;
 }
 
-/* Where there is one end to wait at it is waited at itself: through a set each message would cost its sender a step more. */
+/* Where there is one end to wait at it is waited at itself: through a set each message would cost its sender a step
+ * more. */
 static int sleep_at_end(struct noria_adapter *adapter, int fd, short events, int64_t until_ns)
 {
     struct pollfd ends[2] = {{.fd = fd, .events = events}, {.fd = adapter->wake, .events = POLLIN}};
@@ -107,7 +108,8 @@ static int end_of(const struct noria_adapter *adapter, enum noria_side side)
         return -1;
     if (side == NORIA_SIDE_RECV)
         return adapter->inlets->end.fd;
-    return adapter->mechanism->detach == NULL ? adapter->out.fd : -1; /* otherwise another thread may just be changing it */
+    return adapter->mechanism->detach == NULL ? adapter->out.fd
+                                              : -1; /* otherwise another thread may just be changing it */
 }
 
 static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
@@ -223,8 +225,10 @@ static int notify_signal(noria_channel *channel, int signo, int how)
 
     if (adapter->mechanism->notify_signal != NULL)
         return adapter->mechanism->notify_signal(adapter, signo, how);
-    return signo == 0 ? 0 : noria_fail(-ENOTSUP, "a channel of %s: sends no signals; noria_fd gives a descriptor to wait at",
-                                       adapter->mechanism->scheme);
+    return signo == 0
+               ? 0
+               : noria_fail(-ENOTSUP, "a channel of %s: sends no signals; noria_fd gives a descriptor to wait at",
+                            adapter->mechanism->scheme);
 }
 
 /* ------------------------------------------------------------------------------------------------------- statistics */
@@ -420,13 +424,30 @@ static void close_handle(noria_channel *channel, bool stale)
     noria_adapter_free(adapter);
 }
 
-static const struct noria_verbs verbs = {
-    .send = noria_adapter_send, .send_many = noria_adapter_send_many, .recv = noria_adapter_recv,
-    .recv_many = noria_adapter_recv_many, .reserve = noria_adapter_reserve, .commit = noria_adapter_commit,
-    .abort = noria_adapter_abort, .peek = noria_adapter_peek, .release = noria_adapter_release,
-    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .count_lost = count_lost, .back_off = back_off,
-    .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, .fd = fd_of, .arm = arm,
-    .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, .close = close_handle};
+static const struct noria_verbs verbs = {.send = noria_adapter_send,
+                                         .send_many = noria_adapter_send_many,
+                                         .recv = noria_adapter_recv,
+                                         .recv_many = noria_adapter_recv_many,
+                                         .reserve = noria_adapter_reserve,
+                                         .commit = noria_adapter_commit,
+                                         .abort = noria_adapter_abort,
+                                         .peek = noria_adapter_peek,
+                                         .release = noria_adapter_release,
+                                         .send_call = noria_adapter_send_call,
+                                         .recv_call = noria_recv_call,
+                                         .count_lost = count_lost,
+                                         .back_off = back_off,
+                                         .look_round = look_round,
+                                         .has_ended = has_ended,
+                                         .sleep = sleep_at,
+                                         .wake = wake,
+                                         .fd = fd_of,
+                                         .arm = arm,
+                                         .ready = ready,
+                                         .notify_signal = notify_signal,
+                                         .stat = stat,
+                                         .reopen = reopen,
+                                         .close = close_handle};
 
 void noria_adapter_free(struct noria_adapter *adapter)
 {
@@ -490,8 +511,8 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
         return noria_fail(-ENOMEM, "out of memory for a handle");
     }
     noria_channel_init(&adapter->base, &verbs, flags, 0, all.full);
-    /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after each
-     * message, and each send would pay for waking it. */
+    /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
+     * each message, and each send would pay for waking it. */
     noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);
     for (int side = 0; side < 2; side++)
         if (adapter->base.fenced) /* without the asymmetric fence no role has a fast lane */
@@ -514,7 +535,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------- what streams can take */
+/* -------------------------------------------------------------------------------------------- what streams can take */
 
 uint64_t noria_adapter_bound(const struct noria_options *options)
 {

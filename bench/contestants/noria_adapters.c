@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * noria's channels where there is no shared memory, against the bare mechanism in the same run (pipe.c, unix_socket.c,
- * posix_mq.c): what frames, many senders and the end of a stream cost, and what packing several messages into one call gives.
+ * noria's channels where there is no shared memory, against the bare mechanism in the same run (pipe.c,
+ * unix_socket.c, posix_mq.c): what frames, many senders and the end of a stream cost, and what packing several
+ * messages into one call gives.
  */
 #include <noria/noria.h>
 
@@ -47,7 +48,8 @@ static int adapter_format(void *memory, const struct cell *cell, enum carrier ca
         rc = socketpair(AF_UNIX, SOCK_SEQPACKET, 0, shared->end); /* as the bare one */
     if (rc == 0 && carrier == BY_PIPE && bytes > 65536)
         fcntl(shared->end[1], F_SETPIPE_SZ, bytes < PIPE_MOST ? (int)bytes : PIPE_MOST);
-    if (rc == 0 && carrier == BY_PACKETS && setsockopt(shared->end[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(int)) != 0)
+    if (rc == 0 && carrier == BY_PACKETS &&
+        setsockopt(shared->end[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(int)) != 0)
         setsockopt(shared->end[1], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(int));
     return rc == 0 ? 0 : -errno;
 }
