@@ -19,7 +19,7 @@
 #include "detail.h"
 #include "nap.h"
 
-enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20 };
+enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 4, PAUSES = 16 };
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
@@ -90,15 +90,41 @@ static int set_to_wait_at(struct noria_adapter *adapter, enum noria_side side)
     return fd;
 }
 
+/* Where there is one end to wait at it is waited at itself: through a set each message would cost its sender a step
+ * more. */
+static int sleep_at_end(struct noria_adapter *adapter, int fd, short events, int64_t until_ns)
+{
+    struct pollfd ends[2] = {{.fd = fd, .events = events}, {.fd = adapter->wake, .events = POLLIN}};
+    int64_t left_ns = until_ns - noria_now_ns();
+    struct timespec left = noria_timespec_of(left_ns > 0 ? left_ns : 0);
+
+    return ppoll(ends, 2, &left, NULL) < 0 && errno == EINTR ? -EINTR : 0;
+}
+
+/* The one descriptor of that side, or -1. */
+static int end_of(const struct noria_adapter *adapter, enum noria_side side)
+{
+    if (adapter->mechanism->watch != noria_adapter_watch_ends)
+        return -1;
+    if (side == NORIA_SIDE_RECV)
+        return adapter->inlets->end.fd;
+    return adapter->mechanism->detach == NULL ? adapter->out.fd
+                                              : -1; /* otherwise another thread may just be changing it */
+}
+
 static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
                     void *context)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
     int64_t again_ns = noria_now_ns() + adapter->options.recheck_ns;
-    int fd = set_to_wait_at(adapter, side);
+    int64_t until_ns = deadline_ns < again_ns ? deadline_ns : again_ns;
+    int fd = end_of(adapter, side);
 
     if (fd >= 0)
-        return noria_descriptor_wait(fd, deadline_ns < again_ns ? deadline_ns : again_ns);
+        return sleep_at_end(adapter, fd, side == NORIA_SIDE_SEND ? POLLOUT : POLLIN, until_ns);
+    fd = set_to_wait_at(adapter, side);
+    if (fd >= 0)
+        return noria_descriptor_wait(fd, until_ns);
     /* Nothing to wait at: more and more seldom, until something comes. */
     for (int64_t nap_ns = 20000; !ready(context) && noria_now_ns() < deadline_ns; nap_ns += nap_ns / 4) {
         int64_t left_ns = deadline_ns - noria_now_ns();
@@ -181,6 +207,8 @@ static void back_off(noria_channel *channel, enum noria_side side)
 {
     (void)channel;
     (void)side;
+    for (int i = 0; i < PAUSES; i++)
+        noria_pause();
 }
 
 static bool arm(noria_channel *channel, enum noria_side side, bool quiet)
@@ -197,8 +225,10 @@ static int notify_signal(noria_channel *channel, int signo, int how)
 
     if (adapter->mechanism->notify_signal != NULL)
         return adapter->mechanism->notify_signal(adapter, signo, how);
-    return signo == 0 ? 0 : noria_fail(-ENOTSUP, "a channel of %s: sends no signals; noria_fd gives a descriptor to wait at",
-                                       adapter->mechanism->scheme);
+    return signo == 0
+               ? 0
+               : noria_fail(-ENOTSUP, "a channel of %s: sends no signals; noria_fd gives a descriptor to wait at",
+                            adapter->mechanism->scheme);
 }
 
 /* ------------------------------------------------------------------------------------------------------- statistics */
@@ -394,13 +424,30 @@ static void close_handle(noria_channel *channel, bool stale)
     noria_adapter_free(adapter);
 }
 
-static const struct noria_verbs verbs = {
-    .send = noria_adapter_send, .send_many = noria_adapter_send_many, .recv = noria_adapter_recv,
-    .recv_many = noria_adapter_recv_many, .reserve = noria_adapter_reserve, .commit = noria_adapter_commit,
-    .abort = noria_adapter_abort, .peek = noria_adapter_peek, .release = noria_adapter_release,
-    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .count_lost = count_lost, .back_off = back_off,
-    .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, .fd = fd_of, .arm = arm,
-    .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, .close = close_handle};
+static const struct noria_verbs verbs = {.send = noria_adapter_send,
+                                         .send_many = noria_adapter_send_many,
+                                         .recv = noria_adapter_recv,
+                                         .recv_many = noria_adapter_recv_many,
+                                         .reserve = noria_adapter_reserve,
+                                         .commit = noria_adapter_commit,
+                                         .abort = noria_adapter_abort,
+                                         .peek = noria_adapter_peek,
+                                         .release = noria_adapter_release,
+                                         .send_call = noria_adapter_send_call,
+                                         .recv_call = noria_recv_call,
+                                         .count_lost = count_lost,
+                                         .back_off = back_off,
+                                         .look_round = look_round,
+                                         .has_ended = has_ended,
+                                         .sleep = sleep_at,
+                                         .wake = wake,
+                                         .fd = fd_of,
+                                         .arm = arm,
+                                         .ready = ready,
+                                         .notify_signal = notify_signal,
+                                         .stat = stat,
+                                         .reopen = reopen,
+                                         .close = close_handle};
 
 void noria_adapter_free(struct noria_adapter *adapter)
 {
@@ -464,7 +511,9 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
         return noria_fail(-ENOMEM, "out of memory for a handle");
     }
     noria_channel_init(&adapter->base, &verbs, flags, 0, all.full);
-    noria_channel_limit_spins(&adapter->base, 0); /* each look would be a system call: the kernel waits better */
+    /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
+     * each message, and each send would pay for waking it. */
+    noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);
     for (int side = 0; side < 2; side++)
         if (adapter->base.fenced) /* without the asymmetric fence no role has a fast lane */
             adapter->locks[side].role.owner = NORIA_LANE_CLOSED;
@@ -486,7 +535,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------- what streams can take */
+/* -------------------------------------------------------------------------------------------- what streams can take */
 
 uint64_t noria_adapter_bound(const struct noria_options *options)
 {

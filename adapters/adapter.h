@@ -17,9 +17,9 @@
 #include "frame.h"
 #include "transport.h"
 
-enum { NORIA_LEVELS = 32 };                             /* priorities */
-enum { NORIA_MOST_PIECE = 64 << 10 };                   /* bytes of frames that go out at once, at most */
-#define NORIA_LEAST_BOUND (UINT32_C(1) << 20)           /* what every byte stream takes, whatever its options */
+enum { NORIA_LEVELS = 32 };                   /* priorities */
+enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of frames that go out at once, at most */
+#define NORIA_LEAST_BOUND (UINT32_C(1) << 20) /* what every byte stream takes, whatever its options */
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
 
 struct noria_adapter;
@@ -39,8 +39,9 @@ struct noria_inlet {
 struct noria_mechanism {
     const char *scheme;
     uint32_t abilities;
-    bool in_one_piece;  /* put takes one iovec only */
-    bool drops_strangers; /* an inlet that brings something else than frames is closed; otherwise the bytes are skipped */
+    bool in_one_piece;    /* put takes one iovec only */
+    bool drops_strangers; /* an inlet that brings something else than frames is closed; otherwise the bytes are skipped
+                           */
     /* Before anything is put, when `attached` is not set: finds a receiver. -EAGAIN: there is none yet. */
     int (*attach)(struct noria_adapter *adapter);
     /* The receiver has gone: `attached` is not set any more. */
@@ -79,8 +80,8 @@ struct noria_outgoing {
 struct noria_incoming {
     bool there, held;
     const uint8_t *data;
-    uint8_t *owned;           /* to be freed; NULL: it lies in its inlet's buffer, */
-    size_t frame_size;        /* where it takes so much */
+    uint8_t *owned;    /* to be freed; NULL: it lies in its inlet's buffer, */
+    size_t frame_size; /* where it takes so much */
     struct noria_inlet *inlet;
     struct noria_info info;
 };
@@ -97,7 +98,7 @@ struct noria_adapter {
     char *rest; /* of the address */
     struct noria_try_lock locks[2];
     int wake, epolls[2];
-    uint32_t crc;        /* frames are sent with their CRC */
+    uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;
     int64_t opened_ns;
     uint64_t notified; /* signals: enum noria_notify + 1 while armed for one; see notify in mq.c */
@@ -107,12 +108,12 @@ struct noria_adapter {
     struct noria_end out;
     struct noria_fork_guard out_guard;
     uint32_t sender;
-    uint32_t piece; /* bytes of frames that one put takes */
-    uint64_t sequences[NORIA_LEVELS]; /* of the next message, by priority */
-    uint8_t *frames; /* `piece` bytes, where frames are made */
-    size_t owed_from, owed_to; /* bytes of it that have to go out before anything else */
+    uint32_t piece;                         /* bytes of frames that one put takes */
+    uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
+    uint8_t *frames;                        /* `piece` bytes, where frames are made */
+    size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */
-    uint8_t *reserved; /* max_message bytes of a reservation */
+    uint8_t *reserved;                      /* max_message bytes of a reservation */
     bool is_reserved;
     uint64_t reservation;
     struct noria_outgoing committing;
@@ -131,10 +132,10 @@ static inline struct noria_adapter *noria_adapter_of(noria_channel *channel)
     return (struct noria_adapter *)(void *)channel; /* base is the first member */
 }
 
-/* --------------------------------------------------------------------------------------------------- life (adapter.c) */
+/* ------------------------------------------------------------------------------------------------- life (adapter.c) */
 
-/* A handle of `size` bytes, which begins with a struct noria_adapter. `bound`: the longest message. NULL options are the
- * defaults. 0, or -errno with a sentence: options that mean nothing here are refused. */
+/* A handle of `size` bytes, which begins with a struct noria_adapter. `bound`: the longest message. NULL options are
+ * the defaults. 0, or -errno with a sentence: options that mean nothing here are refused. */
 int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism *mechanism, size_t size,
                        const char *rest, int flags, const struct noria_options *options);
 /* The longest message, and what one put takes; once, before anything is sent or received. 0, -ENOMEM. */
@@ -163,7 +164,7 @@ int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side
 /* Takes that side of the handle. 0, -EDEADLK. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side, uint32_t **mark);
 
-/* ------------------------------------------------------------------------------------------------- sending, receiving */
+/* ----------------------------------------------------------------------------------------------- sending, receiving */
 
 int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
                             int64_t timeout_ns);

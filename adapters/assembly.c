@@ -101,8 +101,8 @@ static uint64_t advance(struct noria_assembly_sender *sender, uint64_t sequence)
     return lost;
 }
 
-static int begin(struct noria_assembly *assembly, struct noria_assembly_sender *sender,
-                 const struct noria_frame *frame, const void *source)
+static int begin(struct noria_assembly *assembly, struct noria_assembly_sender *sender, const struct noria_frame *frame,
+                 const void *source)
 {
     while (assembly->bytes != 0 && assembly->bytes + frame->total > assembly->most_bytes)
         give_up(assembly, oldest(assembly, true));

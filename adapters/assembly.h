@@ -27,15 +27,15 @@ struct noria_assembly {
     struct noria_assembly_sender *senders; /* a table by hash, grown up to NORIA_MOST_SENDERS */
     uint32_t size, count;
     uint64_t clock;
-    uint64_t bytes, most_bytes; /* of unfinished messages */
+    uint64_t bytes, most_bytes;         /* of unfinished messages */
     struct noria_assembly_sender *last; /* the sender of the last frame: most often of the next one, too */
 };
 
 /* What a frame did. */
 enum noria_assembly_result {
-    NORIA_ASSEMBLY_MORE,   /* the message goes on, or the frame was of one that is given up */
-    NORIA_ASSEMBLY_WHOLE,  /* the message is the frame itself */
-    NORIA_ASSEMBLY_DONE,   /* the message is complete: *message, which is now the caller's to free */
+    NORIA_ASSEMBLY_MORE,  /* the message goes on, or the frame was of one that is given up */
+    NORIA_ASSEMBLY_WHOLE, /* the message is the frame itself */
+    NORIA_ASSEMBLY_DONE,  /* the message is complete: *message, which is now the caller's to free */
 };
 
 /*

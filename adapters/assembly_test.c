@@ -35,7 +35,8 @@ static int teardown(void **state)
 /* `total` bytes that all have the value of `sequence`, in pieces. */
 static int take(uint32_t sender, uint64_t sequence, uint32_t offset, uint32_t length, uint32_t total)
 {
-    struct noria_frame frame = {.length = length, .total = total, .offset = offset, .sender = sender, .sequence = sequence};
+    struct noria_frame frame = {
+        .length = length, .total = total, .offset = offset, .sender = sender, .sequence = sequence};
     uint8_t payload[1000];
 
     memset(payload, (int)(sequence + sender), sizeof(payload));
@@ -53,7 +54,8 @@ static void expect_message(uint32_t sender, uint64_t sequence, uint32_t total)
 
 static void pieces_of_many_do_not_mix(void **state)
 {
-    /* Claim: with 100 senders whose pieces alternate, each gets its own message whole, and nothing is said to be lost. */
+    /* Claim: with 100 senders whose pieces alternate, each gets its own message whole, and nothing is said to be lost.
+     */
     (void)state;
     for (uint64_t sequence = 0; sequence < 3; sequence++)
         for (uint32_t offset = 0; offset < 900; offset += 300)
@@ -70,8 +72,8 @@ static void pieces_of_many_do_not_mix(void **state)
 
 static void gaps_are_counted_exactly(void **state)
 {
-    /* Claim: what is missing of a sender is told with its next message, from its first one on; a message begun and never
-     * finished is missing, too; what comes twice or late is refused. */
+    /* Claim: what is missing of a sender is told with its next message, from its first one on; a message begun and
+     * never finished is missing, too; what comes twice or late is refused. */
     (void)state;
     assert_int_equal(take(7, 5, 0, 10, 10), NORIA_ASSEMBLY_WHOLE);
     assert_int_equal(lost, 5);
@@ -101,8 +103,8 @@ static void a_message_begun_anew_is_that_one(void **state)
 
 static void pieces_out_of_place_make_no_message(void **state)
 {
-    /* Claim: a message of which the first or a middle piece is missing, or whose pieces contradict each other, is never put
-     * together, and is lost for the next one to tell. */
+    /* Claim: a message of which the first or a middle piece is missing, or whose pieces contradict each other, is never
+     * put together, and is lost for the next one to tell. */
     (void)state;
     assert_int_equal(take(7, 0, 10, 10, 20), NORIA_ASSEMBLY_MORE); /* no beginning */
     assert_int_equal(take(7, 1, 0, 10, 30), NORIA_ASSEMBLY_MORE);
@@ -115,8 +117,8 @@ static void pieces_out_of_place_make_no_message(void **state)
 
 static void memory_is_bounded(void **state)
 {
-    /* Claim: whoever begins messages and sends numbers without end, senders and bytes that are remembered stay within the
-     * bounds; the oldest goes first. */
+    /* Claim: whoever begins messages and sends numbers without end, senders and bytes that are remembered stay within
+     * the bounds; the oldest goes first. */
     (void)state;
     for (uint32_t sender = 1; sender <= 20000; sender++) {
         assert_true(take(sender, 0, 0, 10, 30000) == NORIA_ASSEMBLY_MORE);
@@ -132,8 +134,10 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(pieces_of_many_do_not_mix),           TEST(gaps_are_counted_exactly),
-        TEST(a_message_begun_anew_is_that_one),    TEST(pieces_out_of_place_make_no_message),
+        TEST(pieces_of_many_do_not_mix),
+        TEST(gaps_are_counted_exactly),
+        TEST(a_message_begun_anew_is_that_one),
+        TEST(pieces_out_of_place_make_no_message),
         TEST(memory_is_bounded),
     };
     return cmocka_run_group_tests_name("assembly", tests, NULL, NULL);

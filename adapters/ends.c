@@ -142,7 +142,9 @@ ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
 int noria_end_claim(const struct noria_end *end, const char *scheme, const char *name)
 {
     if (end->kind == NORIA_END_PIPE && flock(end->fd, LOCK_EX | LOCK_NB) != 0)
-        return noria_fail(-EBUSY, "'%s:%s' has a receiver, and can have one only: two would take pieces of each other's "
-                          "messages", scheme, name);
+        return noria_fail(-EBUSY,
+                          "'%s:%s' has a receiver, and can have one only: two would take pieces of each other's "
+                          "messages",
+                          scheme, name);
     return 0;
 }

@@ -21,7 +21,8 @@ struct noria_end {
     bool masks; /* the kernel (before Linux 6.18) cannot be asked to leave SIGPIPE away */
 };
 
-/* An end of our own on what `fd` is an end of, to read (O_RDONLY) or to write (O_WRONLY). 0, or -errno with a sentence. */
+/* An end of our own on what `fd` is an end of, to read (O_RDONLY) or to write (O_WRONLY). 0, or -errno with a sentence.
+ */
 int noria_end_open(struct noria_end *end, int fd, int access);
 
 /* A count, -EAGAIN, -EPIPE nobody is at the other end, or -errno with a sentence. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "fd:N" whatever a descriptor that is there leads to: standard input and output, a pipe, a socket, a terminal, a file. In
- * a file, where a writer that dies may leave half a frame for others to go on behind, each frame has a CRC.
+ * "fd:N" whatever a descriptor that is there leads to: standard input and output, a pipe, a socket, a terminal, a file.
+ * In a file, where a writer that dies may leave half a frame for others to go on behind, each frame has a CRC.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -96,8 +96,12 @@ static int unlink_fd(const char *rest)
     return noria_fail(-EINVAL, "'fd:%s' has no name that could be removed", rest);
 }
 
-const struct noria_mechanism noria_mechanism_fd = {
-    .scheme = "fd", .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL, .attach = attach,
-    .put = noria_adapter_put_out, .get = noria_adapter_get_in, .end = end, .watch = noria_adapter_watch_ends,
-    .open = open_fd};
+const struct noria_mechanism noria_mechanism_fd = {.scheme = "fd",
+                                                   .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
+                                                   .attach = attach,
+                                                   .put = noria_adapter_put_out,
+                                                   .get = noria_adapter_get_in,
+                                                   .end = end,
+                                                   .watch = noria_adapter_watch_ends,
+                                                   .open = open_fd};
 const struct noria_transport noria_transport_fd = {"fd", open_fd, unlink_fd, unlink_fd};

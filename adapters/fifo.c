@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "fifo:/path" a named pipe. A sender that comes before its receiver waits for it in its first send; one whose receiver has
- * gone is told so once (-EPIPE) and then waits for the next one.
+ * "fifo:/path" a named pipe. A sender that comes before its receiver waits for it in its first send; one whose receiver
+ * has gone is told so once (-EPIPE) and then waits for the next one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -123,8 +123,13 @@ static int in_use(const char *rest)
     return fd >= 0 ? 1 : fd == -ENXIO ? 0 : fd;
 }
 
-const struct noria_mechanism noria_mechanism_fifo = {
-    .scheme = "fifo", .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL, .attach = attach,
-    .detach = noria_adapter_close_out, .put = noria_adapter_put_out, .get = noria_adapter_get_in, .end = end,
-    .watch = noria_adapter_watch_ends, .open = open_channel};
+const struct noria_mechanism noria_mechanism_fifo = {.scheme = "fifo",
+                                                     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
+                                                     .attach = attach,
+                                                     .detach = noria_adapter_close_out,
+                                                     .put = noria_adapter_put_out,
+                                                     .get = noria_adapter_get_in,
+                                                     .end = end,
+                                                     .watch = noria_adapter_watch_ends,
+                                                     .open = open_channel};
 const struct noria_transport noria_transport_fifo = {"fifo", open_channel, unlink_channel, in_use};

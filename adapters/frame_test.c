@@ -15,8 +15,13 @@ static const struct noria_frame_limits limits = {1000, 5000};
 
 static size_t make(uint8_t *to, uint8_t flags, uint32_t length, uint32_t total, uint32_t offset)
 {
-    struct noria_frame frame = {.flags = flags, .priority = 3, .length = length, .total = total, .offset = offset,
-                                .sender = 0x12345678, .sequence = 77};
+    struct noria_frame frame = {.flags = flags,
+                                .priority = 3,
+                                .length = length,
+                                .total = total,
+                                .offset = offset,
+                                .sender = 0x12345678,
+                                .sequence = 77};
     uint32_t crc;
 
     noria_frame_seal(&frame, to);
@@ -92,10 +97,16 @@ static void a_damaged_frame_is_none(void **state)
 
 static void sizes_are_bounded(void **state)
 {
-    /* Claim: a frame or message above the receiver's bounds, a piece outside of its message, and an empty piece of a message
-     * that is not empty are refused as soon as the header is there. */
-    static const uint32_t wrong[][3] = {{1001, 2000, 0}, {10, 5001, 0}, {10, 20, 11}, {10, 9, 0}, {10, 20, UINT32_MAX},
-                                        {0, 1, 0}, {UINT32_MAX, UINT32_MAX, 0}, {0, 0, 1}};
+    /* Claim: a frame or message above the receiver's bounds, a piece outside of its message, and an empty piece of a
+     * message that is not empty are refused as soon as the header is there. */
+    static const uint32_t wrong[][3] = {{1001, 2000, 0},
+                                        {10, 5001, 0},
+                                        {10, 20, 11},
+                                        {10, 9, 0},
+                                        {10, 20, UINT32_MAX},
+                                        {0, 1, 0},
+                                        {UINT32_MAX, UINT32_MAX, 0},
+                                        {0, 0, 1}};
     uint8_t bytes[NORIA_FRAME_HEADER];
     struct noria_frame frame;
 
@@ -116,7 +127,7 @@ static void the_next_frame_is_found(void **state)
 
     (void)state;
     for (size_t i = 0; i < 200; i++)
-        bytes[i] = (uint8_t)"NRF1NRFNN"[i % 9]; /* looks like it all the time */
+        bytes[i] = (uint8_t) "NRF1NRFNN"[i % 9]; /* looks like it all the time */
     size = make(bytes + 200, 0, 50, 50, 0);
     while (at < 200) {
         assert_int_equal(parse(bytes + at, 200 + size - at, &frame), -EBADMSG);
@@ -144,7 +155,7 @@ static void the_crc_is_crc32c(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(frames_come_back),      cmocka_unit_test(a_cut_frame_waits_for_more),
+        cmocka_unit_test(frames_come_back),        cmocka_unit_test(a_cut_frame_waits_for_more),
         cmocka_unit_test(a_damaged_frame_is_none), cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(the_next_frame_is_found), cmocka_unit_test(the_crc_is_crc32c),
     };

@@ -34,7 +34,7 @@ static struct mq_handle *mq_of(struct noria_adapter *adapter)
     return (struct mq_handle *)(void *)adapter;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- messages */
+/* --------------------------------------------------------------------------------------------------------- messages */
 
 static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
 {
@@ -61,7 +61,8 @@ static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, voi
         return -EAGAIN;
     if (got > 0)
         return got;
-    return errno == EAGAIN ? -EAGAIN : noria_fail(-errno, "cannot receive from 'mq:%s': %s", adapter->rest, strerror(errno));
+    return errno == EAGAIN ? -EAGAIN
+                           : noria_fail(-errno, "cannot receive from 'mq:%s': %s", adapter->rest, strerror(errno));
 }
 
 static int watch(struct noria_adapter *adapter, enum noria_side side, int epoll)
@@ -69,13 +70,14 @@ static int watch(struct noria_adapter *adapter, enum noria_side side, int epoll)
     return noria_adapter_watch(epoll, (int)mq_of(adapter)->queue, side == NORIA_SIDE_SEND ? EPOLLOUT : EPOLLIN);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- signals */
+/* ---------------------------------------------------------------------------------------------------------- signals */
 
 /* The queue tells when it was empty and is not any more, once; so it is asked anew when it was found empty. */
 static bool arm(struct noria_adapter *adapter)
 {
     struct mq_handle *handle = mq_of(adapter);
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = handle->signo, .sigev_value = {.sival_ptr = adapter}};
+    struct sigevent event = {
+        .sigev_notify = SIGEV_SIGNAL, .sigev_signo = handle->signo, .sigev_value = {.sival_ptr = adapter}};
 
     if (handle->signo != 0 && !(handle->armed && handle->how == NORIA_NOTIFY_ONCE))
         handle->armed = mq_notify(handle->queue, &event) == 0 || handle->armed;
@@ -94,8 +96,11 @@ static int notify_signal(struct noria_adapter *adapter, int signo, int how)
     if (signo == 0)
         return 0;
     if (mq_notify(handle->queue, &event) != 0)
-        return noria_fail(-errno, errno == EBUSY ? "another process has asked to be told of messages in 'mq:%s', and a queue tells one"
-                                                 : "'mq:%s' does not tell of messages", adapter->rest);
+        return noria_fail(-errno,
+                          errno == EBUSY
+                              ? "another process has asked to be told of messages in 'mq:%s', and a queue tells one"
+                              : "'mq:%s' does not tell of messages",
+                          adapter->rest);
     handle->signo = signo;
     handle->how = how;
     handle->armed = true;
@@ -103,7 +108,7 @@ static int notify_signal(struct noria_adapter *adapter, int signo, int how)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------ opening, closing */
+/* ------------------------------------------------------------------------------------------------- opening, closing */
 
 static long limit(const char *name, long otherwise)
 {
@@ -129,14 +134,20 @@ static int fail_to_open(int rc, const char *name, const struct mq_attr *attribut
     case -EEXIST:
         return noria_fail(rc, "'mq:%s' is there already", name);
     case -EINVAL:
-        return noria_fail(rc, "'mq:%s': a queue's name is one slash and up to 255 characters, and it has up to %ld messages of up to %ld "
-                          "bytes here (/proc/sys/fs/mqueue/msg_max, msgsize_max)", name, limit("msg_max", 10), limit("msgsize_max", 8192));
+        return noria_fail(
+            rc,
+            "'mq:%s': a queue's name is one slash and up to 255 characters, and it has up to %ld messages of up to %ld "
+            "bytes here (/proc/sys/fs/mqueue/msg_max, msgsize_max)",
+            name, limit("msg_max", 10), limit("msgsize_max", 8192));
     case -EMFILE:
-        return noria_fail(rc, "'mq:%s' would take %ld bytes, more than the queues of this user may have left (ulimit -q), or this process "
-                          "has too many files open", name, attributes->mq_maxmsg * attributes->mq_msgsize);
+        return noria_fail(rc,
+                          "'mq:%s' would take %ld bytes, more than the queues of this user may have left (ulimit -q), "
+                          "or this process "
+                          "has too many files open",
+                          name, attributes->mq_maxmsg * attributes->mq_msgsize);
     case -ENOSPC:
-        return noria_fail(rc, "'mq:%s': there are as many queues as there may be, %ld (/proc/sys/fs/mqueue/queues_max)", name,
-                          limit("queues_max", 256));
+        return noria_fail(rc, "'mq:%s': there are as many queues as there may be, %ld (/proc/sys/fs/mqueue/queues_max)",
+                          name, limit("queues_max", 256));
     default:
         return noria_fail(rc, "'mq:%s': %s", name, strerror(-rc));
     }
@@ -177,9 +188,10 @@ static int check_owner(int fd, const char *name, int flags, const struct noria_o
     if (fstat(fd, &status) != 0)
         return noria_fail(-errno, "'mq:%s': %s", name, strerror(errno));
     if (status.st_uid != geteuid() && status.st_uid != 0 && options->foreign == 0)
-        return noria_fail(-EACCES, "'mq:%s' belongs to user %u; options.foreign (--foreign) says that this is meant", name, status.st_uid);
-    if ((flags & NORIA_CREATE) != 0 && status.st_uid == geteuid() && (status.st_mode & 0777) != (options->mode & 0777) &&
-        (status.st_mode & 0777 & ~options->mode) == 0)
+        return noria_fail(-EACCES, "'mq:%s' belongs to user %u; options.foreign (--foreign) says that this is meant",
+                          name, status.st_uid);
+    if ((flags & NORIA_CREATE) != 0 && status.st_uid == geteuid() &&
+        (status.st_mode & 0777) != (options->mode & 0777) && (status.st_mode & 0777 & ~options->mode) == 0)
         fchmod(fd, options->mode & 0777);
     return 0;
 }
@@ -195,7 +207,8 @@ static int take_part(struct mq_handle *handle, int flags)
     mq_getattr(handle->queue, &attributes);
     handle->most = attributes.mq_maxmsg;
     if (attributes.mq_msgsize < LEAST_SIZE || attributes.mq_msgsize > NORIA_MOST_PIECE)
-        return noria_fail(-EINVAL, "'mq:%s' has messages of %ld bytes; noria takes 128 to 65536", adapter->rest, attributes.mq_msgsize);
+        return noria_fail(-EINVAL, "'mq:%s' has messages of %ld bytes; noria takes 128 to 65536", adapter->rest,
+                          attributes.mq_msgsize);
     return noria_kernel_queue_take_part(&handle->base, (uint32_t)attributes.mq_msgsize, flags);
 }
 
@@ -252,8 +265,14 @@ static int in_use(const char *rest)
     return rc;
 }
 
-const struct noria_mechanism noria_mechanism_mq = {
-    .scheme = "mq",
-    NORIA_KERNEL_QUEUE_MECHANISM(NORIA_CAN_POLL), .put = put, .get = get,
-    .watch = watch, .notify_signal = notify_signal, .arm = arm, .stat = stat_queue, .open = open_mq, .close = close_queue};
+const struct noria_mechanism noria_mechanism_mq = {.scheme = "mq",
+                                                   NORIA_KERNEL_QUEUE_MECHANISM(NORIA_CAN_POLL),
+                                                   .put = put,
+                                                   .get = get,
+                                                   .watch = watch,
+                                                   .notify_signal = notify_signal,
+                                                   .arm = arm,
+                                                   .stat = stat_queue,
+                                                   .open = open_mq,
+                                                   .close = close_queue};
 const struct noria_transport noria_transport_mq = {"mq", open_mq, unlink_mq, in_use};

@@ -39,7 +39,8 @@ int noria_path_fail(int rc, const char *scheme, const char *path)
         return noria_fail(-EINVAL, "'%s:' needs a path, as in %s:/tmp/name", scheme, scheme);
     switch (rc) {
     case -ENOENT:
-        return noria_fail(rc, "'%s:%s': there is no such name; NORIA_CREATE makes it, if its folder is there", scheme, path);
+        return noria_fail(rc, "'%s:%s': there is no such name; NORIA_CREATE makes it, if its folder is there", scheme,
+                          path);
     case -EEXIST:
         return noria_fail(rc, "'%s:%s' is there already", scheme, path);
     case -ELOOP:

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "pipe:" an anonymous pipe for a process and its children (noria_reopen), "pipe:R,W" one whose ends are there already; one
- * of them may be left out. A handle on "pipe:" keeps both ends for children until its first call: fork before that. As with
- * every pipe, nobody sees its end as long as somebody has the other one open: a child closes the handle it inherited.
+ * "pipe:" an anonymous pipe for a process and its children (noria_reopen), "pipe:R,W" one whose ends are there already;
+ * one of them may be left out. A handle on "pipe:" keeps both ends for children until its first call: fork before that.
+ * As with every pipe, nobody sees its end as long as somebody has the other one open: a child closes the handle it
+ * inherited.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +18,7 @@
 
 struct pipe_handle {
     struct noria_adapter adapter;
-    int kept[2];     /* for children, to read and to write; -1 */
+    int kept[2]; /* for children, to read and to write; -1 */
     uint32_t keeps;
 };
 
@@ -113,8 +114,8 @@ static int parse_ends(const char *rest, int ends[2])
 
     ends[0] = (int)number;
     if (*end != ',' || number > INT_MAX || number < -1)
-        return noria_fail(-EINVAL, "'pipe:%s': write pipe: for a new one, or pipe:R,W with the ends to read and to write",
-                          rest);
+        return noria_fail(-EINVAL,
+                          "'pipe:%s': write pipe: for a new one, or pipe:R,W with the ends to read and to write", rest);
     number = end[1] != '\0' ? strtol(end + 1, &end, 10) : (end++, -1);
     ends[1] = (int)number;
     if (*end != '\0' || number > INT_MAX || number < -1)
@@ -161,8 +162,14 @@ static int unlink_pipe(const char *rest)
     return noria_fail(-EINVAL, "'pipe:%s' has no name that could be removed", rest);
 }
 
-const struct noria_mechanism noria_mechanism_pipe = {
-    .scheme = "pipe", .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL, .attach = attach,
-    .put = noria_adapter_put_out, .get = get, .end = end, .watch = noria_adapter_watch_ends, .open = open_pipe,
-    .reopen = reopen, .close = close_pipe};
+const struct noria_mechanism noria_mechanism_pipe = {.scheme = "pipe",
+                                                     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
+                                                     .attach = attach,
+                                                     .put = noria_adapter_put_out,
+                                                     .get = get,
+                                                     .end = end,
+                                                     .watch = noria_adapter_watch_ends,
+                                                     .open = open_pipe,
+                                                     .reopen = reopen,
+                                                     .close = close_pipe};
 const struct noria_transport noria_transport_pipe = {"pipe", open_pipe, unlink_pipe, unlink_pipe};

@@ -34,7 +34,8 @@ static int open_folder(void)
     mkdir(path, 0700);
     fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
-        return noria_fail(-errno, "the folder '%s' (NORIA_DIR names another one) cannot be opened: %s", path, strerror(errno));
+        return noria_fail(-errno, "the folder '%s' (NORIA_DIR names another one) cannot be opened: %s", path,
+                          strerror(errno));
     if (fstat(fd, &status) == 0 && (status.st_uid == geteuid() || status.st_uid == 0))
         return fd;
     close(fd);

@@ -28,7 +28,8 @@ static bool is_locked(int fd, int64_t byte)
     return fcntl(fd, F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
 
-/* A sender of long messages and a receiver each say first that they are there, and look then: one of them sees the other. */
+/* A sender of long messages and a receiver each say first that they are there, and look then: one of them sees the
+ * other. */
 static int take_receiver(struct noria_kernel_queue *queue, bool takes_long)
 {
     int rc = lock(queue->locks, RECEIVERS, takes_long ? F_WRLCK : F_RDLCK);
@@ -37,10 +38,11 @@ static int take_receiver(struct noria_kernel_queue *queue, bool takes_long)
         rc = lock(queue->locks, RECEIVERS, F_WRLCK);
     if (rc == 0)
         return 0;
-    return noria_fail(rc == -EAGAIN ? -EBUSY : rc,
-                      "'%s:%s' has a receiver, and pieces of messages above %zu bytes, which somebody sends or this receiver "
-                      "asks for, can go to one only", queue->adapter.mechanism->scheme, queue->adapter.rest,
-                      (size_t)queue->adapter.base.most_in_batch);
+    return noria_fail(
+        rc == -EAGAIN ? -EBUSY : rc,
+        "'%s:%s' has a receiver, and pieces of messages above %zu bytes, which somebody sends or this receiver "
+        "asks for, can go to one only",
+        queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.base.most_in_batch);
 }
 
 static int take_sender(struct noria_kernel_queue *queue, bool sends_long)
@@ -51,19 +53,20 @@ static int take_sender(struct noria_kernel_queue *queue, bool sends_long)
     if (rc == 0 && sends_long)
         rc = lock(queue->locks, LONG_SENDERS, F_RDLCK);
     if (rc != 0)
-        return noria_fail(rc, "'%s:%s' cannot be locked: %s", queue->adapter.mechanism->scheme, queue->adapter.rest, strerror(-rc));
+        return noria_fail(rc, "'%s:%s' cannot be locked: %s", queue->adapter.mechanism->scheme, queue->adapter.rest,
+                          strerror(-rc));
     if (!sends_long)
         return 0;
     /* One receiver can have the byte for itself; several, or one of short messages, share it. */
     range.l_type = F_WRLCK;
     if (fcntl(queue->locks, F_OFD_GETLK, &range) == 0 && range.l_type == F_RDLCK)
-        return noria_fail(-EBUSY, "'%s:%s' has receivers of messages up to %zu bytes only; open them with a larger max_message",
-                          queue->adapter.mechanism->scheme, queue->adapter.rest,
-                      (size_t)queue->adapter.base.most_in_batch);
+        return noria_fail(
+            -EBUSY, "'%s:%s' has receivers of messages up to %zu bytes only; open them with a larger max_message",
+            queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.base.most_in_batch);
     return 0;
 }
 
-/* --------------------------------------------------------------------------------------------------- life and statistics */
+/* ---------------------------------------------------------------------------------------------- life and statistics */
 
 void noria_kernel_queue_begin(struct noria_kernel_queue *queue, int locks)
 {

@@ -3,8 +3,8 @@
  * Frames into messages. One get brings as many frames as there are; a message of one frame is handed out from where it
  * lies. Nothing that comes in is believed: a frame is bounded before anything is waited for or allocated.
  *
- * What is no frame: a connection that brings it is closed, for a stranger is at its other end. In a pipe, a file or a queue
- * it is skipped up to the next frame, and counted; what was lost by it, the sequence numbers tell.
+ * What is no frame: a connection that brings it is closed, for a stranger is at its other end. In a pipe, a file or a
+ * queue it is skipped up to the next frame, and counted; what was lost by it, the sequence numbers tell.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -36,11 +36,18 @@ static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, c
 {
     bool tells = lost != 0 && (adapter->mechanism->is_loss == NULL || adapter->mechanism->is_loss(adapter));
 
-    adapter->incoming = (struct noria_incoming){
-        .there = true, .data = owned != NULL ? owned : inlet->bytes + inlet->from + NORIA_FRAME_HEADER, .owned = owned,
-        .frame_size = noria_frame_size(frame), .inlet = inlet,
-        .info = {.size = frame->total, .flags = tells ? NORIA_LOST : 0, .priority = frame->priority,
-                 .sender = frame->sender, .sequence = frame->sequence, .lost = tells ? lost : 0}};
+    adapter->incoming = (struct noria_incoming){.there = true,
+                                                .data = owned != NULL ? owned
+                                                                      : inlet->bytes + inlet->from + NORIA_FRAME_HEADER,
+                                                .owned = owned,
+                                                .frame_size = noria_frame_size(frame),
+                                                .inlet = inlet,
+                                                .info = {.size = frame->total,
+                                                         .flags = tells ? NORIA_LOST : 0,
+                                                         .priority = frame->priority,
+                                                         .sender = frame->sender,
+                                                         .sequence = frame->sequence,
+                                                         .lost = tells ? lost : 0}};
     if (tells)
         adapter->lost += lost;
 }
@@ -160,7 +167,7 @@ int noria_adapter_next(struct noria_adapter *adapter)
     return adapter->incoming.there ? 0 : rc == 1 ? -EAGAIN : rc;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the verbs */
+/* -------------------------------------------------------------------------------------------------------- the verbs */
 
 /* With the side taken. */
 static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
@@ -206,7 +213,8 @@ static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, in
     int rc = noria_adapter_next(adapter), count = 0;
 
     for (; rc == 0 && count < n && (count == 0 || has_another(adapter)); count++) {
-        ssize_t len = receive(adapter, buffers[count].iov_base, buffers[count].iov_len, info != NULL ? info + count : NULL);
+        ssize_t len = receive(adapter, buffers[count].iov_base, buffers[count].iov_len,
+                              info != NULL ? info + count : NULL);
         if (len < 0)
             return count > 0 ? count : (int)len;
         buffers[count].iov_len = (size_t)len;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Messages into frames. A message is sent when all of its frames are out of this process. While the last one is not, the
- * sender can give up, and the receiver drops what it has when the same or the next sequence begins. Once a part of the last
- * frame is out, which happens only where a put may take a part, the message is sent: the rest is owed, and goes first.
+ * Messages into frames. A message is sent when all of its frames are out of this process. While the last one is not,
+ * the sender can give up, and the receiver drops what it has when the same or the next sequence begins. Once a part of
+ * the last frame is out, which happens only where a put may take a part, the message is sent: the rest is owed, and
+ * goes first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -85,7 +86,8 @@ static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoi
 {
     uint8_t header[NORIA_FRAME_HEADER];
     uint32_t crc;
-    struct iovec pieces[PIECES] = {{header, sizeof(header)}, {(void *)(uintptr_t)(message->data + message->offset), length},
+    struct iovec pieces[PIECES] = {{header, sizeof(header)},
+                                   {(void *)(uintptr_t)(message->data + message->offset), length},
                                    {&crc, adapter->crc != 0 ? sizeof(crc) : 0}};
     ssize_t taken;
 
@@ -106,7 +108,8 @@ static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoi
 
 static int put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
-    struct iovec piece = {adapter->frames, make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
+    struct iovec piece = {adapter->frames,
+                          make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
     ssize_t taken = put(adapter, &piece, 1, message->priority);
 
     if (taken < 0)
@@ -178,7 +181,7 @@ static int finish(struct noria_adapter *adapter, const struct noria_outgoing *me
     return message->last_is_out && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR || rc == -ECANCELED) ? 0 : rc;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the verbs */
+/* -------------------------------------------------------------------------------------------------------- the verbs */
 
 static ssize_t try_message(noria_channel *channel, void *arguments)
 {
@@ -205,8 +208,7 @@ static ssize_t end_message(noria_channel *channel, void *arguments, ssize_t rc)
     return rc;
 }
 
-int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
-                            int64_t timeout_ns)
+int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
     ssize_t rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
@@ -230,9 +232,11 @@ static int make_batch(struct noria_adapter *adapter, const struct iovec *message
 
     for (*size = 0; count < n && count < NORIA_MOST_PIECE / NORIA_FRAME_HEADER; count++) {
         struct noria_outgoing message = {.data = messages[count].iov_base, .len = messages[count].iov_len};
-        if (message.len > room_in_frame(adapter) || *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
+        if (message.len > room_in_frame(adapter) ||
+            *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
             break;
-        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count, adapter->frames + *size);
+        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count,
+                            adapter->frames + *size);
         ends[count] = (uint32_t)*size;
     }
     return count;

@@ -18,7 +18,9 @@ int noria_socket_make(const struct noria_socket *of)
 {
     int fd = socket(of->address.ss_family, of->type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-    return fd >= 0 ? fd : noria_fail(-errno, "no socket for '%s:%s': %s", of->adapter.mechanism->scheme, of->adapter.rest, strerror(errno));
+    return fd >= 0 ? fd
+                   : noria_fail(-errno, "no socket for '%s:%s': %s", of->adapter.mechanism->scheme, of->adapter.rest,
+                                strerror(errno));
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sending */
@@ -68,7 +70,8 @@ int noria_socket_listen(struct noria_socket *of, int fd)
     if (listen(fd, BACKLOG) != 0) {
         int rc = -errno;
         close(fd);
-        return noria_fail(rc, "'%s:%s': cannot listen: %s", of->adapter.mechanism->scheme, of->adapter.rest, strerror(-rc));
+        return noria_fail(rc, "'%s:%s': cannot listen: %s", of->adapter.mechanism->scheme, of->adapter.rest,
+                          strerror(-rc));
     }
     of->listener = fd;
     of->listener_guard.drops = true;
@@ -82,7 +85,8 @@ int noria_socket_is_served(const struct noria_socket *of)
 
     if (fd < 0)
         return fd;
-    rc = connect(fd, (const struct sockaddr *)&of->address, of->address_size) == 0 || errno == EAGAIN || errno == EINPROGRESS;
+    rc = connect(fd, (const struct sockaddr *)&of->address, of->address_size) == 0 || errno == EAGAIN ||
+         errno == EINPROGRESS;
     close(fd);
     return rc;
 }
@@ -123,7 +127,8 @@ static int accept_all(struct noria_adapter *adapter)
     int accepted = 0;
 
     for (int i = 0; i < MOST_ACCEPTED; i++) {
-        struct noria_end end = {.fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC), .kind = NORIA_END_SOCKET};
+        struct noria_end end = {.fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC),
+                                .kind = NORIA_END_SOCKET};
         if (end.fd < 0)
             break;
         if (!is_welcome(of, end.fd) || !make_room(adapter)) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What unix.c and tcp.c share. The receiver listens, any number of senders connect: each connection is an inlet of its own,
- * so what one sender does, a stranger most of all, is nothing to the others. A sender connects in its first send, waits for
- * a receiver that is not there yet, is told once (-EPIPE) when it has gone, and then connects to the next one.
+ * What unix.c and tcp.c share. The receiver listens, any number of senders connect: each connection is an inlet of its
+ * own, so what one sender does, a stranger most of all, is nothing to the others. A sender connects in its first send,
+ * waits for a receiver that is not there yet, is told once (-EPIPE) when it has gone, and then connects to the next
+ * one.
  */
 #ifndef NORIA_SOCKET_H
 #define NORIA_SOCKET_H
@@ -17,7 +18,7 @@ struct noria_socket {
     struct noria_fork_guard listener_guard;
     struct sockaddr_storage address;
     socklen_t address_size;
-    int type; /* SOCK_STREAM, SOCK_SEQPACKET */
+    int type;      /* SOCK_STREAM, SOCK_SEQPACKET */
     bool asks_who; /* a peer of another user is a stranger */
     uint32_t turns;
 };

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "svmq:KEY" or "svmq:/path" (its ftok) a System V message queue (sysvipc(7)). A message's type is 32 less its priority, and
- * the lowest type comes first. Such a queue is no file: there is nothing to poll, so waiting is asking again, more and
- * more seldom; and who is there is told by locks on a file in noria's folder.
+ * "svmq:KEY" or "svmq:/path" (its ftok) a System V message queue (sysvipc(7)). A message's type is 32 less its
+ * priority, and the lowest type comes first. Such a queue is no file: there is nothing to poll, so waiting is asking
+ * again, more and more seldom; and who is there is told by locks on a file in noria's folder.
  */
 #include <errno.h>
 #include <limits.h>
@@ -69,7 +69,7 @@ static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, voi
     return got;
 }
 
-/* -------------------------------------------------------------------------------------------------------- opening, closing */
+/* ------------------------------------------------------------------------------------------------- opening, closing */
 
 static long limit(const char *name)
 {
@@ -94,7 +94,9 @@ static int parse_key(const char *rest, key_t *key)
 
     if (rest[0] == '/') {
         *key = ftok(rest, FTOK_PROJECT);
-        return *key != -1 ? 0 : noria_fail(-errno, "'svmq:%s': the file that gives the key is not there: %s", rest, strerror(errno));
+        return *key != -1 ? 0
+                          : noria_fail(-errno, "'svmq:%s': the file that gives the key is not there: %s", rest,
+                                       strerror(errno));
     }
     errno = 0;
     number = strtoul(rest, &end, 0);
@@ -112,8 +114,10 @@ static int fail_to_open(int rc, const char *rest)
     case -EEXIST:
         return noria_fail(rc, "'svmq:%s' is there already", rest);
     case -ENOSPC:
-        return noria_fail(rc, "'svmq:%s': there are as many queues as there may be, %ld (/proc/sys/kernel/msgmni); ipcs -q lists them",
-                          rest, limit("msgmni"));
+        return noria_fail(
+            rc,
+            "'svmq:%s': there are as many queues as there may be, %ld (/proc/sys/kernel/msgmni); ipcs -q lists them",
+            rest, limit("msgmni"));
     case -EACCES:
         return noria_fail(rc, "'svmq:%s': this user may not use the queue of that key", rest);
     default:
@@ -154,13 +158,14 @@ static int take_part(struct svmq_handle *handle, int flags)
     if (msgctl(handle->id, IPC_STAT, &status) != 0)
         return fail_to_open(-errno, adapter->rest);
     if (status.msg_perm.uid != geteuid() && status.msg_perm.uid != 0 && adapter->options.foreign == 0)
-        return noria_fail(-EACCES, "'svmq:%s' belongs to user %u; options.foreign (--foreign) says that this is meant", adapter->rest,
-                          status.msg_perm.uid);
+        return noria_fail(-EACCES, "'svmq:%s' belongs to user %u; options.foreign (--foreign) says that this is meant",
+                          adapter->rest, status.msg_perm.uid);
     handle->bytes = status.msg_qbytes;
     piece = most > 0 && (uint64_t)most < handle->bytes ? (uint64_t)most : handle->bytes;
     piece = piece < NORIA_MOST_PIECE ? piece : NORIA_MOST_PIECE;
     if (piece < LEAST_SIZE)
-        return noria_fail(-EINVAL, "'svmq:%s' takes %llu bytes, too few for noria's messages (/proc/sys/kernel/msgmax, msgmnb)",
+        return noria_fail(-EINVAL,
+                          "'svmq:%s' takes %llu bytes, too few for noria's messages (/proc/sys/kernel/msgmax, msgmnb)",
                           adapter->rest, (unsigned long long)piece);
     handle->out = malloc(sizeof(*handle->out));
     handle->in = malloc(sizeof(*handle->in));
@@ -180,7 +185,8 @@ static void close_svmq(struct noria_adapter *adapter, bool stale)
 static int open_svmq(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
 {
     struct noria_adapter *adapter;
-    int rc = noria_adapter_make(&adapter, &noria_mechanism_svmq, sizeof(struct svmq_handle), rest, flags, options), locks;
+    int rc = noria_adapter_make(&adapter, &noria_mechanism_svmq, sizeof(struct svmq_handle), rest, flags, options),
+        locks;
 
     if (rc != 0)
         return rc;
@@ -243,7 +249,11 @@ static int in_use(const char *rest)
     return rc;
 }
 
-const struct noria_mechanism noria_mechanism_svmq = {
-    .scheme = "svmq", NORIA_KERNEL_QUEUE_MECHANISM(0), .put = put, .get = get, .stat = stat_queue, .open = open_svmq,
-    .close = close_svmq};
+const struct noria_mechanism noria_mechanism_svmq = {.scheme = "svmq",
+                                                     NORIA_KERNEL_QUEUE_MECHANISM(0),
+                                                     .put = put,
+                                                     .get = get,
+                                                     .stat = stat_queue,
+                                                     .open = open_svmq,
+                                                     .close = close_svmq};
 const struct noria_transport noria_transport_svmq = {"svmq", open_svmq, unlink_svmq, in_use};

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no other.
- * Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
+ * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no
+ * other. Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -22,7 +22,8 @@ static int split(const char *rest, char *host, size_t size, const char **port)
     size_t length = colon != NULL ? (size_t)(colon - rest) : 0;
 
     if (colon == NULL || colon[1] == '\0' || strspn(colon + 1, "0123456789") != strlen(colon + 1))
-        return noria_fail(-EINVAL, "'tcp:%s': write tcp:host:port, tcp::port for this machine, or tcp:[::1]:port", rest);
+        return noria_fail(-EINVAL, "'tcp:%s': write tcp:host:port, tcp::port for this machine, or tcp:[::1]:port",
+                          rest);
     if (length >= 2 && rest[0] == '[' && colon[-1] == ']') {
         from++;
         length -= 2;
@@ -66,7 +67,8 @@ static int serve(struct noria_socket *of)
     rc = -errno;
     close(fd);
     if (rc == -EADDRINUSE)
-        return noria_fail(-EBUSY, "'tcp:%s': somebody listens there, and a channel has one receiver only", of->adapter.rest);
+        return noria_fail(-EBUSY, "'tcp:%s': somebody listens there, and a channel has one receiver only",
+                          of->adapter.rest);
     return noria_fail(rc, "'tcp:%s': %s", of->adapter.rest, strerror(-rc));
 }
 

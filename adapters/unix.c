@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, also over that
- * of one who has died; peers of other users are strangers unless options.foreign.
+ * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, also over
+ * that of one who has died; peers of other users are strangers unless options.foreign.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,8 +24,8 @@ static const char *path_of(const struct noria_socket *of)
     return ((const struct sockaddr_un *)&of->address)->sun_path;
 }
 
-/* Receivers that come at the same time take turns: a lock on the folder, which goes with us. Somebody who holds it for no
- * good does not hold us up for long. -1: without. */
+/* Receivers that come at the same time take turns: a lock on the folder, which goes with us. Somebody who holds it for
+ * no good does not hold us up for long. -1: without. */
 static int lock_folder(const struct noria_socket *of)
 {
     char folder[sizeof(((struct sockaddr_un *)0)->sun_path)];
@@ -154,7 +154,8 @@ static int unlink_unix(const char *rest)
 
 static int in_use(const char *rest)
 {
-    struct noria_socket of = {.listener = -1, .adapter = {.mechanism = &noria_mechanism_unix, .rest = (char *)(uintptr_t)rest}};
+    struct noria_socket of = {.listener = -1,
+                              .adapter = {.mechanism = &noria_mechanism_unix, .rest = (char *)(uintptr_t)rest}};
     int rc = make_address(&of, rest);
 
     return rc == 0 ? noria_socket_is_served(&of) : rc;

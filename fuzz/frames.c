@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a receiver makes of a byte stream: frames, some of them cut, damaged, doubled or out of place, and rubbish between
- * them, cut into reads at any place. Claim: nothing outside of the bytes that came is read, nothing that does not keep to the
- * bounds is taken, memory is bounded, and a message that comes out whole is the one that its sender put in.
+ * What a receiver makes of a byte stream: frames, some of them cut, damaged, doubled or out of place, and rubbish
+ * between them, cut into reads at any place. Claim: nothing outside of the bytes that came is read, nothing that does
+ * not keep to the bounds is taken, memory is bounded, and a message that comes out whole is the one that its sender put
+ * in.
  */
 #include "input.h"
 #include "target.h"
@@ -35,12 +36,16 @@ static uint8_t byte_of(uint32_t sender, uint64_t sequence, uint32_t at)
 /* A frame as a sender makes it, of any sender, message and place. */
 static void append_frame(struct fuzz_input *input)
 {
-    struct noria_frame frame = {.flags = fuzz_byte(input) & NORIA_FRAME_CRC, .sender = fuzz_below(input, SENDERS),
-                                .sequence = fuzz_below(input, 8), .total = (uint32_t)(fuzz_word(input) % (MOST_TOTAL + 50))};
+    struct noria_frame frame = {.flags = fuzz_byte(input) & NORIA_FRAME_CRC,
+                                .sender = fuzz_below(input, SENDERS),
+                                .sequence = fuzz_below(input, 8),
+                                .total = (uint32_t)(fuzz_word(input) % (MOST_TOTAL + 50))};
     uint8_t *to = stream + stream_size;
     uint32_t crc;
 
-    frame.offset = frame.total != 0 && fuzz_byte(input) % 2 == 0 ? (uint32_t)(fuzz_word(input) % frame.total) / 100 * 100 : 0;
+    frame.offset = frame.total != 0 && fuzz_byte(input) % 2 == 0
+                       ? (uint32_t)(fuzz_word(input) % frame.total) / 100 * 100
+                       : 0;
     frame.length = frame.total - frame.offset;
     frame.length = frame.length < 100 || fuzz_byte(input) % 4 == 0 ? frame.length : 100;
     frame.length = frame.length < MOST_LENGTH + 10 ? frame.length : MOST_LENGTH + 10;
@@ -77,7 +82,8 @@ static void check_message(const struct noria_frame *frame, const uint8_t *messag
 }
 
 /* Takes all that can be taken of `len` bytes. How many are left over. */
-static size_t take_all(struct noria_assembly *assembly, const uint8_t *bytes, size_t len, const void *source, bool compare)
+static size_t take_all(struct noria_assembly *assembly, const uint8_t *bytes, size_t len, const void *source,
+                       bool compare)
 {
     while (len > 0) {
         struct noria_frame frame;
@@ -86,7 +92,8 @@ static size_t take_all(struct noria_assembly *assembly, const uint8_t *bytes, si
         int size = noria_frame_parse(bytes, len, &limits, &frame), rc;
         if (size == 0)
             return len;
-        rc = size < 0 ? -EBADMSG : noria_assembly_take(assembly, &frame, bytes + NORIA_FRAME_HEADER, source, &message, &lost);
+        rc = size < 0 ? -EBADMSG
+                      : noria_assembly_take(assembly, &frame, bytes + NORIA_FRAME_HEADER, source, &message, &lost);
         check(size <= (int)len, "a frame is within what came");
         check(rc >= 0 || rc == -EBADMSG, "a documented result");
         if (rc == NORIA_ASSEMBLY_WHOLE && compare)

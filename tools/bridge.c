@@ -23,7 +23,9 @@ static int carry(noria_channel *from, noria_channel *to, const char *const *addr
     int rc = noria_bridge(from, to, &counts);
     int status = rc == 0 ? DONE : fail_detail();
     if (!quiet)
-        fprintf(stderr, "noria bridge: %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64 " redelivered, %" PRIu64 " lost before\n",
+        fprintf(stderr,
+                "noria bridge: %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64 " redelivered, %" PRIu64
+                " lost before\n",
                 counts.messages, counts.bytes, counts.redelivered, counts.lost);
     return status;
 }
@@ -73,6 +75,7 @@ const struct command bridge_command = {
     .synopsis = "bridge FROM TO [OPTION]...",
     .summary = "Receives from one channel and sends to another until the first one's senders have left",
     .options = "  --quiet                   no counts on standard error\n"
-               "  --foreign                 also with channels that another user has made\n" GEOMETRY_HELP("256", "64K"),
+               "  --foreign                 also with channels that another user has made\n" GEOMETRY_HELP(
+                   "256", "64K"),
     .run = run_bridge,
 };

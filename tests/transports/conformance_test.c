@@ -2,7 +2,8 @@
 /* What every transport promises, asked of each: order, boundaries, sizes, waiting, ends. */
 #include "suite.h"
 
-static const uint32_t sizes[] = {0, 1, 31, 32, 33, 64, 4000, 4063, 4064, 4065, 4096, 8100, 65535, 65536, 65537, 200000, MIB};
+static const uint32_t sizes[] = {0,    1,    31,   32,    33,    64,    4000,   4063, 4064,
+                                 4065, 4096, 8100, 65535, 65536, 65537, 200000, MIB};
 enum { SIZES = sizeof(sizes) / sizeof(sizes[0]), ROUNDS = 3 };
 
 static uint32_t size_of(uint32_t number)
@@ -24,8 +25,8 @@ static int send_all_sizes(void)
 
 static void sizes_order_and_boundaries(void **state)
 {
-    /* Claim: messages of 0 bytes to 1 MiB come whole, in order, once, with sequences that grow; then the stream ends, and
-     * nothing is said to be lost. */
+    /* Claim: messages of 0 bytes to 1 MiB come whole, in order, once, with sequences that grow; then the stream ends,
+     * and nothing is said to be lost. */
     uint64_t last = 0;
     pid_t child;
 
@@ -62,8 +63,8 @@ static void empty_is_told_in_time(void **state)
 
 static void full_is_told_in_time(void **state)
 {
-    /* Claim: a full channel refuses at once (-EAGAIN) or at the deadline (-ETIMEDOUT), also a message in several pieces; what
-     * was taken comes out, all of it and nothing else; then there is room again. */
+    /* Claim: a full channel refuses at once (-EAGAIN) or at the deadline (-ETIMEDOUT), also a message in several
+     * pieces; what was taken comes out, all of it and nothing else; then there is room again. */
     uint32_t sent = 0, taken;
     int64_t start_ns;
     int rc;
@@ -83,7 +84,8 @@ static void full_is_told_in_time(void **state)
         expect(1, taken, 500);
     if (rc == 0)
         expect(1, 1000000, it.transport->longest);
-    assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EAGAIN); /* pieces of what was given up go, too */
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL),
+                 EAGAIN); /* pieces of what was given up go, too */
     assert_int_equal(send_numbered(it.tx, 1, sent, 500, A_WHILE), 0);
     assert_int_equal(expect(1, sent, 500).flags, 0);
 }
@@ -125,8 +127,8 @@ static void too_long_is_refused(void **state)
 
 static void zero_copy_is_real_or_emulated(void **state)
 {
-    /* Claim: reserve, commit, abort, peek and release do what they say, with the bytes that were written, also of a length
-     * that takes several pieces; a second reservation or receive meanwhile is -EBUSY. */
+    /* Claim: reserve, commit, abort, peek and release do what they say, with the bytes that were written, also of a
+     * length that takes several pieces; a second reservation or receive meanwhile is -EBUSY. */
     struct noria_span out, in;
     struct noria_info info;
 
@@ -203,7 +205,7 @@ static void many_at_once(void **state)
     expect_end(child);
 }
 
-/* ---------------------------------------------------------------------------------------------------- many processes */
+/* --------------------------------------------------------------------------------------------------- many processes */
 
 enum { SENDERS = 4, EACH = 120 };
 static uint32_t whose;
@@ -214,7 +216,8 @@ static int be_one_of_many(void)
 
     for (uint32_t i = 0; i < EACH; i++) {
         uint32_t len = 12 + (i % 10 == 0 ? 9000 + whose * 1000 : i * 13 % 700);
-        CHILD_REQUIRES(send_numbered(channel, whose, i, len < it.transport->longest ? len : it.transport->longest, A_WHILE) == 0);
+        CHILD_REQUIRES(
+            send_numbered(channel, whose, i, len < it.transport->longest ? len : it.transport->longest, A_WHILE) == 0);
     }
     CHILD_REQUIRES(noria_close(channel) == 0);
     return 0;
@@ -222,8 +225,8 @@ static int be_one_of_many(void)
 
 static void many_senders_do_not_mix(void **state)
 {
-    /* Claim: messages of several senders, many longer than a pipe writes at once, come whole, each sender's in order, each
-     * once; info.sender tells them apart; and nothing is said to be lost. */
+    /* Claim: messages of several senders, many longer than a pipe writes at once, come whole, each sender's in order,
+     * each once; info.sender tells them apart; and nothing is said to be lost. */
     uint32_t next[SENDERS] = {0}, numbers[SENDERS] = {0};
     pid_t pids[SENDERS];
     struct noria_info info;
@@ -257,8 +260,8 @@ static void many_senders_do_not_mix(void **state)
 
 static void second_receivers_are_refused_or_served(void **state)
 {
-    /* Claim: where several may receive, each message goes to exactly one of them; elsewhere the second is -EBUSY, whether it
-     * asks for the same name or for the same descriptor, and the first goes on undisturbed. */
+    /* Claim: where several may receive, each message goes to exactly one of them; elsewhere the second is -EBUSY,
+     * whether it asks for the same name or for the same descriptor, and the first goes on undisturbed. */
     noria_channel *second = NULL;
     uint32_t got = 0;
     int rc;
@@ -292,12 +295,55 @@ static void second_receivers_are_refused_or_served(void **state)
     close_handle(&second);
 }
 
-/* ----------------------------------------------------------------------------------------------------- ends of streams */
+enum { THREADS = 3, OF_THREAD = 60 };
+
+static void *send_in_thread(void *number)
+{
+    uint8_t bytes[9000];
+    uint32_t mine = *(uint32_t *)number;
+
+    for (uint32_t i = 0; i < OF_THREAD; i++) {
+        uint32_t len = i % 8 == 0 ? 9000 : 20 + i;
+        len = len < it.transport->longest ? len : it.transport->longest;
+        fill(bytes, mine, i, len);
+        if (noria_send(it.tx, bytes, len, A_WHILE) != 0)
+            return number;
+    }
+    return NULL;
+}
+
+static void threads_share_a_handle(void **state)
+{
+    /* Claim: threads that send by one handle at the same time do not mix their messages, long ones among them, nor lose
+     * any, and each one's come in order. */
+    uint32_t numbers[THREADS] = {0, 1, 2}, next[THREADS] = {0};
+    pthread_t threads[THREADS];
+    struct stamp stamp = {0};
+    void *failed;
+
+    (void)state;
+    open_pair();
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, send_in_thread, &numbers[i]), 0);
+    for (int i = 0; i < THREADS * OF_THREAD; i++) {
+        struct noria_info info;
+        ssize_t len = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info);
+        assert_true(len >= 0 && is_sound(received, (size_t)len, &stamp) && stamp.whose < THREADS);
+        assert_int_equal(stamp.number, next[stamp.whose]++);
+        assert_int_equal(info.flags, 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------- ends of streams */
 
 static void streams_end_and_go_on(void **state)
 {
-    /* Claim: when the last sender has left, what it sent is received, then -EPIPE comes whatever the timeout; where names can be
-     * opened again a new sender makes the stream go on. */
+    /* Claim: when the last sender has left, what it sent is received, then -EPIPE comes whatever the timeout; where
+     * names can be opened again a new sender makes the stream go on. */
     (void)state;
     open_pair();
     assert_int_equal(send_numbered(it.tx, 1, 0, 100, 0), 0);
@@ -315,8 +361,8 @@ static void streams_end_and_go_on(void **state)
 
 static void a_receiver_that_has_gone_is_told(void **state)
 {
-    /* Claim: SIGPIPE, at its default, never ends a sender: where messages do not stay for the next receiver it gets -EPIPE, once,
-     * and then waits for that one, or is told so again. */
+    /* Claim: SIGPIPE, at its default, never ends a sender: where messages do not stay for the next receiver it gets
+     * -EPIPE, once, and then waits for that one, or is told so again. */
     int rc = 0;
 
     (void)state;
@@ -358,7 +404,7 @@ static void any_start_order(void **state)
     expect_end(child);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ waiting */
+/* ---------------------------------------------------------------------------------------------------------- waiting */
 
 static bool is_asleep(pid_t pid, pid_t thread)
 {
@@ -381,46 +427,69 @@ struct blocked {
     pthread_t thread;
     pid_t id;
     noria_channel *channel;
-    bool sends;
+    bool sends, done;
     ssize_t rc;
 };
 
 static void *block(void *context)
 {
     struct blocked *blocked = context;
-    uint8_t bytes[500];
+    uint8_t bytes[500] = {0};
 
     __atomic_store_n(&blocked->id, gettid(), __ATOMIC_SEQ_CST);
     blocked->rc = blocked->sends ? noria_send(blocked->channel, bytes, sizeof(bytes), -1)
                                  : noria_recv(blocked->channel, bytes, sizeof(bytes), -1, NULL);
+    __atomic_store_n(&blocked->done, true, __ATOMIC_SEQ_CST);
     return NULL;
 }
 
-/* A thread in a call that waits. */
-static void start_blocked(struct blocked *blocked, noria_channel *channel, bool sends)
+/* A thread in a call that waits. False: it did not have to. */
+static bool start_call(struct blocked *blocked, noria_channel *channel, bool sends)
 {
     *blocked = (struct blocked){.channel = channel, .sends = sends};
     assert_int_equal(pthread_create(&blocked->thread, NULL, block, blocked), 0);
-    while (__atomic_load_n(&blocked->id, __ATOMIC_SEQ_CST) == 0 || !is_asleep(getpid(), blocked->id))
+    while (!__atomic_load_n(&blocked->done, __ATOMIC_SEQ_CST)) {
+        pid_t id = __atomic_load_n(&blocked->id, __ATOMIC_SEQ_CST);
+        if (id != 0 && is_asleep(getpid(), id))
+            return true;
         sched_yield();
+    }
+    pthread_join(blocked->thread, NULL);
+    return false;
+}
+
+static void start_blocked_receiver(struct blocked *blocked)
+{
+    assert_true(start_call(blocked, it.rx, false));
+}
+
+/* Fills the channel, and a sender waits. What TCP has on its way makes room a little later, so more than once perhaps.
+ * How many messages are there. */
+static int start_blocked_sender(struct blocked *blocked)
+{
+    int sent = 0;
+
+    do {
+        while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
+            sent++;
+    } while (!start_call(blocked, it.tx, true) && ++sent);
+    return sent;
 }
 
 static void shutdown_ends_waits(void **state)
 {
-    /* Claim: noria_shutdown makes a receiver that waits, and a sender that waits for room, return -ECANCELED, as every later
-     * call; noria_close after it leaves nothing behind. */
+    /* Claim: noria_shutdown makes a receiver that waits, and a sender that waits for room, return -ECANCELED, as every
+     * later call; noria_close after it leaves nothing behind. */
     struct blocked receiver, sender;
 
     (void)state;
     open_pair();
-    start_blocked(&receiver, it.rx, false);
+    start_blocked_receiver(&receiver);
     assert_int_equal(noria_shutdown(it.rx), 0);
     pthread_join(receiver.thread, NULL);
     assert_int_equal(receiver.rc, -ECANCELED);
     assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), ECANCELED);
-    while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0) /* what TCP has on its way makes room a little later */
-        ;
-    start_blocked(&sender, it.tx, true);
+    start_blocked_sender(&sender);
     assert_int_equal(noria_shutdown(it.tx), 0);
     pthread_join(sender.thread, NULL);
     assert_int_equal(sender.rc, -ECANCELED);
@@ -428,29 +497,28 @@ static void shutdown_ends_waits(void **state)
 
 static void sleepers_are_woken(void **state)
 {
-    /* Claim: a receiver that sleeps gets what is sent then, and a sender that waits for room gets on when there is some. */
+    /* Claim: a receiver that sleeps gets what is sent then, and a sender that waits for room gets on when there is
+     * some. */
     struct blocked receiver, sender;
-    int fill = 0;
+    int there;
 
     (void)state;
     open_pair();
-    start_blocked(&receiver, it.rx, false);
+    start_blocked_receiver(&receiver);
     assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
     pthread_join(receiver.thread, NULL);
     assert_int_equal(receiver.rc, 100);
-    while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
-        fill++;
-    start_blocked(&sender, it.tx, true);
-    while (fill-- > 0)
-        expect(1, 0, 500);
+    there = start_blocked_sender(&sender);
+    while (there-- > 0)
+        assert_int_equal(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), 500);
     pthread_join(sender.thread, NULL);
     assert_int_equal(sender.rc, 0);
 }
 
 static void descriptors_tell(void **state)
 {
-    /* Claim: the descriptor of a side is quiet while a try would fail and becomes readable when it would not; where there is
-     * none, that is said. */
+    /* Claim: the descriptor of a side is quiet while a try would fail and becomes readable when it would not; where
+     * there is none, that is said. */
     struct pollfd rx = {.events = POLLIN}, tx = {.events = POLLIN};
 
     (void)state;
@@ -480,7 +548,7 @@ static void descriptors_tell(void **state)
     assert_int_equal(send_numbered(it.tx, 1, 0, 500, A_WHILE), 0);
 }
 
-/* ---------------------------------------------------------------------------------------------------- forks, statistics */
+/* ------------------------------------------------------------------------------------------------ forks, statistics */
 
 static int stale_life(void)
 {
@@ -489,8 +557,8 @@ static int stale_life(void)
 
 static void inherited_handles_are_stale(void **state)
 {
-    /* Claim: in a child every call on an inherited handle is -ESTALE, closing it disturbs nobody, and the parent goes on; a child
-     * that lives on keeps nobody else's role. */
+    /* Claim: in a child every call on an inherited handle is -ESTALE, closing it disturbs nobody, and the parent goes
+     * on; a child that lives on keeps nobody else's role. */
     int status;
     pid_t child;
 
@@ -593,8 +661,8 @@ static void capabilities_are_true(void **state)
 
 static void dropping_is_told(void **state)
 {
-    /* Claim: with DROP_NEWEST a full channel takes no time and loses its newest messages, and the next one received tells how
-     * many, exactly. */
+    /* Claim: with DROP_NEWEST a full channel takes no time and loses its newest messages, and the next one received
+     * tells how many, exactly. */
     uint64_t dropped;
     uint32_t sent = 0;
 
@@ -624,14 +692,31 @@ static void dropping_is_told(void **state)
 
 int main(void)
 {
-#define TEST(name) {#name, name}
+#define TEST(name) \
+    { \
+#name, name \
+    }
     static const struct named_test tests[] = {
-        TEST(sizes_order_and_boundaries), TEST(empty_is_told_in_time), TEST(full_is_told_in_time),
-        TEST(short_buffers_lose_nothing), TEST(too_long_is_refused), TEST(zero_copy_is_real_or_emulated),
-        TEST(many_at_once), TEST(many_senders_do_not_mix), TEST(second_receivers_are_refused_or_served),
-        TEST(streams_end_and_go_on), TEST(a_receiver_that_has_gone_is_told), TEST(any_start_order),
-        TEST(shutdown_ends_waits), TEST(sleepers_are_woken), TEST(descriptors_tell),
-        TEST(inherited_handles_are_stale), TEST(children_reopen), TEST(capabilities_are_true), TEST(dropping_is_told),
+        TEST(sizes_order_and_boundaries),
+        TEST(empty_is_told_in_time),
+        TEST(full_is_told_in_time),
+        TEST(short_buffers_lose_nothing),
+        TEST(too_long_is_refused),
+        TEST(zero_copy_is_real_or_emulated),
+        TEST(many_at_once),
+        TEST(many_senders_do_not_mix),
+        TEST(second_receivers_are_refused_or_served),
+        TEST(threads_share_a_handle),
+        TEST(streams_end_and_go_on),
+        TEST(a_receiver_that_has_gone_is_told),
+        TEST(any_start_order),
+        TEST(shutdown_ends_waits),
+        TEST(sleepers_are_woken),
+        TEST(descriptors_tell),
+        TEST(inherited_handles_are_stale),
+        TEST(children_reopen),
+        TEST(capabilities_are_true),
+        TEST(dropping_is_told),
     };
     return run_suite("transports", tests, sizeof(tests) / sizeof(tests[0]));
 }

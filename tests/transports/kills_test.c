@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Senders and receivers killed at random points, over every transport, with a ledger. Claim: no message comes twice, mixed or
- * cut; as long as no receiver dies none that a sender was told is sent gets lost; when one dies, the next one is told exactly how
- * many it did not see, or the sender gets -EPIPE. 100 kills a transport, NORIA_LONG 1000.
+ * Senders and receivers killed at random points, over every transport, with a ledger. Claim: no message comes twice,
+ * mixed or cut; as long as no receiver dies none that a sender was told is sent gets lost; when one dies, the next one
+ * is told exactly how many it did not see, or the sender gets -EPIPE. 100 kills a transport, NORIA_LONG 1000.
  */
 #include "suite.h"
 
@@ -13,7 +13,7 @@ static struct ledger {
     uint32_t sent[MOST_LIVES];     /* by each life of the sender: told that so many are sent */
     uint32_t received[MOST_LIVES]; /* of it: next number expected */
     uint64_t total, gaps, refused, ready, current;
-} *ledger;
+} * ledger;
 
 static uint32_t life_number;
 
@@ -111,7 +111,7 @@ static void senders_die(void **state)
         int64_t until_ns = now_ns() + (int64_t)next_random(3000000);
         ssize_t len;
         while ((len = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info)) == -EPIPE)
-            sched_yield(); /* the stream ended with the last life */
+            sched_yield();                               /* the stream ended with the last life */
         assert_true(enter(received, len, &info, false)); /* it is there */
         while (now_ns() < until_ns) {
             len = noria_recv(it.rx, received, sizeof(received), 100000, &info);
@@ -123,7 +123,8 @@ static void senders_die(void **state)
         assert_true(len == -EAGAIN || len == -EPIPE);
         assert_true(ledger->received[life_number] >= ledger->sent[life_number]); /* told that it is sent: it came */
     }
-    print_message("%s: %u senders killed, %llu messages\n", it.transport->name, lives, (unsigned long long)ledger->total);
+    print_message("%s: %u senders killed, %llu messages\n", it.transport->name, lives,
+                  (unsigned long long)ledger->total);
 }
 
 /* Receives until it is killed. */
@@ -162,7 +163,8 @@ static void receivers_die(void **state)
         int status;
         ledger->ready = 0;
         receiver = start(receive_for_ever);
-        for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0; sched_yield())
+        for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0;
+             sched_yield())
             assert_true(now_ns() < until_ns && waitpid(receiver, &status, WNOHANG) == 0);
         nap_us(next_random(1000));
         assert_int_equal(waitpid(receiver, &status, WNOHANG), 0); /* it found nothing wrong */
@@ -171,14 +173,17 @@ static void receivers_die(void **state)
     }
     assert_int_equal(waitpid(sender, NULL, WNOHANG), 0);
     kill_child(sender);
-    print_message("%s: %llu receivers killed, %llu messages, %llu missed and told, %llu sends refused\n", it.transport->name,
-                  (unsigned long long)in_hands, (unsigned long long)ledger->total, (unsigned long long)ledger->gaps,
-                  (unsigned long long)ledger->refused);
+    print_message("%s: %llu receivers killed, %llu messages, %llu missed and told, %llu sends refused\n",
+                  it.transport->name, (unsigned long long)in_hands, (unsigned long long)ledger->total,
+                  (unsigned long long)ledger->gaps, (unsigned long long)ledger->refused);
 }
 
 int main(void)
 {
-#define TEST(name) {#name, name}
+#define TEST(name) \
+    { \
+#name, name \
+    }
     static const struct named_test tests[] = {TEST(senders_die), TEST(receivers_die)};
     return run_suite_with("kills", tests, sizeof(tests) / sizeof(tests[0]), setup_ledger, teardown_ledger);
 }

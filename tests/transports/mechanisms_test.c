@@ -82,8 +82,8 @@ static void priorities_come_highest_first(void **state)
 
 static void signals_come_with_messages(void **state)
 {
-    /* Claim: ALWAYS gives one signal, with the handle, each time a message comes into a queue that a receive found empty; after
-     * cancelling there are none. */
+    /* Claim: ALWAYS gives one signal, with the handle, each time a message comes into a queue that a receive found
+     * empty; after cancelling there are none. */
     const struct timespec long_time = {20, 0}, short_time = {0, 20 * MS};
     sigset_t set;
     siginfo_t info;
@@ -109,8 +109,8 @@ static void signals_come_with_messages(void **state)
 
 static void limits_have_sentences(void **state)
 {
-    /* Claim: RLIMIT_MSGQUEUE is -EMFILE with the bytes that would be needed, a name that cannot be one is -EINVAL with the
-     * limits, one that is missing -ENOENT, one that is there and must not -EEXIST; none leaves anything behind. */
+    /* Claim: RLIMIT_MSGQUEUE is -EMFILE with the bytes that would be needed, a name that cannot be one is -EINVAL with
+     * the limits, one that is missing -ENOENT, one that is there and must not -EEXIST; none leaves anything behind. */
     struct rlimit limit, none = {1000, 0};
     noria_channel *channel = NULL;
 
@@ -130,8 +130,8 @@ static void limits_have_sentences(void **state)
 
 static void long_messages_want_one_receiver(void **state)
 {
-    /* Claim: where messages do not fit into one of the queue's there is one receiver only, whoever comes first and whoever asks
-     * for them. */
+    /* Claim: where messages do not fit into one of the queue's there is one receiver only, whoever comes first and
+     * whoever asks for them. */
     noria_channel *second = NULL;
 
     (void)state;
@@ -166,7 +166,8 @@ static void what_is_no_frame_is_skipped(void **state)
 
 static void a_removed_queue_is_told(void **state)
 {
-    /* Claim: a System V queue that is removed under its users ends their calls with an error and a sentence, also those that wait. */
+    /* Claim: a System V queue that is removed under its users ends their calls with an error and a sentence, also those
+     * that wait. */
     (void)state;
     open_pair();
     assert_int_equal(noria_unlink(it.address), 0);
@@ -187,15 +188,17 @@ static int connect_stranger(void)
     to_port.sin_port = htons((uint16_t)atoi(strrchr(it.address, ':') + 1));
     snprintf(to.sun_path, sizeof(to.sun_path), "%s", strchr(it.address, ':') + 1);
     assert_int_equal(connect(fd, is_tcp ? (struct sockaddr *)&to_port : (struct sockaddr *)&to,
-                             is_tcp ? sizeof(to_port) : sizeof(to)), 0);
+                             is_tcp ? sizeof(to_port) : sizeof(to)),
+                     0);
     return fd;
 }
 
 static void strangers_disturb_nobody(void **state)
 {
-    /* Claim: who connects and sends rubbish, half a header, or nothing at all, however many they are, is dropped or waited for, and
-     * a sender's messages come, each once and whole. */
-    static const char *const rubbish[] = {"GET / HTTP/1.1\r\n\r\n", "NRF1", "", "NRF1 and something that is no header at all, no"};
+    /* Claim: who connects and sends rubbish, half a header, or nothing at all, however many they are, is dropped or
+     * waited for, and a sender's messages come, each once and whole. */
+    static const char *const rubbish[] = {"GET / HTTP/1.1\r\n\r\n", "NRF1", "",
+                                          "NRF1 and something that is no header at all, no"};
     int strangers[100];
 
     (void)state;
@@ -216,8 +219,8 @@ static void strangers_disturb_nobody(void **state)
 
 static void a_dead_receivers_name_is_taken_over(void **state)
 {
-    /* Claim: the name of a Unix receiver that was killed does not hold up the next one; one that lives is -EBUSY; a file of another
-     * kind is left alone. */
+    /* Claim: the name of a Unix receiver that was killed does not hold up the next one; one that lives is -EBUSY; a
+     * file of another kind is left alone. */
     noria_channel *second = NULL;
     int fd;
 
@@ -242,8 +245,8 @@ static void a_dead_receivers_name_is_taken_over(void **state)
 
 static void a_receiver_on_tcp_may_come_back(void **state)
 {
-    /* Claim: a sender whose receiver is replaced at the same address goes on with the new one, which is told exactly what it did
-     * not see. */
+    /* Claim: a sender whose receiver is replaced at the same address goes on with the new one, which is told exactly
+     * what it did not see. */
     struct noria_info info;
     uint32_t number = 2, length;
     int rc;
@@ -266,11 +269,12 @@ static void a_receiver_on_tcp_may_come_back(void **state)
     assert_true((info.flags & NORIA_LOST) != 0);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ rubbish */
+/* ---------------------------------------------------------------------------------------------------------- rubbish */
 
 static void a_line_in_the_wrong_fifo(void **state)
 {
-    /* Claim: bytes that somebody else writes into the FIFO are skipped, whatever they are, and the messages around them come. */
+    /* Claim: bytes that somebody else writes into the FIFO are skipped, whatever they are, and the messages around them
+     * come. */
     int fd;
 
     (void)state;
@@ -287,8 +291,8 @@ static void a_line_in_the_wrong_fifo(void **state)
 
 static void half_frames_in_files(void **state)
 {
-    /* Claim: in a file, where a writer died in the middle of a frame and another one went on, at whichever byte, the messages around
-     * it come whole and the cut one does not. */
+    /* Claim: in a file, where a writer died in the middle of a frame and another one went on, at whichever byte, the
+     * messages around it come whole and the cut one does not. */
     char path[] = "/tmp/noria-half-XXXXXX", address[32];
     int fd = mkostemp(path, O_CLOEXEC);
     off_t one;
@@ -323,7 +327,8 @@ static void half_frames_in_files(void **state)
 
 static void not_a_stream_of_messages(void **state)
 {
-    /* Claim: a stream that ends without having had a message of noria's, and was not empty, is -EBADMSG with a sentence. */
+    /* Claim: a stream that ends without having had a message of noria's, and was not empty, is -EBADMSG with a
+     * sentence. */
     int ends[2];
     char address[32];
 
@@ -341,9 +346,9 @@ static void not_a_stream_of_messages(void **state)
 static void wrong_addresses(void **state)
 {
     /* Claim: what is no address is -EINVAL (a path too long -ENAMETOOLONG) with a sentence, and opens nothing. */
-    static const char *const wrong[] = {"pipe:3", "pipe:x,4", "pipe:3,4,5", "fd:", "fd:x", "fd:-1", "unix:", "unix:/tmp/a?odd",
-                                        "tcp:", "tcp:host", "tcp:host:", "tcp:host:port", "tcp:[::1:5", "svmq:", "svmq:0", "svmq:x",
-                                        "fifo:", "mq:"};
+    static const char *const wrong[] = {
+        "pipe:3",   "pipe:x,4",  "pipe:3,4,5",    "fd:",        "fd:x",  "fd:-1",  "unix:",  "unix:/tmp/a?odd", "tcp:",
+        "tcp:host", "tcp:host:", "tcp:host:port", "tcp:[::1:5", "svmq:", "svmq:0", "svmq:x", "fifo:",           "mq:"};
     char longest[300] = "unix:/";
     noria_channel *channel = NULL;
 
@@ -363,14 +368,22 @@ int main(void)
 {
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
     const struct CMUnitTest tests[] = {
-        WITH(setup_mq, priorities_come_highest_first), WITH(setup_svmq, priorities_come_highest_first),
-        WITH(setup_mq, signals_come_with_messages), WITH(setup_mq, limits_have_sentences),
-        WITH(setup_mq, long_messages_want_one_receiver), WITH(setup_svmq, long_messages_want_one_receiver),
-        WITH(setup_mq, what_is_no_frame_is_skipped), WITH(setup_svmq, a_removed_queue_is_told),
-        WITH(setup_unix, strangers_disturb_nobody), WITH(setup_tcp, strangers_disturb_nobody),
-        WITH(setup_unix, a_dead_receivers_name_is_taken_over), WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
-        WITH(setup_fifo, a_line_in_the_wrong_fifo), WITH(setup_fifo, half_frames_in_files),
-        WITH(setup_fifo, not_a_stream_of_messages), WITH(setup_fifo, wrong_addresses),
+        WITH(setup_mq, priorities_come_highest_first),
+        WITH(setup_svmq, priorities_come_highest_first),
+        WITH(setup_mq, signals_come_with_messages),
+        WITH(setup_mq, limits_have_sentences),
+        WITH(setup_mq, long_messages_want_one_receiver),
+        WITH(setup_svmq, long_messages_want_one_receiver),
+        WITH(setup_mq, what_is_no_frame_is_skipped),
+        WITH(setup_svmq, a_removed_queue_is_told),
+        WITH(setup_unix, strangers_disturb_nobody),
+        WITH(setup_tcp, strangers_disturb_nobody),
+        WITH(setup_unix, a_dead_receivers_name_is_taken_over),
+        WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
+        WITH(setup_fifo, a_line_in_the_wrong_fifo),
+        WITH(setup_fifo, half_frames_in_files),
+        WITH(setup_fifo, not_a_stream_of_messages),
+        WITH(setup_fifo, wrong_addresses),
     };
     return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
 }

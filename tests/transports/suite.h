@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The same tests over every transport, shared memory included. A test finds `it`, the transport it runs on, opens handles
- * by open_sender and open_receiver, and sends numbered messages whose bytes say whose they are. Included by one file per
- * program.
+ * The same tests over every transport, shared memory included. A test finds `it`, the transport it runs on, opens
+ * handles by open_sender and open_receiver, and sends numbered messages whose bytes say whose they are. Included by one
+ * file per program.
  */
 #ifndef NORIA_SUITE_H
 #define NORIA_SUITE_H
@@ -97,7 +97,7 @@ static inline int make_packet_pair(int ends[2])
     return socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends);
 }
 
-/* ------------------------------------------------------------------------------------------------------- one channel */
+/* ------------------------------------------------------------------------------------------------------ one channel */
 
 static inline const char *address_of(int flags)
 {
@@ -172,7 +172,8 @@ static inline int setup(void **state)
             snprintf(it.sender_address, sizeof(it.sender_address), "pipe:,%d", it.ends[1]);
         }
     } else {
-        snprintf(it.address, sizeof(it.address), it.transport->format, (unsigned)getpid() % 10000 + 20000 + made % 2000);
+        snprintf(it.address, sizeof(it.address), it.transport->format,
+                 (unsigned)getpid() % 10000 + 20000 + made % 2000);
         noria_unlink(it.address);
     }
     return 0;
@@ -204,13 +205,13 @@ static inline bool can(noria_channel *channel, uint32_t ability)
     return (stat_of(channel).abilities & ability) != 0;
 }
 
-#define assert_fails(call, error)              \
-    do {                                       \
-        assert_int_equal((call), -(error));    \
+#define assert_fails(call, error) \
+    do { \
+        assert_int_equal((call), -(error)); \
         assert_true(strlen(noria_detail()) > 3); \
     } while (0)
 
-/* -------------------------------------------------------------------------------------------------- numbered messages */
+/* ------------------------------------------------------------------------------------------------ numbered messages */
 
 struct stamp {
     uint32_t whose, number, len;
@@ -249,7 +250,8 @@ static inline bool is_sound(const uint8_t *bytes, size_t size, struct stamp *sta
     return is_message(bytes, size, stamp->whose, stamp->number, stamp->len);
 }
 
-static inline int send_numbered(noria_channel *channel, uint32_t whose, uint32_t number, uint32_t len, int64_t timeout_ns)
+static inline int send_numbered(noria_channel *channel, uint32_t whose, uint32_t number, uint32_t len,
+                                int64_t timeout_ns)
 {
     static uint8_t bytes[MIB];
 
@@ -272,7 +274,7 @@ static inline struct noria_info expect(uint32_t whose, uint32_t number, uint32_t
     return info;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- processes */
+/* -------------------------------------------------------------------------------------------------------- processes */
 
 /* Runs `life` in a child, which inherits nothing of `it` but what to open. */
 static inline pid_t start(int (*life)(void))
@@ -323,14 +325,24 @@ static inline bool is_long(void)
     return getenv("NORIA_LONG") != NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ the list */
+/* --------------------------------------------------------------------------------------------------------- the list */
 
 static const struct transport transports[] = {
     {.name = "shm", .format = "shm:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
     {.name = "pipe", .format = "pipe:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
     {.name = "fd of a pipe", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
-    {.name = "fd of a stream", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_stream_pair, .cannot_be_claimed = true},
-    {.name = "fd of packets", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_packet_pair, .cannot_be_claimed = true},
+    {.name = "fd of a stream",
+     .format = "fd:%d",
+     .by_descriptors = true,
+     .longest = MIB,
+     .make_ends = make_stream_pair,
+     .cannot_be_claimed = true},
+    {.name = "fd of packets",
+     .format = "fd:%d",
+     .by_descriptors = true,
+     .longest = MIB,
+     .make_ends = make_packet_pair,
+     .cannot_be_claimed = true},
     {.name = "fifo", .format = "fifo:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
     {.name = "unix", .format = "unix:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
     {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
@@ -338,8 +350,17 @@ static const struct transport transports[] = {
     {.name = "tcp, IPv6", .format = "tcp:[::1]:%u", .renews = true, .longest = MIB},
     {.name = "mq", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
     {.name = "mq, short", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = 8000},
-    {.name = "svmq", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true, .longest = MIB},
-    {.name = "svmq, short", .format = "svmq:%u", .renews = true, .keeps_for_nobody = true, .has_no_descriptor = true,
+    {.name = "svmq",
+     .format = "svmq:%u",
+     .renews = true,
+     .keeps_for_nobody = true,
+     .has_no_descriptor = true,
+     .longest = MIB},
+    {.name = "svmq, short",
+     .format = "svmq:%u",
+     .renews = true,
+     .keeps_for_nobody = true,
+     .has_no_descriptor = true,
      .longest = 8000},
 };
 enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
@@ -350,8 +371,8 @@ struct named_test {
 };
 
 /* NORIA_TRANSPORT_TESTED=NAME: only that one. */
-static inline int run_suite_with(const char *group, const struct named_test *named, size_t n,
-                                 CMFixtureFunction before, CMFixtureFunction after)
+static inline int run_suite_with(const char *group, const struct named_test *named, size_t n, CMFixtureFunction before,
+                                 CMFixtureFunction after)
 {
     struct CMUnitTest *tests = calloc(n * TRANSPORTS, sizeof(*tests));
     char(*names)[128] = calloc(n * TRANSPORTS, sizeof(*names));
