@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: with trust NONE nothing can be had that a peer could crash us with, a handle that has met what cannot be answers
- * -EBADMSG for good, and where nothing of that kind happens all is as ever. With options.guard a segment that is
- * truncated makes calls -EIO, whoever else handles SIGBUS is still asked, and the handler goes with the last handle.
+ * Claim: with trust NONE nothing can be had that a peer could crash us with, a handle that has met what cannot be
+ * answers -EBADMSG for good, and where nothing of that kind happens all is as ever. With options.guard a segment
+ * that is truncated makes calls -EIO, whoever else handles SIGBUS is still asked, and the handler goes with the last
+ * handle.
  */
 #include "variants_test.h"
 
@@ -96,8 +97,8 @@ static uint8_t *map_as_peer(size_t *size)
 
 static void a_poisoned_ring_stays_poisoned(void **state)
 {
-    /* Claim: once a receive has met words that cannot be, every call is -EBADMSG, also when the words are mended; another
-     * handle, which has not met them, goes on. */
+    /* Claim: once a receive has met words that cannot be, every call is -EBADMSG, also when the words are mended;
+     * another handle, which has not met them, goes on. */
     struct noria_header *header;
     uint8_t *bytes, *saved, buffer[64];
     struct noria_stat stat = {0};

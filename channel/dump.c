@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Every word of a channel that is not a message: `noria dump`. Works with what the segment's superblock says only, as far
- * as it goes, so that a channel that cannot be opened can be looked at. */
+/* Every word of a channel that is not a message: `noria dump`. Works with what the segment's superblock says only,
+ * as far as it goes, so that a channel that cannot be opened can be looked at. */
 #include <noria/inspect.h>
 
 #include <errno.h>

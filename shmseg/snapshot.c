@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A segment in a file that is nobody's memory: one that was copied from a crashed system, say. It is read, not mapped. */
+/* A segment in a file that is nobody's memory: one that was copied from a crashed system, say. It is read, not
+ * mapped. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

@@ -13,8 +13,8 @@
 
 enum { MOST_GUARDED = 4096 };
 
-/* What the handler looks through. A place is written under the lock, `size` last, and 0 while it is free. The handler runs
- * in a thread that just touches the range, so that one is not removed meanwhile. */
+/* What the handler looks through. A place is written under the lock, `size` last, and 0 while it is free. The
+ * handler runs in a thread that just touches the range, so that one is not removed meanwhile. */
 static struct place {
     uint64_t start, size;
     struct noria_guard *guard;

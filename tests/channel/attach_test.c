@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: every field of the superblock, the geometry and the ring's header, with each of a list of values that cannot be
- * or nearly can, in a file of each of five sizes, is refused by an open with one error code and a sentence, or the
- * channel is safe to use; for every kind of channel. Never a signal, and no open takes long.
+ * Claim: every field of the superblock, the geometry and the ring's header, with each of a list of values that
+ * cannot be or nearly can, in a file of each of five sizes, is refused by an open with one error code and a
+ * sentence, or the channel is safe to use; for every kind of channel. Never a signal, and no open takes long.
  */
 #define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}
 #include "variants_test.h"

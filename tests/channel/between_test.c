@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Claim: whatever a hostile peer writes between any two instructions of a send or a receive, into any word that the call
- * looks at, the call returns: no signal, no access outside of the segment, no call of 150 ms of processor time.
+ * Claim: whatever a hostile peer writes between any two instructions of a send or a receive, into any word that the
+ * call looks at, the call returns: no signal, no access outside of the segment, no call of 150 ms of processor time.
  *
- * A write between two instructions matters only in front of one that looks at the segment, so these are found: the segment
- * is out of reach, each access faults, and is made in one single step. In front of access k, for every k, the words near
- * anything that the call touches get each of the values, one run each. x86-64 only.
+ * A write between two instructions matters only in front of one that looks at the segment, so these are found: the
+ * segment is out of reach, each access faults, and is made in one single step. In front of access k, for every k,
+ * the words near anything that the call touches get each of the values, one run each. x86-64 only.
  *
  * For comparison ck_ring goes through the same, and has to fail: it tries again without an end.
  */
@@ -35,7 +35,8 @@
 
 enum { HANG_US = 150000, MOST_ACCESSES = 400, NEAR = 32, TRAP_FLAG = 0x100, HUNG = 90 };
 
-/* --------------------------------------------------------------------------------------------------- who is attacked */
+/* --------------------------------------------------------------------------------------------------- who is
+ * attacked */
 
 static struct {
     void (*call)(void);

@@ -17,6 +17,7 @@
 #include <sys/user.h>
 #include <sys/wait.h>
 
+#include "own_shm.h"
 #include "peers.h"
 
 static int with_peers(void **state)
@@ -213,6 +214,42 @@ static int list(void)
     return noria_list(note, NULL);
 }
 
+/* The dead are cleaned up after, now or by the second try. */
+static int check_and_repair(void)
+{
+    struct noria_health health;
+    int rc = noria_fsck(ch.address, 1, &health);
+
+    if (rc != 0)
+        return rc;
+    return health.condition == NORIA_CONDITION_OK && health.broken == 0 ? 0 : -EPROTO;
+}
+
+static int count_words(const struct noria_dumped *dumped, void *context)
+{
+    PEER_REQUIRES(dumped->part != NULL && context == NULL);
+    return 0;
+}
+
+static int dump(void)
+{
+    return noria_dump(ch.address, count_words, NULL);
+}
+
+static int collect(void)
+{
+    int rc = noria_gc(1, NULL, NULL);
+
+    return rc < 0 ? rc : 0;
+}
+
+static int ask_for_descriptor(void)
+{
+    int fd = noria_fd(mine, NORIA_RECV);
+
+    return fd < 0 ? fd : 0;
+}
+
 static int unlink_name(void)
 {
     int rc = noria_unlink(ch.address);
@@ -272,6 +309,10 @@ static const struct operation operations[] = {
     {"reopen", have_a_handle, reopen, close_mine, false, false},
     {"inspect and who", have_a_dead_participant, look, verify_nothing, false, true},
     {"list", have_a_channel, list, verify_nothing, false, true},
+    {"fsck", have_a_dead_participant, check_and_repair, verify_nothing, false, true},
+    {"dump", have_a_channel, dump, verify_nothing, false, true},
+    {"gc", have_a_channel, collect, verify_nothing, false, true},
+    {"descriptor", have_an_open_channel, ask_for_descriptor, verify_open, false, false},
     {"unlink", have_a_channel, unlink_name, verify_nothing, false, true},
     {"wait", have_an_open_channel, wait_in_vain, verify_open, false, false},
     {"notice", have_a_death_to_notice, notice_a_death, verify_open, false, false},
@@ -633,5 +674,7 @@ int main(void)
         AT("shm", rights_may_be_refused),
     };
 
+    if (!have_own_shm("size=64m")) /* with little in it to be listed; without, it takes longer */
+        fprintf(stderr, "this user may not have a /dev/shm of its own\n");
     return run_variants_with("faults", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
 }

@@ -108,8 +108,8 @@ static void unfinished_goes_with_its_creator(void **state)
 
 static void empty_files_are_told_apart(void **state)
 {
-    /* Claim: an empty file that a creator of ours has left at his first step goes, somebody else's stays; so does a file
-     * with something else in it. */
+    /* Claim: an empty file that a creator of ours has left at his first step goes, somebody else's stays; so does a
+     * file with something else in it. */
     int fd;
 
     (void)state;
@@ -192,6 +192,48 @@ static void who_closed_its_descriptors_lives(void **state)
     kill_peer(peer);
     assert_int_equal(collect(0), 1);
     assert_false(is_there());
+}
+
+/* Becomes another program, with the same number and start time. */
+static void open_and_exec(void)
+{
+    noria_channel *mine = NULL;
+
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == 0);
+    say();
+    execl("/bin/sleep", "sleep", "600", (char *)NULL);
+    _exit(1);
+}
+
+static bool is_sleep(pid_t pid)
+{
+    char path[64], name[16] = "";
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    file = fopen(path, "re");
+    if (file == NULL || fgets(name, sizeof(name), file) == NULL)
+        name[0] = '\0';
+    if (file != NULL)
+        fclose(file);
+    return strcmp(name, "sleep\n") == 0;
+}
+
+static void who_became_another_program_is_gone(void **state)
+{
+    /* Claim: exec ends a participant, although its process lives. */
+    pid_t peer;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    peer = start_peer(open_and_exec);
+    await_peer();
+    while (!is_sleep(peer))
+        sched_yield();
+    while (collect(0) == 0) /* its locks go when the kernel lets the new program run */
+        sched_yield();
+    assert_false(is_there());
+    kill_peer(peer);
 }
 
 /* ------------------------------------------------------------------------------------------ FIFOs and semaphores */
@@ -304,6 +346,7 @@ int main(void)
         AT("shm", empty_files_are_told_apart),
         AT("shm", deserted_goes_and_persisting_stays),
         AT("shm", who_closed_its_descriptors_lives),
+        AT("shm", who_became_another_program_is_gone),
         AT("shm", objects_go_with_their_users),
         AT("shm", storm),
     };

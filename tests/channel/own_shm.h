@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* A /dev/shm of this process' own: what it finds and removes there is nobody else's. */
+/* A /dev/shm, and System V memory, of this process' own: what it finds and removes there is nobody else's. */
 #ifndef NORIA_OWN_SHM_H
 #define NORIA_OWN_SHM_H
 
@@ -28,14 +28,14 @@ static inline bool become_root_of_namespace(void)
 
     snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned)geteuid());
     snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned)getegid());
-    return unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 && write_file("/proc/self/setgroups", "deny") &&
+    return unshare(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWIPC) == 0 && write_file("/proc/self/setgroups", "deny") &&
            write_file("/proc/self/uid_map", uid_map) && write_file("/proc/self/gid_map", gid_map);
 }
 
 /* `options` as of mount: "size=64k". False: the system does not let us. */
 static inline bool have_own_shm(const char *options)
 {
-    if (unshare(CLONE_NEWNS) != 0 && !become_root_of_namespace())
+    if (unshare(CLONE_NEWNS | CLONE_NEWIPC) != 0 && !become_root_of_namespace())
         return false;
     return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
            mount("noria-test", "/dev/shm", "tmpfs", 0, options) == 0;

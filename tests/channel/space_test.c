@@ -63,8 +63,8 @@ static void refused_with_words(int rc, const struct noria_options *options)
 
 static void any_size_works_or_is_refused(void **state)
 {
-    /* Claim: see above, for every kind of channel, capacities from 1 to far beyond, with the rest of the memory taken away
-     * after creation. */
+    /* Claim: see above, for every kind of channel, capacities from 1 to far beyond, with the rest of the memory
+     * taken away after creation. */
     int had = 0, refused = 0;
 
     (void)state;

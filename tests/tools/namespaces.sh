@@ -5,9 +5,9 @@
 # usage: namespaces.sh NORIA
 set -u
 noria=$(realpath "$1") && [ -x "$noria" ] || exit 1
-[ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null || { echo "needs root, and namespaces"; exit 77; }
+[ "$(id -u)" = 0 ] && unshare -m -i true 2>/dev/null || { echo "needs root, and namespaces"; exit 77; }
 if [ -z "${NORIA_OWN_SHM:-}" ]; then
-    NORIA_OWN_SHM=1 exec unshare -m --propagation private "$0" "$@"
+    NORIA_OWN_SHM=1 exec unshare -m -i --propagation private "$0" "$@"
 fi
 mount -t tmpfs -o size=64m,mode=1777 tmpfs /dev/shm || exit 1
 work=$(mktemp -d) && chmod 755 "$work"
