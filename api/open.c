@@ -162,8 +162,10 @@ int noria_sync(noria_channel *channel)
     rc = noria_enter(channel);
     if (rc != 0)
         return noria_fail(rc, "%s", noria_error_words(rc));
+    noria_step_out(channel); /* a disk takes its time */
     rc = channel->verbs->sync != NULL ? channel->verbs->sync(channel)
                                       : noria_fail(-ENOTSUP, "nothing of this channel is on a disk");
+    noria_step_in(channel);
     noria_leave();
     return rc;
 }

@@ -343,7 +343,7 @@ static int unlink_by(const struct noria_segment_backend *backend, const char *na
     if (looked != 0)
         return rc;
     /* Otherwise the last participant removes it. */
-    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) <= 0)
+    if (rc == 0 && channel.segment.backend->any_held(&channel.segment) == 0)
         noria_waiting_remove(&channel);
     noria_segment_close(&channel.segment);
     return rc;

@@ -39,7 +39,8 @@ int noria_settle_reboot(struct noria_segment_channel *channel, int64_t deadline_
 {
     int rc = 0;
 
-    if (!noria_segment_is_of_earlier_boot(&channel->segment))
+    /* Memory does not outlive a boot, and where a boot id differs all the same it was laid over (containers). */
+    if (!channel->segment.backend->on_disk || !noria_segment_is_of_earlier_boot(&channel->segment))
         return 0;
     if (noria_segment_lock_name(&channel->segment, deadline_ns) != 0)
         return noria_fail(-ETIMEDOUT, "another process is opening '%s' after a reboot and does not get on",

@@ -19,10 +19,11 @@ struct greeting {
     uint32_t reserved;
 };
 
-/* One descriptor beside the greeting; room for a second one, to see that there is none. */
+/* One descriptor beside the greeting; room for a second one, to see that there is none, and for the credentials that come
+ * first on a socket that asks for them. */
 union ancillary {
     struct cmsghdr header;
-    char bytes[CMSG_SPACE(2 * sizeof(int))];
+    char bytes[CMSG_SPACE(2 * sizeof(int)) + CMSG_SPACE(sizeof(struct ucred))];
 };
 
 /* Who connected the socket, or made the pair. 0, -ENOTSOCK, -EINVAL. */
@@ -74,7 +75,8 @@ int noria_segment_channel_share(noria_channel *base, int socket)
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
     memcpy(CMSG_DATA(header), &fd, sizeof(int));
-    rc = sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)sizeof(greeting) ? 0 : -errno;
+    /* Not to wait in here, where every close of the process would wait for us. */
+    rc = sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(greeting) ? 0 : -errno;
     close(fd);
     return rc == 0 ? 0 : noria_fail(rc, "cannot send the channel over socket %d: %s", socket, noria_error_words(rc));
 }
@@ -82,12 +84,13 @@ int noria_segment_channel_share(noria_channel *base, int socket)
 /* All descriptors that came: one is kept, if it is the only one. -1: it was not one. */
 static int take_descriptor(struct msghdr *message)
 {
-    int fds[2], count = 0;
+    enum { MOST = sizeof(union ancillary) / sizeof(int) };
+    int fds[MOST], count = 0;
 
     for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
         if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
             continue;
-        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= header->cmsg_len && count < 2; at += sizeof(int))
+        for (size_t at = 0; CMSG_LEN(at + sizeof(int)) <= header->cmsg_len && count < MOST; at += sizeof(int))
             memcpy(&fds[count++], CMSG_DATA(header) + at, sizeof(int));
     }
     if (count == 1 && (message->msg_flags & MSG_CTRUNC) == 0)

@@ -101,6 +101,15 @@ static int read_super(struct noria_segment *segment, const char *name)
     return DONE;
 }
 
+/* All that we touch of it: in the caller's memory the locks stand in front. */
+static int guard(struct noria_segment *segment)
+{
+    uint8_t *start = segment->memory != NULL ? segment->memory : segment->base;
+    uint8_t *end = (uint8_t *)segment->base + segment->size;
+
+    return noria_guard_add(&segment->guard, start, (size_t)(end - start));
+}
+
 static int map(struct noria_segment *segment, const char *name, uint64_t size,
                int (*by)(struct noria_segment *segment, uint64_t size))
 {
@@ -115,7 +124,7 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     if (rc != 0)
         return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
                           noria_error_words(rc));
-    return segment->guarded ? noria_guard_add(&segment->guard, segment->base, segment->size) : 0;
+    return segment->guarded ? guard(segment) : 0;
 }
 
 /* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
@@ -287,7 +296,8 @@ static void discard(struct noria_segment *segment, const struct noria_segment_re
 
     if (!segment->backend->named || segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
         return;
-    if (segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
+    if ((segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC) &&
+        !noria_segment_is_orphaned(segment)) /* another may stand at the name by now */
         request->backend->unlink(request->name);
     segment->backend->unlock(segment, NORIA_SEGMENT_CREATION);
 }
@@ -429,7 +439,9 @@ int noria_segment_in_use(const struct noria_segment_backend *backend, const char
     if (rc == 0) {
         participants = backend->any_held(&segment);
         creator = backend->held(&segment, NORIA_SEGMENT_CREATION);
-        rc = participants > 0 || creator > 0;
+        rc = participants < 0 ? noria_fail(participants, "cannot tell whether '%s' is in use: %s", name,
+                                           noria_error_words(participants))
+                              : participants > 0 || creator > 0;
     }
     noria_segment_close(&segment);
     return rc;

@@ -80,6 +80,14 @@ static bool parse_number(const char *text, unsigned long most, unsigned long *nu
     return errno == 0 && end != text && *end == '\0' && text[0] != '-' && text[0] != '+' && *number <= most;
 }
 
+static int check_key(const char *name, key_t key)
+{
+    if (((uint32_t)key & PRIVATE_MASK) != PRIVATE_KEY)
+        return 0;
+    return noria_fail(-EINVAL, "'sysv:%s': the keys 0x%x to 0x%x are for memory without a name, which is swept away; take "
+                      "another key, or another project", name, PRIVATE_KEY, PRIVATE_KEY | ~PRIVATE_MASK);
+}
+
 static int parse_path(const char *name, struct target *target)
 {
     const char *colon = strrchr(name, ':');
@@ -100,7 +108,7 @@ static int parse_path(const char *name, struct target *target)
     if (target->key == -1)
         return noria_fail(-errno, "no key can be made of '%s': %s; the file has to exist", path,
                           noria_error_words(errno));
-    return 0;
+    return check_key(name, target->key);
 }
 
 static int parse(const char *name, struct target *target)
@@ -125,7 +133,7 @@ static int parse(const char *name, struct target *target)
         return noria_fail(-EINVAL, "'sysv:%s' is no key: write sysv:0x1234 (not 0), sysv:/path:PROJ, sysv:id:N, or "
                           "sysv: for new memory", name);
     target->key = (key_t)(uint32_t)number;
-    return 0;
+    return check_key(name, target->key);
 }
 
 static bool is_gone(int error)
@@ -212,6 +220,25 @@ static bool is_set_of(int set, int id, const struct shmid_ds *segment)
     return mark == mark_of(id);
 }
 
+/* The set, -EEXIST it is another's, -EIDRM it was removed just now. Plain. */
+static int known_set(int set, int id, const struct shmid_ds *segment)
+{
+    struct semid_ds status;
+
+    if (is_set_of(set, id, segment))
+        return set;
+    return semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0 && is_gone(errno) ? -EIDRM : -EEXIST;
+}
+
+/* Whether a set whose segment is gone was made by us for it, and marked. Touches nothing: it may be a stranger's. */
+static bool is_marked(int set, int id)
+{
+    struct semid_ds status;
+
+    return semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) == 0 && status.sem_nsems > OTHER_SEMAPHORES &&
+           status.sem_otime != 0 && semctl(set, (int)status.sem_nsems - 1, GETVAL) == mark_of(id);
+}
+
 /* The set, or -ENOENT there is none, -EACCES, -EEXIST something else has the key. Plain. */
 static int find_set(int id, const struct shmid_ds *segment)
 {
@@ -219,7 +246,7 @@ static int find_set(int id, const struct shmid_ds *segment)
 
     if (set < 0)
         return -errno;
-    return is_set_of(set, id, segment) ? set : -EEXIST;
+    return known_set(set, id, segment);
 }
 
 static int refuse_set(const struct noria_segment_request *request, int id, int error)
@@ -258,7 +285,7 @@ static int make_set(int id, const struct shmid_ds *segment, uint32_t locks)
                                                .mode = segment->shm_perm.mode & 0777}};
         semctl(set, 0, IPC_SET, (union semun){.buf = &status});
     }
-    return is_set_of(set, id, segment) ? set : -EEXIST;
+    return known_set(set, id, segment);
 }
 
 static void remove_set(int id)
@@ -340,7 +367,7 @@ static void sweep(void)
         if (sscanf(line, "%d %d %*o %*u %u", &key, &set, &uid) != 3 || uid != geteuid())
             continue;
         segment = (int)((uint32_t)key ^ SET_KEY);
-        if (segment >= 0 && shmctl(segment, IPC_STAT, &status) != 0 && is_gone(errno) && is_set_of(set, segment, NULL))
+        if (segment >= 0 && shmctl(segment, IPC_STAT, &status) != 0 && is_gone(errno) && is_marked(set, segment))
             semctl(set, 0, IPC_RMID);
     }
     if (file != NULL)
@@ -452,6 +479,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
     set = find_set(segment->id, &status);
     if (set == -ENOENT && request->create && (made || status.shm_atime == 0))
         set = make_set(segment->id, &status, request->locks);
+    if (set == -EIDRM)
+        return NORIA_SEGMENT_VANISHED;
     if (set == -ENOENT && status.shm_atime == 0)
         return 0; /* its creator is just about to make them, or dead */
     if (set < 0 && set != -ENOENT)
@@ -461,6 +490,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
         return is_gone(-rc) ? NORIA_SEGMENT_VANISHED : report(request->name, request->size, -rc);
     if (set == -ENOENT && has_lost_its_set(segment)) {
         set = make_set(segment->id, &status, request->locks);
+        if (set == -EIDRM)
+            return NORIA_SEGMENT_VANISHED;
         if (set < 0)
             return refuse_set(request, segment->id, -set);
     }
@@ -777,8 +808,7 @@ static int remove_name(const char *name)
 
 static void forget(struct noria_segment *segment)
 {
-    if (segment->set >= 0)
-        semctl(segment->set, 0, IPC_RMID);
+    remove_set(segment->id); /* by the segment: another may have made it anew */
     segment->set = -1;
 }
 

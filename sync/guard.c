@@ -27,17 +27,42 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 /* Puts zeros in place of the whole range: of a file that shrank once no page can be trusted to stay. */
 static bool replace(const struct place *place, uint64_t size)
 {
-    struct noria_guard *guard = place->guard;
+    return mmap((void *)(uintptr_t)place->start, (size_t)size, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) != MAP_FAILED;
+}
+
+static void tell(struct noria_guard *guard)
+{
     uint64_t state;
 
-    if (mmap((void *)(uintptr_t)place->start, (size_t)size, PROT_READ | PROT_WRITE,
-             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
-        return false;
     noria_store_release32(&guard->lost, 1);
     state = noria_load_acquire64(&guard->state); /* pairs with noria_guard_tell: `verdict` */
     if (state != 0)
         noria_store_release32((uint32_t *)(uintptr_t)state, guard->verdict);
-    return true;
+}
+
+/* Whether a place in use has the address: its size, or 0. */
+static uint64_t covers(const struct place *place, uint64_t address)
+{
+    uint64_t size = noria_load_acquire64(&place->size); /* pairs with noria_guard_add */
+
+    return size != 0 && address >= place->start && address - place->start < size ? size : 0;
+}
+
+/* Several handles may lie in one memory: all of them have lost it. */
+static bool mend(uint64_t address)
+{
+    uint32_t most = noria_load_acquire32(&used);
+    bool mended = false;
+
+    for (uint32_t i = 0; i < most; i++) {
+        uint64_t size = covers(&places[i], address);
+        if (size == 0 || (!mended && !replace(&places[i], size)))
+            continue;
+        mended = true;
+        tell(places[i].guard);
+    }
+    return mended;
 }
 
 /* What the program had in mind for SIGBUS before. */
@@ -51,6 +76,8 @@ static void pass_on(int number, siginfo_t *info, void *context)
         before_ours.sa_handler(number);
         return;
     }
+    if (before_ours.sa_handler == SIG_IGN && info->si_code <= 0)
+        return; /* sent by somebody */
     /* The kernel ignores no fault either: the instruction is run again and ends the process as if we were not there. */
     sigaction(SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
     if (info->si_code <= 0) /* sent by somebody, so nothing would be run again */
@@ -61,17 +88,12 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
     int error = errno;
+    /* A fault, and not what a process sent with an address of its choice. */
+    bool mended = info->si_code > 0 && mend(address);
 
-    /* si_code > 0: a fault, and not what a process sent with an address of its choice. */
-    for (uint32_t i = 0; info->si_code > 0 && i < noria_load_acquire32(&used); i++) {
-        uint64_t size = noria_load_acquire64(&places[i].size); /* pairs with noria_guard_add */
-        if (size != 0 && address >= places[i].start && address - places[i].start < size && replace(&places[i], size)) {
-            errno = error;
-            return;
-        }
-    }
     errno = error;
-    pass_on(number, info, context);
+    if (!mended)
+        pass_on(number, info, context);
 }
 
 /* With the lock held. The stack may be a thread's small one: an alternative one is used if there is. */

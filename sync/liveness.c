@@ -127,6 +127,19 @@ static int read_stat(int32_t pid, struct stat_line *line)
     return parse_stat(text, line);
 }
 
+/* Whether /proc is of our pid namespace; after unshare it may be of the one outside. */
+static bool proc_is_ours(int32_t pid)
+{
+    char text[16];
+    ssize_t length = readlink("/proc/self", text, sizeof(text) - 1);
+    uint64_t seen;
+
+    if (length <= 0)
+        return false;
+    text[length] = '\0';
+    return noria_number_parse(text, 10, &seen) != NULL && seen == (uint64_t)pid;
+}
+
 void noria_process_self(struct noria_process *self)
 {
     struct stat_line line;
@@ -135,6 +148,8 @@ void noria_process_self(struct noria_process *self)
     self->pid = getpid();
     self->start_time = read_stat(self->pid, &line) == 0 ? line.start_time : 0;
     self->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
+    if (!proc_is_ours(self->pid)) /* /proc/NUMBER is somebody else there: only locks count */
+        self->start_time = self->pid_namespace = 0;
     /* Start times are told in the reader's time namespace, so another one is as foreign as another pid namespace. */
     if (self->pid_namespace != 0 && stat("/proc/self/ns/time", &status) == 0)
         self->pid_namespace ^= (uint64_t)status.st_ino << 32;
@@ -192,12 +207,14 @@ static int find_map(int32_t pid, bool (*is_it)(const struct map_line *line, cons
 {
     char chunk[1024], text[128]; /* the start of a line: what is left out is of its path */
     int fd = open_of_process(pid, "/maps"), rc = 0;
+    bool any = false;
     size_t used = 0;
     ssize_t length;
 
     if (fd < 0)
         return fd;
     while (rc == 0 && (length = read(fd, chunk, sizeof(chunk))) != 0) {
+        any = true;
         if (length < 0)
             rc = -errno;
         for (ssize_t i = 0; i < length && rc == 0; i++) {
@@ -212,7 +229,7 @@ static int find_map(int32_t pid, bool (*is_it)(const struct map_line *line, cons
         }
     }
     close(fd);
-    return rc;
+    return any ? rc : -ESRCH; /* the memory of a process whose first thread has ended is not shown, and no answer */
 }
 
 static bool is_of_file(const struct map_line *line, const struct map_line *wanted)

@@ -512,6 +512,32 @@ static void plants_among_keys(void **state)
     assert_true(shmget(key_of_test(), 0, 0) != id);
 }
 
+static void make_and_remove(void)
+{
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+    close_handle(&ch.tx);
+    assert_int_equal(noria_unlink(ch.address), 0);
+}
+
+static void what_is_not_left_over_stays(void **state)
+{
+    /* Claim: what creating and removing sweeps away is our own leftovers: another program's set of semaphores whose key
+     * happens to look like one of ours stays, and no channel gets a key that is swept. */
+    unsigned short values[3] = {1, 1, 0}, now[3] = {0};
+    int set = semget((key_t)0xcafebabeu, 3, IPC_CREAT | IPC_EXCL | 0600);
+    noria_channel *lone = NULL;
+
+    (void)state;
+    assert_true(set >= 0);
+    assert_int_equal(semctl(set, 0, SETALL, values), 0);
+    make_and_remove();
+    make_and_remove();
+    assert_int_equal(semctl(set, 0, GETALL, now), 0);
+    assert_memory_equal(now, values, sizeof(values));
+    assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+    assert_fails(noria_open(&lone, "sysv:0x6e6f0001", NORIA_SEND | NORIA_CREATE, NULL), EINVAL);
+}
+
 /* ----------------------------------------------------------------------------------------------- too little of it */
 
 static void write_limit(const char *path, const char *value)
@@ -755,6 +781,7 @@ int main(void)
         BY_NAME(channels_of_others_need_consent),
         {"plants_among_files", plants_among_files, 0, "shm, file"},
         AT("sysv", plants_among_keys),
+        AT("sysv", what_is_not_left_over_stays),
         {"limits_of_ids_are_told", limits_of_ids_are_told, NORIA_KIND_MPMC, "sysv, keyless"},
         {"full_disks_are_told", full_disks_are_told, 0, "shm, file"},
         ONLY_MPMC(death_anywhere_is_no_obstacle),

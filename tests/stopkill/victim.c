@@ -126,15 +126,37 @@ static enum arrival proceed(struct victim *victim)
     return judge_stop(victim, wait_stop(victim));
 }
 
-static void set_breakpoint(const struct victim *victim, uint64_t pc)
+/* An int3 in the victim's own copy of the code. Not a debug register: some virtual machines take it and never stop. */
+static void set_breakpoint(const struct victim *victim, uint64_t pc, long *code)
 {
-    ptrace(PTRACE_POKEUSER, victim->pid, offsetof(struct user, u_debugreg[0]), pc);
-    ptrace(PTRACE_POKEUSER, victim->pid, offsetof(struct user, u_debugreg[7]), 1L);
+    *code = ptrace(PTRACE_PEEKTEXT, victim->pid, pc, NULL);
+    ptrace(PTRACE_POKETEXT, victim->pid, pc, (*code & ~0xffL) | 0xcc);
 }
 
-static void clear_breakpoint(const struct victim *victim)
+static void clear_breakpoint(const struct victim *victim, uint64_t pc, long code)
 {
-    ptrace(PTRACE_POKEUSER, victim->pid, offsetof(struct user, u_debugreg[7]), 0L);
+    ptrace(PTRACE_POKETEXT, victim->pid, pc, code);
+}
+
+/* Goes on until the instruction at `pc` is to be executed the next time. */
+static enum arrival proceed_to(struct victim *victim, uint64_t pc)
+{
+    enum arrival arrival = ARRIVED;
+    long code;
+
+    if (victim->pc == pc)
+        arrival = single_step(victim);
+    if (arrival != ARRIVED || victim->pc == pc)
+        return arrival;
+    set_breakpoint(victim, pc, &code);
+    arrival = proceed(victim);
+    if (victim->pid != 0 && arrival != HUNG)
+        clear_breakpoint(victim, pc, code);
+    if ((arrival == ARRIVED || arrival == ENDED) && victim->pc == pc + 1) {
+        victim->pc = pc;
+        ptrace(PTRACE_POKEUSER, victim->pid, offsetof(struct user_regs_struct, rip), pc);
+    }
+    return arrival;
 }
 
 /* ------------------------------------------------------------------------------------------- lives */
@@ -365,13 +387,8 @@ enum arrival victim_advance(struct victim *victim, const struct trace *trace, in
     int stops, at = cheapest_anchor(trace, to, &stops);
 
     set_alarm(patience_ms);
-    if (stops != 0) {
-        set_breakpoint(victim, trace->pc[at]);
-        for (int i = 0; i < stops && arrival == ARRIVED; i++)
-            arrival = proceed(victim);
-        if (arrival != CRASHED && arrival != HUNG)
-            clear_breakpoint(victim);
-    }
+    for (int i = 0; i < stops && arrival == ARRIVED; i++)
+        arrival = proceed_to(victim, trace->pc[at]);
     if (arrival == ARRIVED)
         arrival = victim_step(victim, to - at);
     set_alarm(0);

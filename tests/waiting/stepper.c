@@ -174,10 +174,42 @@ static int cheapest_anchor(const struct trace *trace, int to, int *stops)
     return best;
 }
 
-static void set_breakpoint(pid_t victim, uint64_t pc, bool enabled)
+/* The one that is set, and the code in whose place it stands; 0: none. */
+static uint64_t breakpoint;
+static long code;
+
+/* An int3 in the victim's own copy of the code. Not a debug register: some virtual machines take it and never stop. */
+static void set_breakpoint(pid_t victim, uint64_t pc)
 {
-    ptrace(PTRACE_POKEUSER, victim, offsetof(struct user, u_debugreg[0]), pc);
-    ptrace(PTRACE_POKEUSER, victim, offsetof(struct user, u_debugreg[7]), enabled ? 1L : 0L);
+    breakpoint = pc;
+    code = ptrace(PTRACE_PEEKTEXT, victim, pc, NULL);
+    ptrace(PTRACE_POKETEXT, victim, pc, (code & ~0xffL) | 0xcc);
+}
+
+static void clear_breakpoint(pid_t victim)
+{
+    if (breakpoint != 0)
+        ptrace(PTRACE_POKETEXT, victim, breakpoint, code);
+    breakpoint = 0;
+}
+
+/* Goes on until the instruction at `pc` is to be executed the next time. A victim that falls asleep before keeps the
+ * breakpoint. */
+static enum whereabouts run_to(pid_t victim, uint64_t pc)
+{
+    enum whereabouts where = pc_of(victim) == pc ? stepper_step(victim) : STANDS;
+
+    if (where != STANDS || pc_of(victim) == pc)
+        return where;
+    set_breakpoint(victim, pc);
+    where = stepper_run(victim);
+    if (where == SLEEPS || where == GONE)
+        return where;
+    clear_breakpoint(victim);
+    if (pc_of(victim) != pc + 1)
+        return where;
+    ptrace(PTRACE_POKEUSER, victim, offsetof(struct user_regs_struct, rip), pc);
+    return STANDS;
 }
 
 enum whereabouts stepper_advance(pid_t victim, const struct trace *trace, int k)
@@ -185,14 +217,11 @@ enum whereabouts stepper_advance(pid_t victim, const struct trace *trace, int k)
     enum whereabouts where = STANDS;
     int stops, at = cheapest_anchor(trace, k, &stops);
 
-    if (stops != 0) {
-        set_breakpoint(victim, trace->pc[at], true);
-        for (int i = 0; i < stops && where == STANDS; i++)
-            where = stepper_run(victim);
-        if (where == SLEEPS) /* it came another way */
-            return where;
-        set_breakpoint(victim, 0, false);
-    }
+    breakpoint = 0; /* an earlier victim's */
+    for (int i = 0; i < stops && where == STANDS; i++)
+        where = run_to(victim, trace->pc[at]);
+    if (where == SLEEPS) /* it came another way */
+        return where;
     for (int i = at; i < k && where == STANDS; i++)
         where = stepper_step(victim);
     return where;
@@ -211,7 +240,7 @@ void stepper_await_call(pid_t victim)
 
 bool stepper_finish(pid_t victim, enum whereabouts where)
 {
-    set_breakpoint(victim, 0, false); /* if it did not come that way */
+    clear_breakpoint(victim); /* if it did not come that way */
     if (where == ENDED)
         return true;
     ptrace(PTRACE_CONT, victim, NULL, NULL);
