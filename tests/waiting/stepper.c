@@ -74,12 +74,45 @@ static _Noreturn void give_up(const char *what, int status)
     abort();
 }
 
+/* The one that is set, and the code in whose place it stands; 0: none. */
+static uint64_t breakpoint;
+static long code;
+
+/* An int3 in the victim's own copy of the code. Not a debug register: some virtual machines take it and never stop. */
+static void set_breakpoint(pid_t victim, uint64_t pc)
+{
+    breakpoint = pc;
+    code = ptrace(PTRACE_PEEKTEXT, victim, pc, NULL);
+    ptrace(PTRACE_POKETEXT, victim, pc, (code & ~0xffL) | 0xcc);
+}
+
+static void clear_breakpoint(pid_t victim)
+{
+    if (breakpoint != 0)
+        ptrace(PTRACE_POKETEXT, victim, breakpoint, code);
+    breakpoint = 0;
+}
+
+/* It stands behind an int3 of ours: the instruction there is still to be executed. */
+static bool is_at_breakpoint(pid_t victim)
+{
+    uint64_t pc = breakpoint;
+
+    if (pc == 0 || pc_of(victim) != pc + 1)
+        return false;
+    clear_breakpoint(victim);
+    ptrace(PTRACE_POKEUSER, victim, offsetof(struct user_regs_struct, rip), pc);
+    return true;
+}
+
 static enum whereabouts judge(pid_t victim, int status)
 {
     if (!WIFSTOPPED(status))
         return GONE;
     if (WSTOPSIG(status) != SIGTRAP)
         give_up("the victim was stopped by another signal", status);
+    if (is_at_breakpoint(victim))
+        return STANDS;
     return pc_of(victim) == (uint64_t)stepper_end + 1 ? ENDED : STANDS;
 }
 
@@ -174,25 +207,6 @@ static int cheapest_anchor(const struct trace *trace, int to, int *stops)
     return best;
 }
 
-/* The one that is set, and the code in whose place it stands; 0: none. */
-static uint64_t breakpoint;
-static long code;
-
-/* An int3 in the victim's own copy of the code. Not a debug register: some virtual machines take it and never stop. */
-static void set_breakpoint(pid_t victim, uint64_t pc)
-{
-    breakpoint = pc;
-    code = ptrace(PTRACE_PEEKTEXT, victim, pc, NULL);
-    ptrace(PTRACE_POKETEXT, victim, pc, (code & ~0xffL) | 0xcc);
-}
-
-static void clear_breakpoint(pid_t victim)
-{
-    if (breakpoint != 0)
-        ptrace(PTRACE_POKETEXT, victim, breakpoint, code);
-    breakpoint = 0;
-}
-
 /* Goes on until the instruction at `pc` is to be executed the next time. A victim that falls asleep before keeps the
  * breakpoint. */
 static enum whereabouts run_to(pid_t victim, uint64_t pc)
@@ -203,13 +217,9 @@ static enum whereabouts run_to(pid_t victim, uint64_t pc)
         return where;
     set_breakpoint(victim, pc);
     where = stepper_run(victim);
-    if (where == SLEEPS || where == GONE)
-        return where;
-    clear_breakpoint(victim);
-    if (pc_of(victim) != pc + 1)
-        return where;
-    ptrace(PTRACE_POKEUSER, victim, offsetof(struct user_regs_struct, rip), pc);
-    return STANDS;
+    if (where == STANDS || where == ENDED)
+        clear_breakpoint(victim);
+    return where;
 }
 
 enum whereabouts stepper_advance(pid_t victim, const struct trace *trace, int k)
@@ -217,7 +227,7 @@ enum whereabouts stepper_advance(pid_t victim, const struct trace *trace, int k)
     enum whereabouts where = STANDS;
     int stops, at = cheapest_anchor(trace, k, &stops);
 
-    breakpoint = 0; /* an earlier victim's */
+    clear_breakpoint(victim); /* of a call before */
     for (int i = 0; i < stops && where == STANDS; i++)
         where = run_to(victim, trace->pc[at]);
     if (where == SLEEPS) /* it came another way */
