@@ -176,6 +176,7 @@ ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity
 int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
 int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info);
 int noria_adapter_release(noria_channel *channel, struct noria_span *span);
+int noria_adapter_put_back(noria_channel *channel, struct noria_span *span);
 /* Whether there is a message: 0, or why not. With the side taken. */
 int noria_adapter_next(struct noria_adapter *adapter);
 

@@ -272,16 +272,28 @@ int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct n
     return rc;
 }
 
-int noria_adapter_release(noria_channel *channel, struct noria_span *span)
+/* The span is over: the message is taken, or the next one again. */
+static int end_peek(struct noria_adapter *adapter, const struct noria_span *span, bool taken)
 {
-    struct noria_adapter *adapter = noria_adapter_of(channel);
     int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
     rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
-    if (rc == 0)
+    if (rc == 0 && taken)
         release_incoming(adapter);
+    else if (rc == 0)
+        adapter->incoming.held = false;
     noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
     return rc;
+}
+
+int noria_adapter_release(noria_channel *channel, struct noria_span *span)
+{
+    return end_peek(noria_adapter_of(channel), span, true);
+}
+
+int noria_adapter_put_back(noria_channel *channel, struct noria_span *span)
+{
+    return end_peek(noria_adapter_of(channel), span, false);
 }

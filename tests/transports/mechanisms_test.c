@@ -503,6 +503,88 @@ static void wrong_addresses(void **state)
     assert_fails(noria_open(&channel, longest, NORIA_RECV, NULL), ENAMETOOLONG);
 }
 
+/* ---------------------------------------------------------------------------------------------------------- bridges */
+
+enum { BRIDGED = 100 };
+
+static int send_to_bridge(void)
+{
+    open_sender();
+    for (uint32_t i = 0; i < BRIDGED; i++)
+        CHILD_REQUIRES(send_numbered(it.tx, 1, i, 300, A_WHILE) == 0);
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    return 0;
+}
+
+static noria_channel *bridged_to;
+
+static void *bridge_in_thread(void *source)
+{
+    return (void *)(intptr_t)noria_bridge(source, bridged_to, NULL);
+}
+
+/* A segment behind the bridge that is full again and again and, by policy, says so at once. */
+static noria_channel *open_behind(uint32_t longest, noria_channel **receiver)
+{
+    struct noria_options options;
+    char address[64];
+    noria_channel *sender;
+
+    snprintf(address, sizeof(address), "shm:/noria-behind-%u", (unsigned)getpid());
+    noria_options_init(&options);
+    options.max_message = longest;
+    options.capacity = 2;
+    options.full = NORIA_FULL_FAIL;
+    noria_unlink(address);
+    assert_int_equal(noria_open(&sender, address, NORIA_SEND | NORIA_CREATE, &options), 0);
+    assert_int_equal(noria_open(receiver, address, NORIA_RECV, &options), 0);
+    assert_int_equal(noria_unlink(address), 0);
+    return sender;
+}
+
+static void bridges_wait_for_the_full(void **state)
+{
+    /* Claim: a bridge to a channel that refuses while it is full loses nothing, and ends with its source. */
+    noria_channel *source, *receiver;
+    pthread_t thread;
+    pid_t child;
+    void *rc;
+
+    (void)state;
+    open_receiver();
+    source = it.rx;
+    bridged_to = open_behind(1000, &receiver);
+    child = start(send_to_bridge);
+    assert_int_equal(pthread_create(&thread, NULL, bridge_in_thread, source), 0);
+    it.rx = receiver;
+    for (uint32_t i = 0; i < BRIDGED; i++)
+        expect(1, i, 300);
+    pthread_join(thread, &rc);
+    assert_null(rc);
+    expect_end(child);
+    it.rx = source;
+    close_handle(&receiver);
+    close_handle(&bridged_to);
+}
+
+static void bridges_leave_what_is_too_long(void **state)
+{
+    /* Claim: a message that is too long for the destination ends the bridge with -EMSGSIZE and is the source's next
+     * one. */
+    noria_channel *receiver;
+
+    (void)state;
+    open_pair();
+    bridged_to = open_behind(100, &receiver);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 50, A_WHILE), 0);
+    assert_int_equal(send_numbered(it.tx, 1, 1, 300, A_WHILE), 0);
+    assert_fails(noria_bridge(it.rx, bridged_to, NULL), EMSGSIZE);
+    expect(1, 1, 300);
+    assert_int_equal(noria_recv(receiver, received, sizeof(received), 0, NULL), 50);
+    close_handle(&receiver);
+    close_handle(&bridged_to);
+}
+
 int main(void)
 {
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -528,6 +610,8 @@ int main(void)
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
         WITH(setup_fifo, wrong_addresses),
+        WITH(setup_unix, bridges_wait_for_the_full),
+        WITH(setup_unix, bridges_leave_what_is_too_long),
     };
     return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
 }
