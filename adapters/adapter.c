@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,23 +25,32 @@ enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, 
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
 
-/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. */
+/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. A try asks the
+ * system, and there a thread may be cancelled; not while it holds this. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side)
 {
     uint64_t self = noria_section_thread(), holder = 0;
+    int cancels;
 
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
     while (!noria_cas_acq_rel64(&adapter->locks[side], &holder, self)) { /* pairs with unlock */
-        if (holder == self) /* only we write our own name: a signal handler's call */
+        if (holder == self) { /* only we write our own name: a signal handler's call */
+            pthread_setcancelstate(cancels, NULL);
             return -EDEADLK;
+        }
         sched_yield(); /* another thread's try, which does not wait for anybody */
         holder = 0;
     }
+    adapter->cancels[side] = cancels;
     return 0;
 }
 
 void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side)
 {
+    int cancels = adapter->cancels[side];
+
     noria_store_release64(&adapter->locks[side], 0);
+    pthread_setcancelstate(cancels, NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- waiting */

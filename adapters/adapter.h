@@ -92,6 +92,7 @@ struct noria_adapter {
     struct noria_options options;
     char *rest; /* of the address */
     uint64_t locks[2]; /* of the sides: the thread inside, or 0 */
+    int cancels[2];    /* whether that thread could be cancelled before it came in */
     int wake, epolls[2];
     uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;

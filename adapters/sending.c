@@ -174,8 +174,8 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
-/* The call is over: what is begun and not to be finished is given up. What is wholly out, or owed, is sent, whatever the
- * last step met; only if its receiver has gone it is not. */
+/* The call is over: what is begun and not to be finished is given up. What is wholly out, or owed, is sent, whatever
+ * the last step met; only if its receiver has gone it is not. */
 static int finish(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc)
 {
     if (adapter->under_way == message)

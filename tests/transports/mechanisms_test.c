@@ -272,8 +272,8 @@ static int64_t cpu_ns(void)
 
 static void more_senders_than_room_wait(void **state)
 {
-    /* Claim: where max_participants senders have a message under way the next one's waits, and is not lost, until one of
-     * them leaves; meanwhile the receiver sleeps. */
+    /* Claim: where max_participants senders have a message under way the next one's waits, and is not lost, until one
+     * of them leaves; meanwhile the receiver sleeps. */
     noria_channel *senders[3];
     bool came[3] = {false};
     struct stamp stamp = {0};
@@ -438,8 +438,8 @@ static void half_frames_in_files(void **state)
 
 static void a_long_frame_cut_short(void **state)
 {
-    /* Claim: in a file, messages that stand behind a long one of which only the beginning was written come, though all of
-     * them together are shorter than the rest of it. */
+    /* Claim: in a file, messages that stand behind a long one of which only the beginning was written come, though all
+     * of them together are shorter than the rest of it. */
     char path[] = "/tmp/noria-cut-XXXXXX", address[32];
     int fd = mkostemp(path, O_CLOEXEC);
 
@@ -501,6 +501,51 @@ static void wrong_addresses(void **state)
     }
     memset(longest + 6, 'x', 200);
     assert_fails(noria_open(&channel, longest, NORIA_RECV, NULL), ENAMETOOLONG);
+}
+
+/* ----------------------------------------------------------------------------------------------------- cancellation */
+
+enum { CANCELLED = 40 };
+static uint32_t sent_by_cancelled;
+
+static void *send_until_cancelled(void *none)
+{
+    (void)none;
+    for (;;) {
+        int cancels, rc;
+        pthread_testcancel();
+        rc = send_numbered(it.tx, 1, sent_by_cancelled, 9000, A_WHILE);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+        if (rc != 0)
+            return &sent_by_cancelled;
+        __atomic_fetch_add(&sent_by_cancelled, 1, __ATOMIC_SEQ_CST);
+        pthread_setcancelstate(cancels, NULL);
+    }
+}
+
+static void cancelled_threads_leave_nothing_behind(void **state)
+{
+    /* Claim: a thread that is cancelled while it sends has sent its message or not; the handle is free for the next
+     * one, and what was sent comes, whole. */
+    uint32_t got = 0;
+
+    (void)state;
+    sent_by_cancelled = 0;
+    open_pair();
+    for (int i = 0; i < CANCELLED; i++) {
+        pthread_t thread;
+        void *result;
+        assert_int_equal(pthread_create(&thread, NULL, send_until_cancelled, NULL), 0);
+        for (int j = 0; j < 5; j++)
+            expect(1, got++, 9000);
+        pthread_cancel(thread);
+        while (got < __atomic_load_n(&sent_by_cancelled, __ATOMIC_SEQ_CST))
+            expect(1, got++, 9000); /* it may be waiting for room */
+        pthread_join(thread, &result);
+        assert_ptr_equal(result, PTHREAD_CANCELED);
+        while (got < sent_by_cancelled)
+            expect(1, got++, 9000);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------------------- bridges */
@@ -610,6 +655,8 @@ int main(void)
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
         WITH(setup_fifo, wrong_addresses),
+        WITH(setup_unix, cancelled_threads_leave_nothing_behind),
+        WITH(setup_fifo, cancelled_threads_leave_nothing_behind),
         WITH(setup_unix, bridges_wait_for_the_full),
         WITH(setup_unix, bridges_leave_what_is_too_long),
     };
