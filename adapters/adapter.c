@@ -25,8 +25,8 @@ enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, 
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
 
-/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. A try asks the
- * system, and there a thread may be cancelled; not while it holds this. */
+/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. A try asks
+ * the system, and there a thread may be cancelled; not while it holds this. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side)
 {
     uint64_t self = noria_section_thread(), holder = 0;

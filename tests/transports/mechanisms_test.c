@@ -507,12 +507,13 @@ static void wrong_addresses(void **state)
 
 enum { CANCELLED = 40 };
 static uint32_t sent_by_cancelled;
+static int cancels; /* not on the stack, of which AddressSanitizer would not see that it is given up */
 
 static void *send_until_cancelled(void *none)
 {
     (void)none;
     for (;;) {
-        int cancels, rc;
+        int rc;
         pthread_testcancel();
         rc = send_numbered(it.tx, 1, sent_by_cancelled, 9000, A_WHILE);
         pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
