@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,18 +25,32 @@ enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, 
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
 
-int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side, uint32_t **mark)
+/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. A try asks
+ * the system, and there a thread may be cancelled; not while it holds this. */
+int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side)
 {
-    struct noria_try_lock *lock = &adapter->locks[side];
-    uint64_t self = noria_section_thread();
+    uint64_t self = noria_section_thread(), holder = 0;
+    int cancels;
 
-    while ((*mark = noria_role_enter(&lock->role, self)) == NULL) {
-        if (noria_load_relaxed64(&lock->holder) == self) /* only we write our own name: a signal handler's call */
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    while (!noria_cas_acq_rel64(&adapter->locks[side], &holder, self)) { /* pairs with unlock */
+        if (holder == self) { /* only we write our own name: a signal handler's call */
+            pthread_setcancelstate(cancels, NULL);
             return -EDEADLK;
+        }
         sched_yield(); /* another thread's try, which does not wait for anybody */
+        holder = 0;
     }
-    noria_store_relaxed64(&lock->holder, self);
+    adapter->cancels[side] = cancels;
     return 0;
+}
+
+void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side)
+{
+    int cancels = adapter->cancels[side];
+
+    noria_store_release64(&adapter->locks[side], 0);
+    pthread_setcancelstate(cancels, NULL);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- waiting */
@@ -59,8 +74,7 @@ void noria_adapter_rewatch(struct noria_adapter *adapter, enum noria_side side)
  * its writers nothing they have to pay for. -errno. */
 static int epoll_of(struct noria_adapter *adapter, enum noria_side side)
 {
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, side, &mark);
+    int rc = noria_adapter_lock(adapter, side);
 
     if (rc != 0)
         return rc;
@@ -75,7 +89,7 @@ static int epoll_of(struct noria_adapter *adapter, enum noria_side side)
     }
     if (rc == 0)
         rc = adapter->epolls[side];
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, side);
     return rc;
 }
 
@@ -164,11 +178,10 @@ static int may_send(struct noria_adapter *adapter)
 {
     struct pollfd set = {.fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, NORIA_SIDE_SEND) : -1,
                          .events = POLLIN};
-    uint32_t *mark;
 
-    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) == 0) {
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND) == 0) {
         noria_adapter_flush(adapter);
-        noria_role_leave(mark);
+        noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     }
     return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
 }
@@ -176,16 +189,15 @@ static int may_send(struct noria_adapter *adapter)
 static ssize_t ready(noria_channel *channel, enum noria_side side)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
     int rc;
 
     if (side == NORIA_SIDE_SEND)
         return may_send(adapter);
-    rc = noria_adapter_lock(adapter, side, &mark);
+    rc = noria_adapter_lock(adapter, side);
     if (rc != 0)
         return rc;
     rc = noria_adapter_next(adapter);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, side);
     return rc;
 }
 
@@ -237,13 +249,12 @@ static int notify_signal(noria_channel *channel, int signo, int how)
 static void count_lost(noria_channel *channel, uint64_t n)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
 
-    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) != 0)
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND) != 0)
         return;
     adapter->sequences[0] += n; /* whichever level it was: what counts is how many */
     adapter->lost += n;
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
 }
 
 static int stat(noria_channel *channel, struct noria_stat *stat)
@@ -433,6 +444,7 @@ static const struct noria_verbs verbs = {.send = noria_adapter_send,
                                          .abort = noria_adapter_abort,
                                          .peek = noria_adapter_peek,
                                          .release = noria_adapter_release,
+                                         .put_back = noria_adapter_put_back,
                                          .send_call = noria_adapter_send_call,
                                          .recv_call = noria_recv_call,
                                          .count_lost = count_lost,
@@ -514,9 +526,6 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
      * each message, and each send would pay for waking it. */
     noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);
-    for (int side = 0; side < 2; side++)
-        if (adapter->base.fenced) /* without the asymmetric fence no role has a fast lane */
-            adapter->locks[side].role.owner = NORIA_LANE_CLOSED;
     adapter->base.asks_system = true;
     adapter->base.priorities = all.priorities;
     adapter->base.returns_eintr = all.returns_eintr;

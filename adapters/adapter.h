@@ -86,17 +86,13 @@ struct noria_incoming {
     struct noria_info info;
 };
 
-struct noria_try_lock {
-    struct noria_role role;
-    uint64_t holder; /* the thread inside */
-};
-
 struct noria_adapter {
     struct noria_channel base;
     const struct noria_mechanism *mechanism;
     struct noria_options options;
     char *rest; /* of the address */
-    struct noria_try_lock locks[2];
+    uint64_t locks[2]; /* of the sides: the thread inside, or 0 */
+    int cancels[2];    /* whether that thread could be cancelled before it came in */
     int wake, epolls[2];
     uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;
@@ -161,8 +157,9 @@ void noria_adapter_close_out(struct noria_adapter *adapter);
 /* Waits at that, and at the inlets. */
 int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll);
 
-/* Takes that side of the handle. 0, -EDEADLK. */
-int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side, uint32_t **mark);
+/* Takes that side of the handle. 0; -EDEADLK: this thread has it, and is in a signal handler. */
+int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side);
+void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side);
 
 /* ----------------------------------------------------------------------------------------------- sending, receiving */
 
@@ -180,6 +177,7 @@ ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity
 int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
 int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info);
 int noria_adapter_release(noria_channel *channel, struct noria_span *span);
+int noria_adapter_put_back(noria_channel *channel, struct noria_span *span);
 /* Whether there is a message: 0, or why not. With the side taken. */
 int noria_adapter_next(struct noria_adapter *adapter);
 

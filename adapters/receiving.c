@@ -152,6 +152,12 @@ static int refill(struct noria_adapter *adapter)
     return got > 0 ? 1 : (int)got;
 }
 
+/* The inlet has ended in the middle of a frame: behind what was cut there may stand whole ones. Whether to go on. */
+static bool skip_cut(struct noria_adapter *adapter, struct noria_inlet *inlet)
+{
+    return inlet->from < inlet->to && take_rubbish(adapter, inlet) == 0;
+}
+
 int noria_adapter_next(struct noria_adapter *adapter)
 {
     int rc = 1;
@@ -161,8 +167,14 @@ int noria_adapter_next(struct noria_adapter *adapter)
         rc = inlet != NULL ? take_frames(adapter, inlet) : 0;
         if (rc == 0)
             rc = refill(adapter);
+        if (rc == 0 && skip_cut(adapter, inlet))
+            rc = 1;
         if (rc == 0 || rc == -EBADMSG || rc == -ECONNRESET)
             rc = end_inlet(adapter, inlet, rc == -EBADMSG);
+    }
+    if (rc == 1 && !adapter->incoming.there && adapter->inlet != NULL) { /* "not yet" only if nothing has come */
+        int last = take_frames(adapter, adapter->inlet);
+        rc = last == -ENOMEM ? last : 1; /* what is no frame the next try finds again */
     }
     return adapter->incoming.there ? 0 : rc == 1 ? -EAGAIN : rc;
 }
@@ -190,15 +202,14 @@ static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capac
 ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    ssize_t rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+    ssize_t rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
     rc = noria_adapter_next(adapter);
     if (rc == 0)
         rc = receive(adapter, buffer, capacity, info);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
     return rc;
 }
 
@@ -225,13 +236,12 @@ static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, in
 int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
     rc = receive_many(adapter, buffers, n, info);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
     return rc;
 }
 
@@ -253,27 +263,37 @@ static int peek(struct noria_adapter *adapter, struct noria_span *span, struct n
 int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
     rc = peek(adapter, span, info);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
+    return rc;
+}
+
+/* The span is over: the message is taken, or the next one again. */
+static int end_peek(struct noria_adapter *adapter, const struct noria_span *span, bool taken)
+{
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
+
+    if (rc != 0)
+        return rc;
+    rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
+    if (rc == 0 && taken)
+        release_incoming(adapter);
+    else if (rc == 0)
+        adapter->incoming.held = false;
+    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
     return rc;
 }
 
 int noria_adapter_release(noria_channel *channel, struct noria_span *span)
 {
-    struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV, &mark);
+    return end_peek(noria_adapter_of(channel), span, true);
+}
 
-    if (rc != 0)
-        return rc;
-    rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
-    if (rc == 0)
-        release_incoming(adapter);
-    noria_role_leave(mark);
-    return rc;
+int noria_adapter_put_back(noria_channel *channel, struct noria_span *span)
+{
+    return end_peek(noria_adapter_of(channel), span, false);
 }

@@ -97,6 +97,7 @@ static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoi
     taken = put(adapter, pieces, adapter->crc != 0 ? PIECES : PIECES - 1, message->priority);
     if (taken < 0)
         return (int)taken;
+    adapter->owed_from = adapter->owed_to = 0; /* what stood there is out: get_ready saw to it */
     for (int i = 0; i < PIECES; i++) {
         size_t gone = (size_t)taken < pieces[i].iov_len ? (size_t)taken : pieces[i].iov_len;
         memcpy(adapter->frames + adapter->owed_to, (uint8_t *)pieces[i].iov_base + gone, pieces[i].iov_len - gone);
@@ -173,12 +174,13 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
-/* The call is over: what is begun and not to be finished is given up. */
+/* The call is over: what is begun and not to be finished is given up. What is wholly out, or owed, is sent, whatever
+ * the last step met; only if its receiver has gone it is not. */
 static int finish(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc)
 {
     if (adapter->under_way == message)
         adapter->under_way = NULL;
-    return message->last_is_out && (rc == -EAGAIN || rc == -ETIMEDOUT || rc == -EINTR || rc == -ECANCELED) ? 0 : rc;
+    return message->last_is_out && rc != -EPIPE ? 0 : rc;
 }
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
@@ -186,25 +188,25 @@ static int finish(struct noria_adapter *adapter, const struct noria_outgoing *me
 static ssize_t try_message(noria_channel *channel, void *arguments)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
     rc = adapter->is_reserved ? -EBUSY : send_frames(adapter, arguments);
-    noria_role_leave(mark);
+    if (rc != 0 && rc != -EAGAIN) /* a call that ends in its first try has no other end */
+        rc = finish(adapter, arguments, rc);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }
 
 static ssize_t end_message(noria_channel *channel, void *arguments, ssize_t rc)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
 
-    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark) != 0)
+    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND) != 0)
         return rc;
     rc = finish(adapter, arguments, (int)rc);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }
 
@@ -287,13 +289,12 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
     rc = adapter->is_reserved ? -EBUSY : send_batches(adapter, messages, n);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }
 
@@ -322,13 +323,12 @@ static int make_reservation(struct noria_adapter *adapter, size_t max_len, struc
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
     rc = make_reservation(adapter, max_len, span);
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }
 
@@ -346,27 +346,29 @@ static int commit(struct noria_adapter *adapter, size_t len)
         rc = finish(adapter, message, rc);
     if (rc == 0)
         adapter->is_reserved = false;
+    if (rc == -EPIPE) { /* for the next receiver it begins anew, also if all of it was out */
+        message->offset = 0;
+        message->last_is_out = false;
+    }
     return rc;
 }
 
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
     rc = is_ours(adapter, span) ? commit(adapter, len) : -EINVAL;
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }
 
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    uint32_t *mark;
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND, &mark);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
@@ -375,6 +377,6 @@ int noria_adapter_abort(noria_channel *channel, struct noria_span *span)
         finish(adapter, &adapter->committing, 0);
         adapter->is_reserved = false;
     }
-    noria_role_leave(mark);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
 }

@@ -25,6 +25,18 @@ int noria_socket_make(const struct noria_socket *of)
 
 /* ---------------------------------------------------------------------------------------------------------- sending */
 
+/* Whether nobody is there, or has time, or the way is blocked: all that may change. */
+static bool may_pass(int error)
+{
+    static const int passing[] = {ECONNREFUSED, ENOENT,     EAGAIN,   EINTR,     ECONNRESET, ECONNABORTED,  ETIMEDOUT,
+                                  EHOSTUNREACH, ENETUNREACH, ENETDOWN, EHOSTDOWN, ENOBUFS,    EADDRNOTAVAIL, ENETRESET};
+
+    for (size_t i = 0; i < sizeof(passing) / sizeof(passing[0]); i++)
+        if (error == passing[i])
+            return true;
+    return false;
+}
+
 static int begin_to_connect(struct noria_adapter *adapter)
 {
     struct noria_socket *of = noria_socket_of(adapter);
@@ -40,10 +52,23 @@ static int begin_to_connect(struct noria_adapter *adapter)
         close(end.fd);
         if (error == EACCES || error == EPERM)
             return noria_fail(-error, "'%s:%s': this user may not connect", adapter->mechanism->scheme, adapter->rest);
-        return -EAGAIN; /* nobody is there, or has time */
+        return may_pass(error) ? -EAGAIN
+                               : noria_fail(-error, "'%s:%s': cannot connect: %s", adapter->mechanism->scheme,
+                                            adapter->rest, strerror(error));
     }
     noria_adapter_set_out(adapter, &end);
     return 0;
+}
+
+/* Where nobody listens at a port, connecting to it from the very same one succeeds, and it is ours alone. */
+static bool is_connected_to_itself(const struct noria_socket *of, int fd)
+{
+    struct sockaddr_storage own = {0}, peer = {0};
+    socklen_t own_size = sizeof(own), peer_size = sizeof(peer);
+
+    return of->address.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&own, &own_size) == 0 &&
+           getpeername(fd, (struct sockaddr *)&peer, &peer_size) == 0 && own_size == peer_size &&
+           memcmp(&own, &peer, own_size) == 0;
 }
 
 int noria_socket_attach(struct noria_adapter *adapter)
@@ -57,7 +82,8 @@ int noria_socket_attach(struct noria_adapter *adapter)
     set.fd = adapter->out.fd;
     if (poll(&set, 1, 0) <= 0)
         return -EAGAIN; /* on its way, or full at once */
-    if (getsockopt(set.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0)
+    if (getsockopt(set.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 &&
+        !is_connected_to_itself(noria_socket_of(adapter), set.fd))
         return 0;
     noria_adapter_close_out(adapter);
     return -EAGAIN;
@@ -81,14 +107,14 @@ int noria_socket_listen(struct noria_socket *of, int fd)
 
 int noria_socket_is_served(const struct noria_socket *of)
 {
-    int fd = noria_socket_make(of), rc;
+    int fd = noria_socket_make(of), error = 0;
 
     if (fd < 0)
         return fd;
-    rc = connect(fd, (const struct sockaddr *)&of->address, of->address_size) == 0 || errno == EAGAIN ||
-         errno == EINPROGRESS;
+    if (connect(fd, (const struct sockaddr *)&of->address, of->address_size) != 0)
+        error = errno;
     close(fd);
-    return rc;
+    return error != ECONNREFUSED && error != ENOENT; /* of another type, too full, not for us: somebody is there */
 }
 
 /* Peers of another user are not asked for their messages. */
@@ -102,45 +128,101 @@ static bool is_welcome(const struct noria_socket *of, int fd)
     return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && (who.uid == geteuid() || who.uid == 0);
 }
 
-/* Room for one more: a connection from which nothing has come that was a message gives way, the oldest first. */
-static bool make_room(struct noria_adapter *adapter)
+/* Whether nothing lies in the connection. */
+static bool is_idle(int fd)
+{
+    char byte;
+
+    return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+}
+
+/* A connection that may give way: nothing has ever come from it. What a sender was told is sent may lie in the others.
+ * The oldest. */
+static struct noria_inlet *find_silent(const struct noria_adapter *adapter)
 {
     struct noria_inlet *silent = NULL;
 
+    for (struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
+        if (!inlet->speaks && inlet->from == inlet->to && is_idle(inlet->end.fd))
+            silent = inlet; /* the list begins with the newest */
+    return silent;
+}
+
+/* Room for one more. */
+static bool make_room(struct noria_adapter *adapter)
+{
+    struct noria_inlet *silent;
+    char byte;
+
     if (adapter->inlet_count < adapter->options.max_participants)
         return true;
-    for (struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
-        if (!inlet->speaks)
-            silent = inlet; /* the list begins with the newest */
+    silent = find_silent(adapter);
     if (silent == NULL)
         return false;
+    shutdown(silent->end.fd, SHUT_RD); /* a Unix peer's next send is -EPIPE; what was just sent is still there */
+    if (recv(silent->end.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0)
+        return false; /* it is read, and then ends */
     noria_assembly_end_source(&adapter->assembly, silent);
     noria_adapter_remove_inlet(adapter, silent);
     adapter->strangers++;
     return true;
 }
 
-/* Takes in who wants to connect. How many. */
+/* The listener is waited at while there is room; full, it would always be ready. Who wants to connect waits in it, and
+ * so does what he sends. */
+static void rest(struct noria_socket *of)
+{
+    int epoll = of->adapter.epolls[NORIA_SIDE_RECV];
+
+    of->rests = true;
+    if (epoll >= 0)
+        epoll_ctl(epoll, EPOLL_CTL_DEL, of->listener, NULL);
+}
+
+static bool somebody_knocks(const struct noria_socket *of)
+{
+    struct pollfd set = {.fd = of->listener, .events = POLLIN};
+
+    return poll(&set, 1, 0) > 0;
+}
+
+static void accept_one(struct noria_adapter *adapter, int fd)
+{
+    struct noria_end end = {.fd = fd, .kind = NORIA_END_SOCKET};
+
+    if (is_welcome(noria_socket_of(adapter), fd)) {
+        noria_adapter_add_inlet(adapter, &end);
+    } else {
+        close(fd);
+        adapter->strangers++;
+    }
+}
+
+/* Takes in who wants to connect. How many inlets there are more. */
 static int accept_all(struct noria_adapter *adapter)
 {
     struct noria_socket *of = noria_socket_of(adapter);
-    int accepted = 0;
+    uint32_t before = adapter->inlet_count;
+    bool changes = of->rests && before < adapter->options.max_participants;
 
-    for (int i = 0; i < MOST_ACCEPTED; i++) {
-        struct noria_end end = {.fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC),
-                                .kind = NORIA_END_SOCKET};
-        if (end.fd < 0)
+    if (of->rests && !changes)
+        return 0;
+    of->rests = false;
+    for (int i = 0; i < MOST_ACCEPTED && somebody_knocks(of); i++) {
+        int fd;
+        if (!make_room(adapter)) {
+            rest(of);
             break;
-        if (!is_welcome(of, end.fd) || !make_room(adapter)) {
-            close(end.fd);
-            adapter->strangers++;
-        } else if (noria_adapter_add_inlet(adapter, &end) != NULL) {
-            accepted++;
         }
+        fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0)
+            break;
+        accept_one(adapter, fd);
+        changes = true;
     }
-    if (accepted > 0)
+    if (changes)
         noria_adapter_rewatch(adapter, NORIA_SIDE_RECV);
-    return accepted;
+    return (int)adapter->inlet_count - (int)before;
 }
 
 ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
@@ -191,7 +273,7 @@ int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int 
 {
     int rc = noria_adapter_watch_ends(adapter, side, epoll);
 
-    if (rc == 0 && side == NORIA_SIDE_RECV)
+    if (rc == 0 && side == NORIA_SIDE_RECV && !noria_socket_of(adapter)->rests)
         rc = noria_adapter_watch(epoll, noria_socket_of(adapter)->listener, EPOLLIN);
     return rc;
 }

@@ -3,7 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "call.h"
 #include "detail.h"
+#include "nap.h"
 #include "transport.h"
 
 /* A channel that waits for its next receiver refuses once; one that refuses again and again has no other. */
@@ -13,19 +15,21 @@ struct bridge {
     noria_channel *from, *to;
     struct noria_bridge_counts counts;
     uint32_t levels; /* priorities of the destination */
-    bool holds;      /* a message is released at the source when the destination has it */
-    void *buffer;    /* where messages cannot be held */
-    size_t room;
+    bool copies;     /* of a source that lends no messages */
+    void *buffer;
+    size_t room; /* of it: what the destination does not take stays at the source */
 };
 
-/* Of a destination that has lost its receiver the next one gets the message. */
+/* Of a destination that has lost its receiver the next one gets the message; one that does not wait while it is full is
+ * asked again. */
 static int pass_on(struct bridge *bridge, const void *data, size_t len, const struct noria_info *info)
 {
     unsigned priority = info->priority < bridge->levels ? info->priority : bridge->levels - 1;
     int rc;
 
     for (int refusals = 0; refusals < MOST_REFUSALS; refusals++) {
-        rc = noria_send_prio(bridge->to, data, len, bridge->levels > 1 ? priority : 0, -1);
+        while ((rc = noria_send_prio(bridge->to, data, len, bridge->levels > 1 ? priority : 0, -1)) == -EAGAIN)
+            noria_nap(NORIA_FOREVER);
         if (rc != -EPIPE && rc != -EOWNERDEAD)
             return rc;
         bridge->counts.refused++;
@@ -41,6 +45,19 @@ static void count(struct bridge *bridge, size_t len, const struct noria_info *in
     bridge->counts.lost += info->lost;
 }
 
+static ssize_t try_put_back(noria_channel *channel, void *span)
+{
+    return channel->verbs->put_back(channel, span);
+}
+
+/* The destination did not take it. Where it cannot be put back it goes to another receiver, or comes again, when the
+ * source's handle is closed. */
+static void put_back(noria_channel *from, struct noria_span *span)
+{
+    if (from->verbs->put_back != NULL)
+        noria_call(from, NORIA_SIDE_RECV, 0, &(struct noria_attempt){try_put_back, span, false, 0, NULL});
+}
+
 static int carry_held(struct bridge *bridge)
 {
     struct noria_span span;
@@ -50,11 +67,14 @@ static int carry_held(struct bridge *bridge)
     if (rc != 0)
         return rc;
     rc = pass_on(bridge, span.data, span.len, &info);
-    if (rc == 0)
-        rc = noria_release(bridge->from, &span);
+    if (rc != 0) {
+        put_back(bridge->from, &span);
+        return rc;
+    }
+    rc = noria_release(bridge->from, &span);
     if (rc == 0)
         count(bridge, info.size, &info);
-    return rc; /* a message that was not released goes to another receiver when the handle is closed */
+    return rc;
 }
 
 static int carry_copy(struct bridge *bridge)
@@ -78,8 +98,7 @@ static int prepare(struct bridge *bridge)
     if (rc != 0)
         return rc;
     bridge->levels = to.priorities > 0 ? to.priorities : 1;
-    bridge->holds = (from.abilities & NORIA_CAN_REDELIVER) != 0;
-    bridge->room = from.max_message;
+    bridge->room = from.max_message < to.max_message ? from.max_message : to.max_message;
     bridge->buffer = malloc(bridge->room + 1);
     return bridge->buffer != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for a message of %zu bytes", bridge->room);
 }
@@ -93,7 +112,11 @@ int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_cou
         return noria_fail(-EINVAL, "noria_bridge takes a channel to receive from and one to send to");
     rc = prepare(&bridge);
     while (rc == 0) {
-        rc = bridge.holds ? carry_held(&bridge) : carry_copy(&bridge);
+        rc = bridge.copies ? -ENOTSUP : carry_held(&bridge);
+        if (rc == -ENOTSUP) {
+            bridge.copies = true;
+            rc = carry_copy(&bridge);
+        }
         if (counts != NULL)
             *counts = bridge.counts;
     }

@@ -36,6 +36,8 @@ struct noria_verbs {
     int (*abort)(noria_channel *channel, struct noria_span *span);
     int (*peek)(noria_channel *channel, struct noria_span *span, struct noria_info *info);
     int (*release)(noria_channel *channel, struct noria_span *span);
+    /* What was peeked at is the next message again. NULL: only closing gives it back. */
+    int (*put_back)(noria_channel *channel, struct noria_span *span);
     /* Whole calls around send and recv, waiting included: NORIA_WHOLE_CALLS, or noria_send_call and noria_recv_call. */
     int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
     ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,

@@ -405,7 +405,9 @@ struct noria_bridge_counts {
  * priorities, until the stream of the source ends: 0. Otherwise -errno: a message too long for the destination
  * (-EMSGSIZE), a destination that can have no receiver any more (-ENOTCONN), either handle shut down (-ECANCELED).
  * `counts` (may be NULL) is kept up to date. Where the source can redeliver (stat.abilities) a message is released
- * after the destination has accepted it: at least once, also when the bridge is killed. Elsewhere at most once. */
+ * after the destination has accepted it: at least once, also when the bridge is killed. Elsewhere at most once. A
+ * message that the destination does not take stays the source's next one, or comes again when the source's handle is
+ * closed; of a source that lends none (noria_peek is -ENOTSUP) only one that is too long does. */
 NORIA_API int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_counts *counts);
 
 /* A sentence for an error code of this library. */

@@ -7,7 +7,7 @@ noria=$(realpath "$1") && [ -x "$noria" ] || exit 1
 work=$(mktemp -d)
 NORIA_DIR=$work/place
 export NORIA_DIR
-port=$((20000 + $$ % 10000))
+port=$((32000 + $$ % 350 * 2))
 checks=0
 status=0
 addresses=("fifo:$work/fifo" "unix:$work/unix" "unix:$work/packets?seqpacket" "tcp::$port" "mq:/noria-tool-$$" "svmq:$((1000000 + $$))")

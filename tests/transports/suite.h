@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -62,6 +63,36 @@ static struct {
 } it;
 
 static unsigned made;
+
+/* Names and ports that programs of this suite, which run at the same time, do not share: a block of numbers for each
+ * process, its own as long as it has the block's file locked. Below the ports that the system gives to connections. */
+enum { FIRST_NUMBER = 20000, NUMBERS_IN_BLOCK = 300, BLOCKS = 36 };
+
+static inline unsigned claim_block(void)
+{
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        unsigned block = ((unsigned)getpid() + i) % BLOCKS;
+        char path[64];
+        int fd;
+        snprintf(path, sizeof(path), "/tmp/noria-suite-block-%u", block);
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return FIRST_NUMBER + block * NUMBERS_IN_BLOCK; /* the lock goes with the process */
+        if (fd >= 0)
+            close(fd);
+    }
+    fail_msg("%d programs of this suite run already", BLOCKS);
+    return 0;
+}
+
+static inline unsigned next_number(void)
+{
+    static unsigned block;
+
+    if (block == 0)
+        block = claim_block();
+    return block + made++ % NUMBERS_IN_BLOCK;
+}
 
 static inline int64_t now_ns(void)
 {
@@ -155,6 +186,8 @@ static inline void close_handle(noria_channel **channel)
 
 static inline int setup(void **state)
 {
+    unsigned number = next_number();
+
     memset(&it, 0, sizeof(it));
     it.transport = *state;
     it.ends[0] = it.ends[1] = -1;
@@ -162,7 +195,6 @@ static inline int setup(void **state)
     noria_options_init(&it.options);
     it.options.max_message = it.transport->longest;
     it.options.capacity = 8;
-    made++;
     if (it.transport->by_descriptors) {
         assert_int_equal(it.transport->make_ends(it.ends), 0);
         snprintf(it.address, sizeof(it.address), it.transport->format, it.ends[0]);
@@ -172,8 +204,7 @@ static inline int setup(void **state)
             snprintf(it.sender_address, sizeof(it.sender_address), "pipe:,%d", it.ends[1]);
         }
     } else {
-        snprintf(it.address, sizeof(it.address), it.transport->format,
-                 (unsigned)getpid() % 10000 + 20000 + made % 2000);
+        snprintf(it.address, sizeof(it.address), it.transport->format, number);
         noria_unlink(it.address);
     }
     return 0;
