@@ -140,6 +140,6 @@ void noria_event_arm_again(uint32_t *word)
 
 void noria_event_arm(uint32_t *word)
 {
-    noria_or_acq_rel32(word, NORIA_EVENT_SLEEPERS); /* ordered against the look by the barrier */
-    noria_barrier_heavy(); /* S */
+    noria_event_arm_again(word); /* ordered against the look by the barrier */
+    noria_barrier_heavy();       /* S */
 }
