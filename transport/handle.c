@@ -113,11 +113,11 @@ void noria_fork_guard_add(struct noria_fork_guard *guard, int fd)
 
 void noria_fork_guard_remove(struct noria_fork_guard *guard)
 {
-    if (guard->next == NULL)
-        return; /* never added: it has no description that could be shared */
-    pthread_mutex_lock(&process_lock);
-    guard->next->previous = guard->previous;
-    guard->previous->next = guard->next;
+    pthread_mutex_lock(&process_lock); /* the neighbours' removal writes this guard's links */
+    if (guard->next != NULL) {         /* else never added: it has no description that could be shared */
+        guard->next->previous = guard->previous;
+        guard->previous->next = guard->next;
+    }
     pthread_mutex_unlock(&process_lock);
 }
 
