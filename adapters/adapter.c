@@ -186,11 +186,12 @@ static int may_send(struct noria_adapter *adapter)
     return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
 }
 
-static ssize_t ready(noria_channel *channel, enum noria_side side)
+static ssize_t ready(noria_channel *channel, enum noria_side side, unsigned priority)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
     int rc;
 
+    (void)priority; /* the mechanism's queue is one */
     if (side == NORIA_SIDE_SEND)
         return may_send(adapter);
     rc = noria_adapter_lock(adapter, side);

@@ -256,8 +256,8 @@ static void sides_are_ready(void **state)
     (void)state;
     ch.options.evict_ns = 3600 * SECOND;
     open_pair();
-    sending = (struct noria_ready){ch.tx, NORIA_SEND, 0};
-    receiving = (struct noria_ready){ch.rx, NORIA_RECV, 0};
+    sending = (struct noria_ready){ch.tx, NORIA_SEND, 0, 0};
+    receiving = (struct noria_ready){ch.rx, NORIA_RECV, 0, 0};
     assert_int_equal(noria_reserve(ch.tx, LEN, &span, 0), 0);
     assert_int_equal(noria_wait_any(&sending, 1, 0), 1);
     assert_int_equal(noria_abort(ch.tx, &span), 0);
@@ -438,7 +438,7 @@ static void all_that_send_evict(void **state)
         start = now_ns();
         if (way == 0)
             assert_true(noria_send_many(ch.tx, messages, 2, -1) > 0);
-        ready = (struct noria_ready){ch.tx, NORIA_SEND, 0};
+        ready = (struct noria_ready){ch.tx, NORIA_SEND, 0, 0};
         if (way == 1)
             assert_int_equal(noria_wait_any(&ready, 1, 30 * SECOND), 1);
         if (way != 0)

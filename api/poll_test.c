@@ -795,7 +795,7 @@ static void call_notify_signal(noria_channel *channel)
 
 static void call_wait_any(noria_channel *channel)
 {
-    struct noria_ready place = {channel, NORIA_RECV, 0};
+    struct noria_ready place = {channel, NORIA_RECV, 0, 0};
 
     noria_wait_any(&place, 1, 0);
 }
@@ -860,7 +860,7 @@ static void close_waits_for_a_call_of_several_steps(void **state)
 
 static struct noria_ready place(noria_channel *channel, int side)
 {
-    return (struct noria_ready){channel, side, -1};
+    return (struct noria_ready){channel, side, -1, 0};
 }
 
 static void waits_for_either_side(void **state)

@@ -2,6 +2,7 @@
 /* Claim: a channel with priorities gives the highest level first and keeps the order of each level. */
 #include "variants_test.h"
 
+#include <pthread.h>
 #include <sys/wait.h>
 
 #include "mpmc_ring.h"
@@ -118,6 +119,48 @@ static void a_full_level_may_drop(void **state)
     for (unsigned n = 1; n < 8; n++)
         expect_prio(n, 1);
     expect_prio(50, 0);
+}
+
+static int wait_for_room(unsigned priority, int64_t timeout_ns)
+{
+    struct noria_ready place = {ch.tx, NORIA_SEND, -1, priority};
+    int rc = noria_wait_any(&place, 1, timeout_ns);
+
+    if (rc >= 0)
+        assert_int_equal(place.ready, rc);
+    return rc;
+}
+
+static void *wait_for_room_above(void *rc)
+{
+    *(int *)rc = wait_for_room(2, -1);
+    return NULL;
+}
+
+static void a_sender_waits_for_room_at_its_level(void **state)
+{
+    /* Claim: noria_wait_any takes a sender for ready if the level it names has room, whatever room others have; a
+     * message received at another level does not end the wait, one at its own does; a level that is not there
+     * is -EINVAL. */
+    pthread_t thread;
+    int rc = 0;
+
+    (void)state;
+    open_levels(3);
+    for (unsigned n = 0; n < 8; n++)
+        send_prio(n, 2);
+    assert_int_equal(wait_for_room(0, 0), 1);
+    assert_int_equal(wait_for_room(1, 0), 1);
+    assert_int_equal(wait_for_room(2, 0), 0);
+    assert_int_equal(wait_for_room(2, 60000000), 0); /* longer than between two looks */
+    assert_fails(wait_for_room(3, 0), EINVAL);
+    expect_prio(0, 2);
+    assert_int_equal(wait_for_room(2, 0), 1);
+    send_prio(8, 2);
+    assert_int_equal(pthread_create(&thread, NULL, wait_for_room_above, &rc), 0);
+    expect_prio(1, 2);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(rc, 1);
 }
 
 static void levels_that_are_not_there_are_refused(void **state)
@@ -376,6 +419,7 @@ int main(void)
         ONLY_MPMC(a_level_long_unused_is_first_all_the_same),
         ONLY_MPMC(each_level_has_the_whole_capacity),
         ONLY_MPMC(a_full_level_may_drop),
+        ONLY_MPMC(a_sender_waits_for_room_at_its_level),
         ONCE(levels_that_are_not_there_are_refused),
         ONLY_MPMC(spans_know_their_level),
         ONLY_MPMC(what_a_leaver_held_comes_back_at_its_level),

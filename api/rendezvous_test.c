@@ -232,13 +232,13 @@ static void readable_when_offered(void **state)
 
     (void)state;
     open_pair();
-    ready = (struct noria_ready){ch.rx, NORIA_RECV, 0};
+    ready = (struct noria_ready){ch.rx, NORIA_RECV, 0, 0};
     assert_int_equal(noria_wait_any(&ready, 1, 0), 0);
     start_call(&call, ch.tx, true, 1);
     assert_int_equal(noria_wait_any(&ready, 1, -1), 1);
     expect(1, 64);
     assert_int_equal(finish_call(&call), 0);
-    ready = (struct noria_ready){ch.tx, NORIA_SEND, 0};
+    ready = (struct noria_ready){ch.tx, NORIA_SEND, 0, 0};
     assert_int_equal(noria_wait_any(&ready, 1, 0), 0);
     start_call(&call, ch.rx, false, 0);
     assert_int_equal(noria_wait_any(&ready, 1, -1), 1);

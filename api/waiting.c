@@ -12,7 +12,8 @@
 /* Between two looks at channels that give no notice, because a sender was killed before it could. */
 #define LOOK_EVERY_NS (50 * NORIA_NS_PER_MS)
 
-static int check_side(const noria_channel *channel, int side)
+/* `priority`: of a sender. */
+static int check_side(const noria_channel *channel, int side, unsigned priority)
 {
     if (channel == NULL)
         return noria_fail(-EINVAL, "no handle");
@@ -20,6 +21,9 @@ static int check_side(const noria_channel *channel, int side)
         return noria_fail(-EINVAL, "side %d: NORIA_RECV waits for messages, NORIA_SEND for room", side);
     if ((channel->flags & (unsigned)side) == 0)
         return noria_fail(-EINVAL, "the handle was opened without %s", side == NORIA_SEND ? "NORIA_SEND" : "NORIA_RECV");
+    if (side == NORIA_SEND && priority != 0 && priority >= channel->priorities)
+        return noria_fail(-EINVAL, "priority %u: the channel has %u level(s), from 0", priority,
+                          channel->priorities == 0 ? 1 : channel->priorities);
     return 0;
 }
 
@@ -28,15 +32,24 @@ static enum noria_side side_of(int side)
     return side == NORIA_SEND ? NORIA_SIDE_SEND : NORIA_SIDE_RECV;
 }
 
-static ssize_t try_ready(noria_channel *channel, void *side)
+struct look {
+    enum noria_side side;
+    unsigned priority;
+};
+
+static ssize_t try_ready(noria_channel *channel, void *arguments)
 {
-    return channel->verbs->ready(channel, *(enum noria_side *)side);
+    const struct look *look = arguments;
+
+    return channel->verbs->ready(channel, look->side, look->priority);
 }
 
 /* -EAGAIN: nothing, and armed. Everything else is worth a try. */
-static ssize_t is_ready(noria_channel *channel, enum noria_side side)
+static ssize_t is_ready(noria_channel *channel, enum noria_side side, unsigned priority)
 {
-    return noria_call(channel, side, 0, &(struct noria_attempt){try_ready, &side, false, 0, NULL});
+    struct look look = {side, priority};
+
+    return noria_call(channel, side, 0, &(struct noria_attempt){try_ready, &look, false, 0, NULL});
 }
 
 /* Begins a call of more than one step: close waits until it has let go. 0, -ESTALE, -ECANCELED with a sentence. The
@@ -71,7 +84,7 @@ static int descriptor_of(noria_channel *channel, enum noria_side side)
 
 int noria_fd(noria_channel *channel, int side)
 {
-    int rc = check_side(channel, side), fd = rc, cancels;
+    int rc = check_side(channel, side, 0), fd = rc, cancels;
 
     if (rc != 0)
         return rc;
@@ -80,7 +93,7 @@ int noria_fd(noria_channel *channel, int side)
     if (rc == 0) {
         fd = descriptor_of(channel, side_of(side));
         if (fd >= 0)
-            is_ready(channel, side_of(side)); /* arms it, so that a poll before the first try misses nothing */
+            is_ready(channel, side_of(side), 0); /* arms it, so that a poll before the first try misses nothing */
         let_go(channel);
     }
     pthread_setcancelstate(cancels, NULL);
@@ -97,13 +110,13 @@ static int register_signal(noria_channel *channel, int signo, int how)
     rc = channel->verbs->notify_signal(channel, signo, how);
     noria_leave();
     if (rc == 0 && signo != 0)
-        is_ready(channel, NORIA_SIDE_RECV); /* arms it, if the channel is empty */
+        is_ready(channel, NORIA_SIDE_RECV, 0); /* arms it, if the channel is empty */
     return rc;
 }
 
 int noria_notify_signal(noria_channel *channel, int signo, int how)
 {
-    int rc = check_side(channel, NORIA_RECV), cancels;
+    int rc = check_side(channel, NORIA_RECV, 0), cancels;
 
     if (rc != 0)
         return rc;
@@ -129,7 +142,7 @@ static int look_at_all(struct noria_ready *waits, int n)
     int ready = 0;
 
     for (int i = 0; i < n; i++) {
-        waits[i].ready = is_ready(waits[i].channel, side_of(waits[i].side)) != -EAGAIN;
+        waits[i].ready = is_ready(waits[i].channel, side_of(waits[i].side), waits[i].priority) != -EAGAIN;
         ready += waits[i].ready;
     }
     return ready;
@@ -141,7 +154,7 @@ static int hold_all(const struct noria_ready *waits, int n, int *rc)
     int held = 0;
 
     for (*rc = 0; held < n && *rc == 0; held += *rc == 0) {
-        *rc = check_side(waits[held].channel, waits[held].side);
+        *rc = check_side(waits[held].channel, waits[held].side, waits[held].priority);
         if (*rc == 0)
             *rc = hold(waits[held].channel);
     }

@@ -488,11 +488,12 @@ static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_
     return 0;
 }
 
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
     struct noria_broadcast_part *part = &channel->part.broadcast;
     struct noria_broadcast_record record;
 
+    (void)level;
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so */
         return part->reserved != 0 ||
                noria_broadcast_may_send(&part->sender, channel->geometry.max_message) ||

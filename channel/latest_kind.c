@@ -148,8 +148,9 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
     return 0;
 }
 
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
+    (void)level;
     return side == NORIA_SIDE_SEND || noria_latest_may_receive(&channel->part.latest.cell);
 }
 

@@ -253,12 +253,12 @@ bool noria_queue_held_elsewhere(struct noria_segment_channel *channel)
     return noria_mpmc_held_elsewhere(ring_in(channel), channel->number);
 }
 
-bool noria_queue_ready(struct noria_segment_channel *channel, enum noria_side side)
+bool noria_queue_ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
     struct noria_mpmc_handle *ring = &channel->part.mpmc.ring;
-
     bool may;
 
+    (void)level;
     if (side == NORIA_SIDE_SEND)
         return noria_mpmc_may_send(ring);
     lock_group(channel);

@@ -96,7 +96,7 @@ void noria_queue_leave(struct noria_segment_channel *channel);
 void noria_queue_dispose(struct noria_segment_channel *channel);
 int noria_queue_settle(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
 bool noria_queue_held_elsewhere(struct noria_segment_channel *channel);
-bool noria_queue_ready(struct noria_segment_channel *channel, enum noria_side side);
+bool noria_queue_ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level);
 uint64_t noria_queue_progress(const struct noria_segment_channel *channel, enum noria_side side);
 void noria_queue_count(const struct noria_segment_channel *channel, struct noria_stat *stat);
 uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32_t owner);

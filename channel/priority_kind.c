@@ -455,14 +455,15 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return false;
 }
 
-/* A sender's level is not known here: room at any. */
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
-    for (uint32_t level = 0; level < channel->geometry.priorities; level++) {
-        struct noria_mpmc_handle *ring = &channel->part.priority.rings[level];
-        if (side == NORIA_SIDE_SEND ? noria_mpmc_may_send(ring) : noria_mpmc_may_receive(ring))
+    struct noria_mpmc_handle *rings = channel->part.priority.rings;
+
+    if (side == NORIA_SIDE_SEND)
+        return noria_mpmc_may_send(&rings[level]);
+    for (level = 0; level < channel->geometry.priorities; level++)
+        if (noria_mpmc_may_receive(&rings[level]))
             return true;
-    }
     return false;
 }
 

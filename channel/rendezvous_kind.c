@@ -318,8 +318,9 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return false; /* what a receiver has, it has for good */
 }
 
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
+    (void)level;
     return side == NORIA_SIDE_RECV ? noria_rendezvous_may_receive(table_of(channel)) : is_awaited(channel);
 }
 

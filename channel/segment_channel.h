@@ -78,8 +78,8 @@ struct noria_kind_table {
     int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
     /* Whether another receiver holds a message that could come back. */
     bool (*held_elsewhere)(struct noria_segment_channel *channel);
-    /* Whether a try on that side would get on just now. A hint; takes nothing. */
-    bool (*ready)(struct noria_segment_channel *channel, enum noria_side side);
+    /* Whether a try on that side would get on just now, a sender's at that level. A hint; takes nothing. */
+    bool (*ready)(struct noria_segment_channel *channel, enum noria_side side, unsigned level);
     /* Any number that changes when the given side gets on. */
     uint64_t (*progress)(const struct noria_segment_channel *channel, enum noria_side side);
     void (*count)(const struct noria_segment_channel *channel, struct noria_stat *stat);
@@ -302,7 +302,7 @@ int noria_segment_sleep(noria_channel *channel, enum noria_side side, int64_t de
 void noria_segment_wake(noria_channel *channel); /* both sides, whatever the flags say */
 int noria_segment_fd(noria_channel *channel, enum noria_side side);
 bool noria_segment_arm(noria_channel *channel, enum noria_side side, bool quiet);
-ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side);
+ssize_t noria_segment_ready(noria_channel *channel, enum noria_side side, unsigned priority);
 
 /* The verbs that all kinds share. */
 #define NORIA_SEGMENT_VERBS \

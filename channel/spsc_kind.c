@@ -343,12 +343,13 @@ static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_
     return 0;
 }
 
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
     int rc;
 
+    (void)level;
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so; one that is never committed leaves no trace */
         return part->reserved != 0 ||
                noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) != -EAGAIN;

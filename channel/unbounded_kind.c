@@ -447,8 +447,9 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return held;
 }
 
-static bool ready(struct noria_segment_channel *channel, enum noria_side side)
+static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
+    (void)level;
     return side == NORIA_SIDE_SEND ? noria_chain_may_send(chain_of(channel))
                                    : noria_chain_may_receive(chain_of(channel));
 }

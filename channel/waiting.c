@@ -274,9 +274,9 @@ void noria_segment_wake(noria_channel *base)
     }
 }
 
-ssize_t noria_segment_ready(noria_channel *base, enum noria_side side)
+ssize_t noria_segment_ready(noria_channel *base, enum noria_side side, unsigned priority)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
 
-    return channel->kind->ready(channel, side) ? 0 : -EAGAIN;
+    return channel->kind->ready(channel, side, priority) ? 0 : -EAGAIN;
 }

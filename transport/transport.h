@@ -61,8 +61,8 @@ struct noria_verbs {
     /* Before the last try of somebody who will then wait at the descriptor or for a signal: asks for notice of what comes
      * after it. With `quiet` earlier notices are taken back first; whether there were any, which others may need. */
     bool (*arm)(noria_channel *channel, enum noria_side side, bool quiet);
-    /* A try that takes nothing: 0 another one would get on just now, -EAGAIN. */
-    ssize_t (*ready)(noria_channel *channel, enum noria_side side);
+    /* A try that takes nothing: 0 another one would get on just now, a sender's with a message of that level; -EAGAIN. */
+    ssize_t (*ready)(noria_channel *channel, enum noria_side side, unsigned priority);
     int (*notify_signal)(noria_channel *channel, int signo, int how);
     int (*stat)(noria_channel *channel, struct noria_stat *stat);
     int (*sync)(noria_channel *channel); /* NULL: nothing of it is on a disk */

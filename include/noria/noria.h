@@ -340,11 +340,13 @@ struct noria_ready {
     noria_channel *channel;
     int side;  /* NORIA_RECV or NORIA_SEND */
     int ready; /* set: 1 try now (the call will do something, or say what is wrong), 0 nothing yet */
+    unsigned priority; /* NORIA_SEND: of the message that waits for room; 0 is that of noria_send */
 };
 
 /* Waits until at least one of `n` sides can get on, or the timeout has passed, and sets `ready` of each. How
  * many are ready, 0 on timeout, or -errno as noria_fd, which it uses. Ready means that a try is worth while:
- * others may be faster, and at the end of the stream the try says so. With returns_eintr in the first handle,
+ * others may be faster, and at the end of the stream the try says so. -EINVAL also for a priority that the channel
+ * has no level for. With returns_eintr in the first handle,
  * -EINTR. */
 NORIA_API int noria_wait_any(struct noria_ready *waits, int n, int64_t timeout_ns);
 

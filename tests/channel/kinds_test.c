@@ -124,7 +124,7 @@ static void batches_end_where_they_must(void **state)
 
 static bool is_ready(noria_channel *channel, int side)
 {
-    struct noria_ready ready = {channel, side, -1};
+    struct noria_ready ready = {channel, side, -1, 0};
     int rc = noria_wait_any(&ready, 1, 0);
 
     assert_true(rc == 0 || rc == 1);

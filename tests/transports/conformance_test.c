@@ -64,7 +64,7 @@ static void empty_is_told_in_time(void **state)
 /* The rest of a message that was cut goes with any call of its sender, which waits for nothing here. */
 static void expect_with_sender(uint32_t number)
 {
-    struct noria_ready side = {it.tx, NORIA_SEND, 0}, news = {it.rx, NORIA_RECV, 0};
+    struct noria_ready side = {it.tx, NORIA_SEND, 0, 0}, news = {it.rx, NORIA_RECV, 0, 0};
 
     while (!it.transport->has_no_descriptor && noria_wait_any(&news, 1, 10 * MS) == 0)
         noria_wait_any(&side, 1, 0);

@@ -34,7 +34,7 @@ static void shut_receiver_down(void)
 
 static ssize_t wait_at_one(noria_channel *channel)
 {
-    struct noria_ready place = {channel, NORIA_RECV, 0};
+    struct noria_ready place = {channel, NORIA_RECV, 0, 0};
     int rc = noria_wait_any(&place, 1, -1);
 
     return rc == 1 && place.ready == 0 ? -ENOMSG : rc;

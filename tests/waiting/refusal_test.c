@@ -245,7 +245,7 @@ static void negative_timeouts_are_refused(void **state)
 
     (void)state;
     open_pair();
-    place = (struct noria_ready){ch.rx, NORIA_RECV, 0};
+    place = (struct noria_ready){ch.rx, NORIA_RECV, 0, 0};
     for (int i = 0; i < 3; i++) {
         assert_fails(noria_send(ch.tx, bytes, 1, timeouts[i]), EINVAL);
         assert_fails(noria_send_many(ch.tx, &vector, 1, timeouts[i]), EINVAL);
