@@ -55,12 +55,13 @@ void noria_waiting_name(const struct noria_segment_channel *channel, uint64_t id
     id[1] = channel->segment.super.id[1] ^ (uint64_t)channel->segment.inode;
 }
 
-static struct noria_bell_place place_of(struct noria_segment_channel *channel, uint64_t offset, uint64_t size,
-                                        uint32_t *senders, uint32_t *receivers)
+static struct noria_bell_place place_of(struct noria_segment_channel *channel, const struct noria_segment_facts *facts,
+                                        uint64_t offset, uint64_t size, uint32_t *senders, uint32_t *receivers)
 {
     struct noria_bell_place place = {
         .mode = channel->geometry.mode & 0777,
-        .creates = channel->segment.created,
+        .owner = facts->owner,
+        .group = facts->group,
         .participants = channel->geometry.max_participants,
         .number = channel->number,
         .memory = size != 0 ? (uint8_t *)channel->shared + offset : NULL,
@@ -77,12 +78,15 @@ int noria_waiting_open(struct noria_segment_channel *channel)
     const struct noria_geometry *geometry = &channel->geometry;
     const struct noria_strategy *strategy = noria_strategy_find(geometry->wait);
     struct noria_waiting_room *rooms = channel->shared->rooms;
-    int rc = 0;
+    struct noria_segment_facts facts;
+    int rc = channel->segment.backend->look(&channel->segment, &facts);
 
-    channel->place = place_of(channel, geometry->bell_offset, geometry->bell_size, rooms[NORIA_SIDE_SEND].strategy,
-                              rooms[NORIA_SIDE_RECV].strategy);
-    channel->poll_place = place_of(channel, geometry->poll_offset, geometry->poll_size, rooms[NORIA_SIDE_SEND].poll,
-                                   rooms[NORIA_SIDE_RECV].poll);
+    if (rc != 0)
+        return rc;
+    channel->place = place_of(channel, &facts, geometry->bell_offset, geometry->bell_size,
+                              rooms[NORIA_SIDE_SEND].strategy, rooms[NORIA_SIDE_RECV].strategy);
+    channel->poll_place = place_of(channel, &facts, geometry->poll_offset, geometry->poll_size,
+                                   rooms[NORIA_SIDE_SEND].poll, rooms[NORIA_SIDE_RECV].poll);
     for (unsigned side = 0; side < 2 && rc == 0; side++)
         rc = noria_event_open(&channel->events[side], &rooms[side].count, strategy, &channel->place, side);
     if (rc != 0)

@@ -44,11 +44,16 @@ int noria_descriptor_wait(int fd, int64_t until_ns)
 
 void noria_descriptor_ring(int fd, const void *ring, uint32_t ring_bytes)
 {
-    int flags = fcntl(fd, F_GETFL);
+    struct pollfd poll_room = {.fd = fd, .events = POLLOUT};
+    const struct timespec at_once = {0, 0};
+    int flags;
 
+    if (ppoll(&poll_room, 1, &at_once, NULL) == 0)
+        return; /* full: it has rung enough */
+    flags = fcntl(fd, F_GETFL);
     if (flags >= 0 && (flags & O_NONBLOCK) == 0)
         fcntl(fd, F_SETFL, flags | O_NONBLOCK);
-    (void)!write(fd, ring, ring_bytes); /* full: it has rung enough */
+    (void)!write(fd, ring, ring_bytes); /* full meanwhile: as above */
 }
 
 int noria_descriptor_adopt(struct noria_bell *bell, int newer, const void *ring, uint32_t ring_bytes)

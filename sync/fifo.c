@@ -9,9 +9,9 @@
  * would be another system call on the waker's way, and the sleeper drains all at once.
  *
  * Everybody opens it for reading and writing, so nobody ever meets SIGPIPE, ENXIO or end of file. Whoever
- * finds no name makes the FIFO; the mode is mended by everybody who owns it, so a maker that dies in
- * between does no harm to his user's processes. Another user who shares the channel gets -EACCES until one
- * of the owner's opens it.
+ * finds no name makes the FIFO; mode and group are mended by everybody who owns it, so a maker that dies in
+ * between does no harm to his user's processes. Root gives it to the owner of the channel. Another user who
+ * shares the channel gets -EACCES until one of the owner's opens it.
  *
  * A name can be taken away under living handles: by hand, or by noria_unlink before another handle asks
  * for its FIFO. Then two FIFOs could exist. So the segment has a word per side:
@@ -80,13 +80,13 @@ static uint32_t identity_from(const struct stat *status)
     return (uint32_t)(status->st_ino % (NORIA_DESCRIPTOR_CHANGING - 1)) + 1; /* neither 0 nor CHANGING */
 }
 
-/* The name is known only to those who may read the segment. A FIFO of another user is right if the channel
- * is shared with others, or if we are root and it is not our channel. */
+/* The name is known only to those who may read the segment. A FIFO of another user than the channel's is right if the
+ * channel is shared with others. */
 static bool may_be_owned_by(const struct noria_bell_place *place, uid_t owner)
 {
     uid_t us = geteuid();
 
-    return owner == us || owner == 0 || (mode_of(place) & 0066) != 0 || (us == 0 && !place->creates);
+    return owner == us || owner == 0 || owner == place->owner || (mode_of(place) & 0066) != 0;
 }
 
 /* 0, -ENOTTY: not a FIFO, -EXDEV: a second name, -EPERM: a stranger's. */
@@ -101,10 +101,23 @@ static int check(const struct noria_bell_place *place, int fd, struct stat *stat
     return may_be_owned_by(place, status->st_uid) ? 0 : -EPERM;
 }
 
-/* Owned by us, but of another mode: its maker died, or the umask made it so. */
+/* Owned by us, but of another mode: its maker died, or the umask made it so. Or not the channel's owner's or group's, who
+ * could then not open it: we are root, or of several groups. */
 static bool has_to_be_mended(const struct noria_bell_place *place, const struct stat *status)
 {
-    return status->st_uid == geteuid() && (status->st_mode & 07777) != mode_of(place);
+    return status->st_uid == geteuid() &&
+           ((status->st_mode & 07777) != mode_of(place) || status->st_gid != place->group ||
+            (status->st_uid == 0 && place->owner != 0));
+}
+
+static int mend(const struct noria_bell_place *place, int fd)
+{
+    /* First the mode, which is the owner's to set. */
+    if (fchmod(fd, mode_of(place)) != 0)
+        return -errno;
+    if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM)
+        return -errno;
+    return 0; /* EPERM: a group that we are not in */
 }
 
 /* The maker died before its mode was right, and we may not even open it. Whether that could be changed. */
@@ -138,8 +151,8 @@ static int open_name(const struct noria_bell_place *place, const char *name, uin
     if (fd < 0)
         return errno == EISDIR || errno == ENXIO ? -ENOTTY : -errno;
     rc = check(place, fd, &status);
-    if (rc == 0 && has_to_be_mended(place, &status) && fchmod(fd, mode_of(place)) != 0)
-        rc = -errno;
+    if (rc == 0 && has_to_be_mended(place, &status))
+        rc = mend(place, fd);
     if (rc != 0) {
         close(fd);
         return rc;

@@ -141,6 +141,43 @@ static void strangers_fifo_is_refused(void **state)
     leave(&self);
 }
 
+static void hear_without_privilege(uint32_t number)
+{
+    struct participant self;
+
+    CHECK(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+    CHECK(join(&self, number) == 0);
+    CHECK(strategy->quiet(&self.bell));
+    leave(&self);
+}
+
+static void root_makes_it_the_owners(void **state)
+{
+    /* Claim: the FIFO that root makes for another user's private channel is that user's, so it is not in his way; one
+     * that a root who died left as his own becomes it with the next that opens. */
+    struct participant self;
+    struct stat status;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    for (int i = 0; i < 2; i++) {
+        if (i == 1)
+            assert_int_equal(mkfifo(name_of(1), 0600), 0);
+        prepare(&self, 1);
+        self.place.owner = self.place.group = 65534;
+        assert_int_equal(strategy->open(&self.bell), 0);
+        assert_int_equal(lstat(name_of(1), &status), 0);
+        assert_int_equal(status.st_uid, 65534);
+        assert_int_equal(status.st_gid, 65534);
+        assert_int_equal(status.st_mode, S_IFIFO | 0600);
+        strategy->ring(&self.bell);
+        expect_end(start_process(hear_without_privilege, 2));
+        leave(&self);
+        strategy->remove(&self.place);
+    }
+}
+
 static void remove_leaves_nothing(void **state)
 {
     /* Claim: remove takes away the names of both sides, and is silent if there are none. */
@@ -260,6 +297,7 @@ int main(void)
         TEST(planted_files_are_refused),
         TEST(planted_folder_is_refused),
         TEST(strangers_fifo_is_refused),
+        TEST(root_makes_it_the_owners),
         TEST(remove_leaves_nothing),
         TEST(newcomer_joins_those_who_are_there),
         TEST(another_fifo_is_followed),

@@ -44,7 +44,8 @@ static int setup(void **state)
 {
     (void)state;
     page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    place = (struct noria_bell_place){.mode = 0600, .creates = true, .participants = 64, .number = 1};
+    place = (struct noria_bell_place){.mode = 0600, .owner = geteuid(), .group = getegid(),
+                                      .participants = 64, .number = 1};
     place.words[0] = page->words[0];
     place.words[1] = page->words[1];
     return page == MAP_FAILED || getrandom(place.id, sizeof(place.id), 0) != sizeof(place.id) ? -1 : 0;
@@ -473,6 +474,49 @@ static void the_mode_is_the_channels(void **state)
     strategy->close(&bell);
 }
 
+static void make_without_privilege(void)
+{
+    struct noria_bell bell;
+
+    REQUIRE(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+    REQUIRE(open_at(&bell, 1) == 0);
+    strategy->close(&bell);
+}
+
+static void hear_without_privilege(void)
+{
+    struct noria_bell bell;
+
+    REQUIRE(setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0);
+    REQUIRE(open_at(&bell, 1) == 0);
+    REQUIRE(strategy->quiet(&bell));
+    strategy->close(&bell);
+}
+
+static void root_makes_it_the_owners(void **state)
+{
+    /* Claim: what root makes for another user's private channel is that user's, so he finds it and hears; and what
+     * he makes root uses. */
+    struct noria_bell bell;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    place.owner = place.group = 65534;
+    bell = opened(1);
+    strategy->ring(&bell);
+    expect_end(start_process(hear_without_privilege));
+    assert_int_equal(litter(), 1);
+    strategy->close(&bell);
+    strategy->remove(&place);
+    noria_store_relaxed32(&page->words[0][0], 0);
+    place.mode = 0600;
+    expect_end(start_process(make_without_privilege));
+    bell = opened(1);
+    assert_int_equal(litter(), 1);
+    strategy->close(&bell);
+}
+
 static void nobody_makes_it_again_after_remove(void **state)
 {
     /* Claim: after remove, handles that are open or just opening go on without litter; waits end in time. */
@@ -507,6 +551,7 @@ static void nobody_makes_it_again_after_remove(void **state)
     CLAIM(a_crowd_opens_one_bell),                \
     CLAIM(makers_killed_anywhere_are_succeeded),  \
     CLAIM(the_mode_is_the_channels),              \
+    CLAIM(root_makes_it_the_owners),              \
     CLAIM(nobody_makes_it_again_after_remove)
 
 #endif

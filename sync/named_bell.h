@@ -25,10 +25,11 @@ static inline void noria_bell_mark_removed(const struct noria_bell_place *place)
     noria_fence_seq_cst(); /* remove() marks, then looks; who makes one links it, then looks for the mark */
 }
 
-/* Whose objects we use: our own, root's, and anybody's if the channel is open to others. */
+/* Whose objects we use: our own, root's, those of the channel's owner, and anybody's if the channel is open to others. */
 static inline bool noria_bell_is_trusted(const struct noria_bell_place *place, uid_t owner)
 {
-    return owner == geteuid() || owner == 0 || (place->mode & (S_IWGRP | S_IWOTH)) != 0;
+    return owner == geteuid() || owner == 0 || owner == place->owner ||
+           (place->mode & (S_IWGRP | S_IWOTH)) != 0;
 }
 
 #endif

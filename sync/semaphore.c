@@ -105,7 +105,7 @@ static int examine(const struct names *names, const struct noria_bell_place *pla
 }
 
 /* Makes the file whole and gives it its name. 0 also if somebody else was quicker. */
-static int make(const struct names *names, mode_t mode)
+static int make(const struct names *names, const struct noria_bell_place *place)
 {
     char unnamed[32];
     sem_t fresh;
@@ -118,8 +118,10 @@ static int make(const struct names *names, mode_t mode)
     snprintf(unnamed, sizeof(unnamed), "/proc/self/fd/%d", fd);
     if (write(fd, &fresh, sizeof(fresh)) != (ssize_t)sizeof(fresh))
         rc = report(names->path, ENOSPC);
-    else if (fchmod(fd, mode & (S_IRWXU | S_IRWXG | S_IRWXO)) != 0)
+    else if (fchmod(fd, place->mode & (S_IRWXU | S_IRWXG | S_IRWXO)) != 0)
         rc = report(names->path, errno);
+    else if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM)
+        rc = report(names->path, errno); /* EPERM: a group that we are not in */
     else if (linkat(AT_FDCWD, unnamed, AT_FDCWD, names->path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
         rc = report(names->path, errno);
     close(fd);
@@ -156,7 +158,7 @@ static int open_bell(struct noria_bell *bell)
         if (rc == -ENOENT && noria_bell_is_removed(bell->place))
             return 0; /* the channel lives on without names; we nap */
         if (rc == -ENOENT) {
-            rc = make(&names, bell->place->mode);
+            rc = make(&names, bell->place);
             noria_fence_seq_cst(); /* I link, then look at the mark; remove() marks, then unlinks */
             if (rc == 0 && noria_bell_is_removed(bell->place))
                 sem_unlink(names.semaphore);

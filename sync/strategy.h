@@ -33,7 +33,8 @@
 struct noria_bell_place {
     uint64_t id[2];        /* of the channel, random: names of what lies outside the segment are made of it */
     mode_t mode;           /* permissions of the channel */
-    bool creates;          /* this handle has made the channel */
+    uid_t owner;           /* of the channel: whoever makes an object for it makes it his, if he may */
+    gid_t group;
     uint32_t participants; /* places in the table */
     uint32_t number;       /* this handle's, from 1 */
     void *memory;          /* in the segment: footprint(participants) bytes, 64-byte aligned; NULL if that is 0 */

@@ -133,12 +133,27 @@ static int look_up(const struct noria_bell_place *place, key_t *free_key)
     return rc;
 }
 
+/* Ours by creation, whoever has the channel. If it cannot be given away it stays ours. */
+static void give_to_owner(const struct noria_bell_place *place, int set)
+{
+    struct semid_ds status;
+
+    if (place->owner == geteuid() && place->group == getegid())
+        return;
+    if (semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
+        return;
+    status.sem_perm.uid = geteuid() == 0 ? place->owner : geteuid();
+    status.sem_perm.gid = place->group;
+    semctl(set, 0, IPC_SET, (union semun){.buf = &status});
+}
+
 static int make(const struct noria_bell_place *place, key_t key)
 {
     int set = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | (int)(place->mode & 0777));
 
     if (set < 0)
         return errno == EEXIST ? -EAGAIN : -errno;
+    give_to_owner(place, set);
     put_mark(place, set);
     noria_fence_seq_cst(); /* I make, then look for `removed`; remove() says it, then looks for the set */
     if (noria_bell_is_removed(place)) {
