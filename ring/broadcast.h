@@ -763,9 +763,11 @@ static inline int noria_broadcast_reserve(struct noria_broadcast_sender *sender,
              quiet = sender->quiet - position;
 
     if (__builtin_expect(max_len >= quiet || size + NORIA_BROADCAST_HEADER > quiet, 0)) {
-        int rc = noria_broadcast_find_place(sender, max_len, &position);
+        uint64_t place; /* not `position`, which would have to live in memory for its address */
+        int rc = noria_broadcast_find_place(sender, max_len, &place);
         if (rc != 0)
             return rc;
+        position = place;
     }
     record->data = shape->data + (position & shape->mask) + NORIA_BROADCAST_HEADER;
     record->len = max_len;
@@ -835,10 +837,13 @@ static inline int noria_broadcast_stage(struct noria_broadcast_sender *sender,
 static inline void noria_broadcast_show(const struct noria_broadcast_shape *shape, uint64_t start,
                                         uint64_t header, uint64_t end)
 {
+    uint8_t *data = shape->data; /* once: the first store might be to anything */
+    uint64_t mask = shape->mask;
+
     /* I3. Relaxed: A orders it. */
-    noria_store_relaxed64(noria_broadcast_word_at(shape, end), 0);
+    noria_store_relaxed64((uint64_t *)(uintptr_t)(data + (end & mask)), 0);
     /* A: release, pairs with B; the payloads, the headers after the first, and the zero. */
-    noria_store_release64(noria_broadcast_word_at(shape, start), header);
+    noria_store_release64((uint64_t *)(uintptr_t)(data + (start & mask)), header);
 }
 
 /* Shows all staged records to the receivers, in one store. */
@@ -852,23 +857,29 @@ static inline void noria_broadcast_publish(struct noria_broadcast_sender *sender
         noria_broadcast_announce_marks(sender); /* after A: nobody begins behind a record that is not there */
 }
 
+/* Slow path of commit: behind what is staged, or what stage does slowly. Given values, as there. */
+NORIA_SLOW_PATH int noria_broadcast_commit_slowly(struct noria_broadcast_sender *sender, uint64_t position,
+                                                  size_t most, size_t len)
+{
+    const struct noria_broadcast_record record = {NULL, most, position, 0};
+    int rc = noria_broadcast_stage(sender, &record, len);
+
+    if (rc == 0)
+        noria_broadcast_publish(sender);
+    return rc;
+}
+
 /* Stage and publish. The record is there, or not, from one instruction (A) to the next. */
 static inline int noria_broadcast_commit(struct noria_broadcast_sender *sender,
                                          const struct noria_broadcast_record *record, size_t len)
 {
-    uint64_t start = sender->write_pos;
-    int rc;
+    uint64_t start = sender->write_pos, end = start + noria_broadcast_size_of(len);
 
-    if (__builtin_expect(sender->first_header == 0 && noria_broadcast_is_quiet(sender, record, len), 1)) {
-        sender->write_pos = start + noria_broadcast_size_of(len);
-        noria_broadcast_show(&sender->shape, start, noria_broadcast_header_of(sender->sequence++, len),
-                             start + noria_broadcast_size_of(len));
-        return 0;
-    }
-    rc = noria_broadcast_stage(sender, record, len);
-    if (rc == 0)
-        noria_broadcast_publish(sender);
-    return rc;
+    if (__builtin_expect(sender->first_header != 0 || !noria_broadcast_is_quiet(sender, record, len), 0))
+        return noria_broadcast_commit_slowly(sender, record->position, record->len, len);
+    sender->write_pos = end;
+    noria_broadcast_show(&sender->shape, start, noria_broadcast_header_of(sender->sequence++, len), end);
+    return 0;
 }
 
 /* Gives a reservation up. Nothing was shared, so nothing is to be done. */
@@ -1124,42 +1135,43 @@ NORIA_SLOW_PATH int noria_broadcast_look_closer(struct noria_broadcast_receiver 
  * his first touch; see noria_spsc_own_line. Several receivers would write the same value, and the sender
  * none before all have released; but they would pull the line from each other, so only who listens alone
  * does it. */
-static inline void noria_broadcast_own_line(const struct noria_broadcast_receiver *receiver, uint64_t offset,
-                                            uint64_t header)
+static inline void noria_broadcast_own_line(uint8_t *data, uint64_t offset, uint64_t mask, uint64_t header)
 {
-    const struct noria_broadcast_shape *shape = &receiver->shape;
-
-    noria_store_release64((uint64_t *)(uintptr_t)(shape->data + offset), header);
-    noria_prefetch_write(shape->data + ((offset + NORIA_BROADCAST_AHEAD) & shape->mask));
+    noria_store_release64((uint64_t *)(uintptr_t)(data + offset), header);
+    noria_prefetch_write(data + ((offset + NORIA_BROADCAST_AHEAD) & mask));
 }
 
 /* Looks; with `in_place` a record that is there is the caller's to read where it stands. */
 static inline int noria_broadcast_look_for(struct noria_broadcast_receiver *receiver,
                                            struct noria_broadcast_record *record, bool in_place)
 {
-    const struct noria_broadcast_shape *shape = &receiver->shape;
-    uint64_t position = receiver->position;
+    uint8_t *data = receiver->shape.data; /* once, like the rest: the store of the header might be to anything */
+    uint64_t mask = receiver->shape.mask, start = receiver->position, position = start;
+    uint64_t next = start + receiver->last_size;
     /* B: acquire, pairs with A in publish; the payload, and every header up to the next zero. */
-    uint64_t word = noria_load_acquire64(noria_broadcast_word_at(shape, position));
+    uint64_t word = noria_load_acquire64((const uint64_t *)(uintptr_t)(data + (start & mask)));
 
     /* As in spsc.h: records of one length are common, and then the processor predicts where the next one
      * stands. */
     if (__builtin_expect(!noria_broadcast_is_alike(word, receiver->last_header) ||
-                             noria_broadcast_before(receiver->quiet, position + receiver->last_size),
+                             noria_broadcast_before(receiver->quiet, next),
                          0)) {
-        int rc = noria_broadcast_look_closer(receiver, word, &position);
+        uint64_t place = start; /* not `position`, which would have to live in memory for its address */
+        int rc = noria_broadcast_look_closer(receiver, word, &place);
         if (rc != 0)
             return rc;
+        position = place;
+        next = position + receiver->last_size;
         word = receiver->last_header;
     }
     if (in_place && __builtin_expect(receiver->reach == NORIA_BROADCAST_OWNS, 1))
-        noria_broadcast_own_line(receiver, position & shape->mask, word);
+        noria_broadcast_own_line(data, position & mask, mask, word);
     else if (in_place && receiver->reach == NORIA_BROADCAST_COPIES)
         return -EINVAL;
-    record->data = shape->data + (position & shape->mask) + NORIA_BROADCAST_HEADER;
-    record->len = (size_t)(receiver->last_header & UINT32_MAX);
-    record->position = receiver->position;
-    record->next = position + receiver->last_size;
+    record->data = data + (position & mask) + NORIA_BROADCAST_HEADER;
+    record->len = (size_t)(word & UINT32_MAX); /* which is the last header's */
+    record->position = start;
+    record->next = next;
     return 0;
 }
 
