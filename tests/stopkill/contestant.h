@@ -73,6 +73,7 @@ struct party {
     void *memory;               /* of the ring */
     const struct party *corpse; /* whom a repairing operation repairs */
     uint64_t place, lost; /* broadcast: where in the stream the message received last stands; misses before */
+    int depth;            /* of the operation; for hold */
     uint32_t sends;             /* how many of out[] and in[] the operation uses */
     uint32_t receives;
     struct outgoing out[BATCH];
@@ -107,6 +108,9 @@ struct operation {
     bool leaves;  /* it gives its role up */
     bool repairs; /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
     unsigned dead;
+    int depth;      /* percent: how far into its call, if `dies_inside` */
+    int fill;       /* only in situations with so many messages; 0: in all */
+    int stride;     /* short run: only at each so many-th position; 0: at all */
     unsigned still; /* only in situations where such a one stands still */
     bool is_long; /* only at accesses of the segment and at system calls, also where every instruction is
                      tried */
@@ -121,6 +125,7 @@ struct contestant {
     bool broadcasts; /* with one_partner: one sender, any number of receivers, and each gets every message */
     bool overtakes;  /* broadcast: who stands still holds nobody up for long, and is told what it missed */
     bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
+    bool dies_inside; /* nothing can be held: a dead party sent what waits, and then left a call in the middle */
     bool redelivers;      /* a dead receiver's message comes again */
     bool recovers;        /* after recovery the full capacity is there again */
     int full_slack;       /* by how many messages the full count may differ with the position (pads) */

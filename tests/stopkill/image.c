@@ -200,7 +200,8 @@ static void live_holder(uint32_t id, unsigned roles)
 {
     survivor_start(id);
     must_do(id, JOB_JOIN, id, contestant.one_partner ? tried.operation->role : SENDS | RECEIVES);
-    if (contestant.one_partner && roles == SENDS)
+    party_of(id)->depth = tried.operation->depth;
+    if ((contestant.one_partner || contestant.dies_inside) && roles == SENDS)
         must_do(id, JOB_SEND, (uint32_t)fill_wanted(), 0);
     must_do(id, JOB_HOLD, 0, roles);
 }

@@ -14,6 +14,7 @@
 #include <noria/noria.h>
 
 #include "contestant.h"
+#include "inside.h"
 
 #ifndef MAX_BYTES
 #define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
@@ -59,14 +60,10 @@ static noria_channel *channel_of(struct party *me)
     return party_channel(me)->channel;
 }
 
-/* The ring's memory in the arena holds the address; the channel has a segment of its own. */
-static int format(void *memory, const struct situation *situation)
+static struct noria_options options_of(const struct situation *situation)
 {
     struct noria_options options;
-    noria_channel *channel;
-    int rc;
 
-    snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
     noria_options_init(&options);
     options.kind = KIND;
     options.full = FULL;
@@ -79,6 +76,51 @@ static int format(void *memory, const struct situation *situation)
     options.max_bytes = MAX_BYTES;
     options.first_position = situation->first_position;
     options.recheck_ns = 1000000;
+    return options;
+}
+
+/* Instructions of a send that grows, and of a receive. */
+static long length_of_growing, length_of_receiving;
+
+static void send_anything(void *channel)
+{
+    noria_send(channel, "anything", 8, 0);
+}
+
+static void receive_anything(void *channel)
+{
+    char bytes[MESSAGE];
+
+    noria_recv(channel, bytes, sizeof(bytes), 0, NULL);
+}
+
+/* On a channel of its own. */
+static int measure_calls(const struct situation *situation)
+{
+    struct noria_options options = options_of(situation);
+    noria_channel *channel;
+    int rc = noria_open(&channel, "anon:", NORIA_SEND | NORIA_RECV | NORIA_CREATE, &options);
+
+    if (rc != 0)
+        return rc;
+    for (int i = 0; i < CAPACITY; i++)
+        send_anything(channel);
+    length_of_growing = call_length(send_anything, channel);
+    receive_anything(channel); /* the first has things to find out */
+    length_of_receiving = call_length(receive_anything, channel);
+    return noria_close(channel);
+}
+
+/* The ring's memory in the arena holds the address; the channel has a segment of its own. */
+static int format(void *memory, const struct situation *situation)
+{
+    struct noria_options options = options_of(situation);
+    noria_channel *channel;
+    int rc = GROWS && length_of_growing == 0 ? measure_calls(situation) : 0;
+
+    if (rc != 0)
+        return rc;
+    snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
     noria_unlink(memory);
     rc = noria_open(&channel, memory, NORIA_CREATE | NORIA_EXCL, &options);
     if (rc == 0)
@@ -185,12 +227,16 @@ static int room(const struct situation *situation, int full, int stopped)
     return IS_SPSC ? CAPACITY : IS_LOSSY ? 0 : full;
 }
 
+static int leave_inside(struct party *me, unsigned role);
+
 static int hold(struct party *me, unsigned role)
 {
     struct channel_party *mine = party_channel(me);
     struct noria_info info;
     int rc;
 
+    if (GROWS)
+        return leave_inside(me, role);
     if (role == SENDS) {
         rc = noria_reserve(mine->channel, me->out[0].len, &mine->reserved, 0);
         if (rc == 0)
@@ -246,6 +292,24 @@ static void run_receive(struct party *me)
     in->lost = me->lost;
     if (me->result == 0)
         incoming_is(in, RELEASED);
+}
+
+static void send_of(void *me)
+{
+    run_send(me);
+}
+
+static void receive_of(void *me)
+{
+    run_receive(me);
+}
+
+static int leave_inside(struct party *me, unsigned role)
+{
+    long length = role == SENDS ? length_of_growing : length_of_receiving;
+
+    /* One that was through before would be no corpse of the kind that is wanted. */
+    return call_left_inside(role == SENDS ? send_of : receive_of, me, length * me->depth / 100) ? 0 : -EPROTO;
 }
 
 static void run_reserve_commit(struct party *me)
@@ -380,6 +444,27 @@ static const struct situation growing[] = {
     {.name = NULL},
 };
 
+/* Dead inside of a call, for there is no zero copy: before the new link has its memory, while it is made, when it is about to
+ * take the message; in the middle of a receive. */
+#define RECOVERY(of, who, percent) \
+    {.name = of, .role = who == SENDS ? SENDER : RECEIVER, .repairs = true, .dead = who, .depth = percent, \
+     .fill = CAPACITY, .stride = 61, .is_long = true, .run = run_recover}
+static const struct operation growing_operations[] = {
+    {.name = "send", .role = SENDER, .sends = 1, .is_long = true, .run = run_send},
+    {.name = "receive", .role = RECEIVER, .receives = 1, .is_long = true, .run = run_receive},
+    {.name = "send many", .role = SENDER, .sends = BATCH, .is_long = true, .run = run_send_many},
+    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .is_long = true, .run = run_receive_many},
+    {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
+    {.name = "open as receiver", .role = RECEIVER, .joins = true, .is_long = true, .run = run_open_receiver},
+    {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "close as receiver", .role = RECEIVER, .leaves = true, .is_long = true, .run = run_close},
+    RECOVERY("recover one who began to grow", SENDS, 9),
+    RECOVERY("recover one who was growing", SENDS, 50),
+    RECOVERY("recover one who had grown", SENDS, 97),
+    RECOVERY("recover a receiver", RECEIVES, 50),
+    {.name = NULL},
+};
+
 /* With MARGIN free the last two of the batch overwrite. */
 static const struct operation overwriting_operations[] = {
     {.name = "send many, overwriting", .role = SENDER, .sends = BATCH, .run = run_send_many},
@@ -389,8 +474,6 @@ static const struct operation overwriting_operations[] = {
     {.name = NULL},
 };
 
-/* The first ones need zero copy. */
-enum { IN_PLACE = 5 };
 static const struct operation operations[] = {
     {.name = "reserve, commit", .role = SENDER, .sends = 1, .run = run_reserve_commit},
     {.name = "reserve, abort", .role = SENDER, .sends = 1, .run = run_reserve_abort},
@@ -407,10 +490,10 @@ static const struct operation operations[] = {
      .dead = RECEIVES,
      .is_long = true,
      .run = run_recover},
-    {.name = "send", .role = SENDER, .sends = 1, .is_long = GROWS, .run = run_send},
-    {.name = "receive", .role = RECEIVER, .receives = 1, .is_long = GROWS, .run = run_receive},
-    {.name = "send many", .role = SENDER, .sends = BATCH, .is_long = GROWS, .run = run_send_many},
-    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .is_long = GROWS, .run = run_receive_many},
+    {.name = "send", .role = SENDER, .sends = 1, .run = run_send},
+    {.name = "receive", .role = RECEIVER, .receives = 1, .run = run_receive},
+    {.name = "send many", .role = SENDER, .sends = BATCH, .run = run_send_many},
+    {.name = "receive many", .role = RECEIVER, .receives = BATCH, .run = run_receive_many},
     {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
     {.name = "open as receiver", .role = RECEIVER, .joins = true, .is_long = true, .run = run_open_receiver},
     {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},
@@ -535,6 +618,7 @@ const struct contestant contestant = {
     .broadcasts = IS_CAST,
     .overtakes = OVERTAKES,
     .joins_each_time = true,
+    .dies_inside = GROWS,
     .redelivers = !IS_CAST, /* there each other receiver gets it anyway */
     .recovers = true,
     .full_slack = IS_CAST ? CAST_SLACK : IS_SPSC || GROWS ? 2 : 0, /* growing: a link that is just given back */
@@ -546,7 +630,7 @@ const struct contestant contestant = {
                   : IS_CAST    ? broadcast_situations
                   : OVERWRITES ? overwriting_situations
                                : situations,
-    .operations = GROWS        ? operations + IN_PLACE
+    .operations = GROWS        ? growing_operations
                   : OVERTAKES  ? overtaking_operations
                   : IS_CAST    ? broadcast_operations
                   : OVERWRITES ? overwriting_operations

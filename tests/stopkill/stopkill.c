@@ -174,9 +174,15 @@ static bool round_makes_sense(enum foreign round)
 
 /* ------------------------------------------------------------------------------------------ sweeps */
 
+static bool is_its_turn(int n)
+{
+    return wanted.long_run || operation->stride == 0 || n % operation->stride == 0;
+}
+
 static void sweep_plain(enum sweep sweep, int repeats, bool every)
 {
     static bool chosen[TRACE_MAX + 2];
+    int passed = 0;
     struct position position = {KILLED, NO_ROUND, 0, 0, repeats, sweep == TWELVE};
     struct choice choice = {every, repeats == 1 || wanted.long_run,
                             wanted.long_run ? 0
@@ -185,7 +191,7 @@ static void sweep_plain(enum sweep sweep, int repeats, bool every)
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
-        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at])
+        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at] || !is_its_turn(passed++))
             continue;
         for (position.mode = KILLED; position.mode < MODES; position.mode++)
             if (mode_makes_sense(position.mode, sweep))
@@ -303,6 +309,8 @@ static bool is_wanted(const char *filter, const char *name)
 static bool makes_sense(void)
 {
     if (situation->brief && operation->is_long && !wanted.long_run && wanted.situation == NULL)
+        return false;
+    if (operation->fill != 0 && operation->fill != situation->fill)
         return false;
     return !(operation->repairs && situation->dead != 0) && (operation->still & ~situation->still) == 0;
 }

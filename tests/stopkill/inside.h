@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A process that leaves a call in the middle and goes on outside: what others see of it is what they see of one that was
+ * killed there. For calls in which nothing can be held on purpose. By the trap flag of x86.
+ */
+#ifndef NORIA_INSIDE_H
+#define NORIA_INSIDE_H
+
+#include <stdbool.h>
+
+typedef void call_body(void *argument);
+
+/* Leaves it for good at that instruction; the library's private state is then of no more use. False: it ended before. */
+bool call_left_inside(call_body *call, void *argument, long instruction);
+
+/* How many instructions it takes. */
+long call_length(call_body *call, void *argument);
+
+#endif
