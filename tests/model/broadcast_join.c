@@ -5,11 +5,11 @@
  * whole, and in order from there on? With -DSTART it joins from now on, with -DMODE it holds nobody.
  *
  * check: -DAFTER=1
- * check: -DAFTER=2
  * check: -DAFTER=1 -DSTART=NORIA_BROADCAST_NOW
- * check: -DAFTER=2 -DSTART=NORIA_BROADCAST_NOW
+ * check: -DAFTER=1 -DSTART=NORIA_BROADCAST_NOW -DMODE=NORIA_BROADCAST_LOSSY
  * check: -DAFTER=2 -DMODE=NORIA_BROADCAST_LOSSY
- * check: -DAFTER=2 -DSTART=NORIA_BROADCAST_NOW -DMODE=NORIA_BROADCAST_LOSSY
+ * check: -DAFTER=2
+ * long: -DAFTER=2 -DSTART=NORIA_BROADCAST_NOW
  */
 #include "broadcast_small.h"
 

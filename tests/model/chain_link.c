@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Question: one puts a new link behind the tail while another goes into the tail it sees. Is what he finds
- * there a whole ring, and in the chain, also before its builder has said so?
+ * there a whole ring, and in the chain, also before its builder has said so? An older ring stood in its range.
  */
 #include "chain_small.h"
 
@@ -30,6 +30,14 @@ static void *visit(void *unused)
     return NULL;
 }
 
+static void leave_old_ring(void)
+{
+    const struct noria_chain_range *range = &handles[1].range[1];
+    struct noria_mpmc_config config = noria_chain_link_config(range->slots, 8, MEMBERS, 0);
+
+    assert(noria_mpmc_format(noria_chain_memory(&handles[1], 1), (size_t)range->size, &config) == 0);
+}
+
 int main(void)
 {
     void *(*const threads[])(void *) = {grow, visit};
@@ -40,6 +48,7 @@ int main(void)
         format_chain();
         join_chain(1, 1);
         join_chain(2, 1);
+        leave_old_ring();
         run_threads(threads, 2);
         assert(noria_chain_find(&handles[2], 1, &range, &word) == 0); /* nothing is being built any more */
     }

@@ -109,17 +109,11 @@ must_be() {
     case $verdict in "$expected"*) ;; *) echo "WRONG: should be $expected"; wrong=1 ;; esac
 }
 
-# Word splitting is meant.
-# shellcheck disable=SC2086
-set_clients() {
-    if [ -n "${CLIENTS:-}" ]; then
-        printf "$here/%s.c\n" $CLIENTS
-    else
-        printf '%s\n' "$here/$ring"_*.c
-    fi >"$dir/asked"
-}
-
-set_clients
+if [ -n "${CLIENTS:-}" ]; then
+    for client in $CLIENTS; do echo "$here/$client.c"; done
+else
+    printf '%s\n' "$here/$ring"_*.c
+fi >"$dir/asked"
 sed 's/^/0 /' "$dir/asked" >"$dir/clients"
 if [ $# -gt 0 ]; then
     weaken "$@"
