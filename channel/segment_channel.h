@@ -244,6 +244,9 @@ static inline bool noria_participant_is_self(const struct noria_segment_channel 
 }
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
+/* Of a dead one whose entry is not yet free: whether this process holds its lock, from before it became another program
+ * by exec. */
+bool noria_participant_left_its_lock(const struct noria_segment_channel *channel, uint32_t number);
 /* How many live entries have the flag, from the table. */
 uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag);
 /* Tells everybody that the roster changed. */
