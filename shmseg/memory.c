@@ -281,8 +281,10 @@ static int keep_pages(const struct noria_segment *segment, uint64_t offset, uint
     return 0;
 }
 
-static int remove_name(const char *name)
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
+    (void)segment;
+    (void)until_ns;
     return noria_fail(-ENOTSUP, "'memory:%s': the memory is yours; there is nothing to unlink", name);
 }
 

@@ -212,11 +212,15 @@ static void exclusive_creation_wants_a_free_name(void **state)
 static void missing_name_is_told_at_once(void **state)
 {
     /* Claim: without `create` a missing name is -ENOENT, at once and without making it. */
+    struct noria_segment_request request = request_for(false);
+    struct noria_segment segment;
     int64_t start = noria_now_ns();
 
     (void)state;
-    expect_refusal(false, -ENOENT);
-    assert_true(noria_now_ns() - start < 40 * MS);
+    request.open_timeout_ns = 3600 * NORIA_NS_PER_S;
+    assert_int_equal(noria_segment_open(&segment, &request), -ENOENT);
+    assert_true(strlen(noria_last_detail()) > 10);
+    assert_true(noria_now_ns() - start < 60 * NORIA_NS_PER_S); /* not that timeout; the machine may be busy */
     assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -435,7 +439,7 @@ static void empty_file_is_taken_over(void **state)
     plant("", 0);
     rc = open_named(&segment, false);
     assert_true(rc == -ENOENT || rc == -ETIMEDOUT);
-    assert_true(noria_now_ns() - start < NORIA_NS_PER_S);
+    assert_true(noria_now_ns() - start < 60 * NORIA_NS_PER_S);
     request.mode = 0640;
     assert_int_equal(noria_segment_open(&segment, &request), 0);
     assert_true(segment.created);
@@ -619,6 +623,7 @@ static void create_and_fall(void)
     falling.seal = seal_and_fall;
     request.backend = &falling;
     request.format = format_and_fall;
+    request.open_timeout_ns = 60 * NORIA_NS_PER_S; /* it goes on while it is stopped */
     _exit(noria_segment_open(&segment, &request) == 0 ? 0 : 1);
 }
 

@@ -781,27 +781,18 @@ static int leave_unsealed(struct noria_segment *segment)
 
 static int any_held(const struct noria_segment *segment);
 
-static int remove_name(const char *name)
+/* By its id: the key may have come to mean another one. */
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
-    const struct noria_segment_request request = {.backend = &noria_segment_sysv, .name = name};
-    struct noria_segment segment = {.set = -1};
-    struct target target;
-    bool made;
-    int rc = parse(name, &target);
+    struct shmid_ds status;
 
-    if (rc == 0 && target.naming == NEW)
-        return noria_fail(-ENOTSUP, "'sysv:': memory without a key goes with its last user; there is nothing to "
-                          "unlink");
-    if (rc == 0)
-        rc = find_or_make(&request, &target, &made);
-    if (rc < 0)
-        return rc;
-    segment.id = rc;
-    segment.set = find_set(segment.id, NULL);
-    if (shmctl(segment.id, IPC_RMID, NULL) != 0)
-        return report(name, 0, is_gone(errno) ? ENOENT : errno);
-    if (segment.set >= 0 && any_held(&segment) == 0) /* otherwise the last participant does */
-        semctl(segment.set, 0, IPC_RMID);
+    (void)until_ns;
+    if (shmctl(segment->id, IPC_STAT, &status) == 0 && (status.shm_perm.mode & SHM_DEST) != 0)
+        return NORIA_SEGMENT_VANISHED; /* another was faster */
+    if (shmctl(segment->id, IPC_RMID, NULL) != 0)
+        return is_gone(errno) ? NORIA_SEGMENT_VANISHED : report(name, 0, errno);
+    if (segment->set >= 0 && any_held(segment) == 0) /* otherwise the last participant does */
+        semctl(segment->set, 0, IPC_RMID);
     sweep();
     return 0;
 }
@@ -871,14 +862,19 @@ static int any_held(const struct noria_segment *segment)
 {
     struct semid_ds status;
     unsigned short *values;
-    int any = 0;
+    int any = 0, set = segment->set;
 
-    if (semctl(segment->set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
-        return -errno;
+    if (semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0) {
+        if (!is_gone(errno))
+            return -errno;
+        set = find_set_again(segment, false);
+        if (set < 0 || semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
+            return 0; /* what is not there is not held */
+    }
     values = calloc(status.sem_nsems, sizeof(*values));
     if (values == NULL)
         return -ENOMEM;
-    if (semctl(segment->set, 0, GETALL, (union semun){.array = values}) != 0)
+    if (semctl(set, 0, GETALL, (union semun){.array = values}) != 0)
         any = -errno;
     for (size_t i = 1; any == 0 && i + 1 < status.sem_nsems; i++)
         any = values[i] != 0;

@@ -10,6 +10,7 @@
 #include "variants_test.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -112,6 +113,8 @@ static void leave_the_lock_to_a_child(void)
 
     PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
     holder = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (holder == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
     while (holder == 0)
         pause();
     become(ch.address, memory_file, PROGRAMS - 1, holder);
