@@ -525,7 +525,9 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     if (*made)
         sweep();
     rc = take_hold(segment, request, *made);
-    if (rc < 0 && *made) {
+    if (rc == 0 && target.naming == NEW && shmctl(segment->id, IPC_RMID, NULL) != 0)
+        rc = report(request->name, request->size, errno); /* from here on it would go with its last user */
+    if (rc != 0 && *made) {
         detach(segment);
         throw_away(segment->id);
         *made = false;
@@ -533,8 +535,6 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     }
     if (rc == NORIA_SEGMENT_VANISHED && target.naming == BY_ID)
         return report(request->name, 0, ENOENT);
-    if (rc == 0 && target.naming == NEW)
-        shmctl(segment->id, IPC_RMID, NULL); /* from here on it goes with its last user */
     /* Found by its id although the key is gone: then a key is not what keeps it. */
     if (rc == 0 && target.naming == BY_ID && shmctl(segment->id, IPC_STAT, &status) == 0 &&
         (status.shm_perm.mode & SHM_DEST) != 0)
@@ -785,14 +785,15 @@ static int any_held(const struct noria_segment *segment);
 static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
     struct shmid_ds status;
+    int set = segment->set >= 0 ? segment->set : find_set(segment->id, NULL);
 
     (void)until_ns;
     if (shmctl(segment->id, IPC_STAT, &status) == 0 && (status.shm_perm.mode & SHM_DEST) != 0)
         return NORIA_SEGMENT_VANISHED; /* another was faster */
     if (shmctl(segment->id, IPC_RMID, NULL) != 0)
         return is_gone(errno) ? NORIA_SEGMENT_VANISHED : report(name, 0, errno);
-    if (segment->set >= 0 && any_held(segment) == 0) /* otherwise the last participant does */
-        semctl(segment->set, 0, IPC_RMID);
+    if (set >= 0 && any_held(segment) == 0) /* otherwise the last participant does */
+        semctl(set, 0, IPC_RMID);
     sweep();
     return 0;
 }
