@@ -1308,6 +1308,44 @@ static void removal_waits_for_others_who_remove(void **state)
     noria_segment_close(&other);
 }
 
+static void keys_are_checked(void **state)
+{
+    /* Claim: what is no key, path with a project, or id, is -EINVAL with what it should be; a path too long or missing is
+     * told; nothing is made. */
+    static const struct {
+        const char *name;
+        int error;
+    } wrong[] = {{"/tmp", EINVAL}, {"/tmp:", EINVAL}, {"/tmp:0", EINVAL}, {"/tmp:256", EINVAL}, {"/tmp:ab", EINVAL},
+                 {"/noria-is-not-there:1", ENOENT}, {"id:", EINVAL}, {"id:-1", EINVAL}, {"id:99999999999", EINVAL},
+                 {"0", EINVAL}, {"-1", EINVAL}, {"+1", EINVAL}, {"12x", EINVAL}, {"4294967296", EINVAL}, {"x", EINVAL},
+                 {"99999999999999999999999", EINVAL}, {"0x6e6f0001", EINVAL}, {"id:2147483647", ENOENT},
+                 {"0x76543210", ENOENT}, {"/tmp:x", ENOENT}, {"/tmp:200", ENOENT}};
+    struct noria_segment_request request = request_for(false);
+    struct noria_segment_facts facts;
+    struct noria_segment segment;
+    char long_name[400];
+    bool unfinished;
+
+    (void)state;
+    request.backend = &noria_segment_sysv;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        request.name = wrong[i].name;
+        if (noria_segment_open(&segment, &request) != -wrong[i].error)
+            fail_msg("%s: %s", wrong[i].name, noria_last_detail());
+        assert_true(strlen(noria_last_detail()) > 10);
+        assert_true(noria_segment_inspect(&segment, request.backend, request.name, &unfinished) < 0);
+        assert_true(request.backend->describe(request.name, &facts) < 0);
+        assert_true(noria_segment_unlink(request.backend, request.name) < 0);
+    }
+    memset(long_name, 'a', sizeof(long_name));
+    long_name[0] = '/';
+    strcpy(long_name + sizeof(long_name) - 3, ":1");
+    request.name = long_name;
+    assert_int_equal(noria_segment_open(&segment, &request), -ENAMETOOLONG);
+    assert_int_equal(noria_segment_inspect(&segment, request.backend, "", &unfinished), -EINVAL); /* is always new */
+    assert_true(request.backend->describe("", &facts) < 0);
+}
+
 static void wishes_are_granted_or_not(void **state)
 {
     /* Claim: of what is wished, exactly that is granted which the kernel did; no failure is one of the segment's. */
@@ -1519,6 +1557,7 @@ int main(void)
         TEST(corrupt_segments_can_be_removed),
         TEST(copies_are_bounded),
         TEST(removal_waits_for_others_who_remove),
+        TEST(keys_are_checked),
         TEST(wishes_are_granted_or_not),
         TEST(memfd_is_shared_by_descriptor),
         TEST(memfd_that_is_empty_needs_a_creator),

@@ -466,6 +466,14 @@ static bool has_lost_its_set(const struct noria_segment *segment)
     return word == NORIA_SEGMENT_MAGIC || word == NORIA_SEGMENT_UNFINISHED;
 }
 
+/* Its key was taken away, before its locks were. */
+static bool is_removed(int id)
+{
+    struct shmid_ds status;
+
+    return shmctl(id, IPC_STAT, &status) != 0 ? is_gone(errno) : (status.shm_perm.mode & SHM_DEST) != 0;
+}
+
 /* Attaches and finds the locks, in the order that the head of this file tells. 0, VANISHED, or -errno with a
  * sentence. */
 static int take_hold(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
@@ -488,6 +496,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
     rc = attach(segment, 0);
     if (rc != 0)
         return is_gone(-rc) ? NORIA_SEGMENT_VANISHED : report(request->name, request->size, -rc);
+    if (set == -ENOENT && !has_lost_its_set(segment) && is_removed(segment->id))
+        return NORIA_SEGMENT_VANISHED;
     if (set == -ENOENT && has_lost_its_set(segment)) {
         set = make_set(segment->id, &status, request->locks);
         if (set == -EIDRM)
@@ -564,6 +574,8 @@ static int obtain_view(struct noria_segment *segment, const char *name)
     if (segment->set < 0 && status.shm_atime == 0)
         return 0;
     rc = attach(segment, SHM_RDONLY);
+    if (rc == 0 && segment->set < 0 && !has_lost_its_set(segment) && is_removed(segment->id))
+        rc = -EIDRM;
     return rc == 0 ? 0 : report(name, 0, is_gone(-rc) ? ENOENT : -rc);
 }
 

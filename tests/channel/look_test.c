@@ -197,6 +197,23 @@ static void a_ring_is_walked_once(void **state)
     assert_int_equal(count("record", ""), 8);
 }
 
+static void pads_are_named(void **state)
+{
+    /* Claim: a pad at the end of an SPSC ring is shown as what it is. */
+    bool padded = false;
+
+    (void)state;
+    ch.options.capacity = 4;
+    open_pair();
+    for (unsigned i = 0; i < 200 && !padded; i++) {
+        send_numbered(i, 41);
+        assert_int_equal(dump(ch.address), 0);
+        padded = count("record", "pad of") == 1 && count("record", "message") == 1;
+        expect(i, 41);
+    }
+    assert_true(padded);
+}
+
 static void hold_and_die(void)
 {
     struct noria_span span;
@@ -494,6 +511,7 @@ int main(void)
         EVERYWHERE(every_kind_shows_its_words),
         EVERYWHERE(whoever_has_seen_enough_may_stop),
         EVERYWHERE(a_ring_is_walked_once),
+        EVERYWHERE(pads_are_named),
         EVERYWHERE(the_dead_are_seen),
         EVERYWHERE(broken_rings_are_told),
         EVERYWHERE(files_that_are_no_channels_are_told),
