@@ -294,12 +294,10 @@ static void block_waits_for_the_slowest(void **state)
     send_all(sent, sent + 1);
 }
 
-static void *receive_one_soon(void *channel)
+static void *receive_when_the_sender_waits(void *channel)
 {
-    /* in no hurry: the sender is to be asleep, but nothing depends on it */
-    struct timespec moment = {0, 20 * MS};
-
-    nanosleep(&moment, NULL);
+    while (noria_load_acquire32(&ch.tx->waiting) == 0)
+        sched_yield();
     expect_on(channel, 0, LEN);
     expect_on(channel, 1, LEN);
     expect_on(channel, 2, LEN);
@@ -318,7 +316,7 @@ static void a_waiting_sender_is_woken_by_the_slowest(void **state)
     ch.options.recheck_ns = 3600 * SECOND;
     open_pair();
     sent = fill_up(0);
-    assert_int_equal(pthread_create(&thread, NULL, receive_one_soon, ch.rx), 0);
+    assert_int_equal(pthread_create(&thread, NULL, receive_when_the_sender_waits, ch.rx), 0);
     assert_int_equal(noria_send(ch.tx, long_one, LEN, 30 * SECOND), 0);
     pthread_join(thread, NULL);
     assert_true(sent > 4);

@@ -27,27 +27,28 @@ static bool spsc_intact(const struct noria_segment_channel *channel)
     return noria_spsc_invariant(channel->ring, ring_size(channel));
 }
 
-/* Record `index` after the consumer's position. */
+/* The record at which the walk is, and on to the next. */
 static bool spsc_record(const struct noria_segment_channel *channel, uint64_t index, struct noria_piece *piece)
 {
     const struct noria_spsc *ring = channel->ring;
-    uint64_t capacity = noria_spsc_capacity(ring, ring_size(channel)), position = noria_load_acquire64(&ring->read_pos);
-    uint64_t walked = 0, len, step, offset, word;
+    uint64_t capacity = noria_spsc_capacity(ring, ring_size(channel)), len, step, offset, position;
 
-    for (uint64_t i = 0;; i++, walked += step) {
-        offset = (position + walked) & (capacity - 1) & ~UINT64_C(7);
-        word = noria_load_acquire64(noria_spsc_word_at(noria_spsc_data(ring), offset)); /* A: pairs with publish */
-        if (word == 0 || walked >= capacity || noria_spsc_parse(word, offset, capacity, &len, &step) < 0 || step == 0)
-            return false;
-        if (i == index)
-            break;
+    if (index == 0) {
+        piece->from = noria_load_acquire64(&ring->read_pos); /* pairs with the consumer's release */
+        piece->walked = 0;
     }
+    position = piece->from + piece->walked;
+    offset = position & (capacity - 1) & ~UINT64_C(7);
+    piece->word = noria_load_acquire64(noria_spsc_word_at(noria_spsc_data(ring), offset)); /* A: pairs with publish */
+    if (piece->word == 0 || piece->walked >= capacity ||
+        noria_spsc_parse(piece->word, offset, capacity, &len, &step) < 0 || step == 0)
+        return false;
+    piece->walked += step;
     piece->part = "record";
     piece->number = index;
     piece->offset = distance(channel, noria_spsc_word_at(noria_spsc_data(ring), offset));
-    piece->word = word;
-    SAY(piece, "%s of %llu bytes at position %llu", (word >> 33 & 1) != 0 ? "pad" : "message",
-        (unsigned long long)len, (unsigned long long)(position + walked));
+    SAY(piece, "%s of %llu bytes at position %llu", (piece->word >> 33 & 1) != 0 ? "pad" : "message",
+        (unsigned long long)len, (unsigned long long)position);
     return true;
 }
 

@@ -90,7 +90,8 @@ struct noria_entry {
     int32_t pid;
     uint32_t signal; /* the owner wants this signal when a message comes, see notify.c; 0: none */
     uint64_t signal_value;
-    uint32_t reserved0[4];
+    uint64_t image; /* which of its programs the process was, see liveness.h; 0 unknown */
+    uint32_t reserved0[2];
     uint64_t sent; /* these four: the owner alone writes; counts go on over incarnations, so nothing is lost */
     uint64_t received;
     uint64_t sent_before; /* at join */

@@ -7,7 +7,8 @@
  *   - Channels that were to go with their last participant, when no participant lives. Joining such a channel and
  *     deciding about its name exclude each other by the same lock (lifecycle.c).
  *   - FIFOs and semaphores named after a channel that has no name any more, and that nobody has open or mapped. A
- *     participant of an unlinked channel who asks for his FIFO later makes it again.
+ *     participant of an unlinked channel who asks for his FIFO later makes it again. Those of channels in files on disk
+ *     stay, for files are not listed: where they are is not known.
  *
  * The objects are listed before the channels: one whose channel is not there afterwards is of a channel that has gone,
  * and not of one that has just come.
@@ -26,11 +27,12 @@
 #include <unistd.h>
 
 #include "detail.h"
+#include "named_bell.h"
 #include "number.h"
 #include "segment_channel.h"
 
 #define PLACE "/dev/shm"
-enum { ID_DIGITS = 32, NAME_MOST = 250 };
+enum { ID_DIGITS = 32, NAME_MOST = 250, MOST_SETS = 1024 };
 
 struct collection {
     bool dry_run;
@@ -103,7 +105,7 @@ static int collect_channel(const char *name, void *context)
 
     if (rc == 1 && find.kind == NORIA_LEFTOVER_DESERTED && !collection->dry_run)
         noria_waiting_remove(&find.channel);
-    if (find.kind != NORIA_LEFTOVER_UNKNOWN)
+    if (find.kind != NORIA_LEFTOVER_UNKNOWN && rc != 0) /* 0: another has removed it meanwhile */
         tell(collection, backend->scheme, name, find.kind, rc == 1 ? 0 : rc);
     else if (rc == -EACCES && strncmp(name, "/noria", 6) == 0)
         tell(collection, backend->scheme, name, NORIA_LEFTOVER_UNKNOWN, rc);
@@ -157,16 +159,23 @@ static const char *digits_of(const char *name)
     return digits;
 }
 
-static bool belongs_to_channel(const struct collection *collection, const char *digits)
+/* Of one that is listed, or cannot be. */
+static bool belongs_to_channel(const struct collection *collection, const uint64_t id[2])
 {
-    for (size_t i = 0; i < collection->known; i++) {
-        char text[ID_DIGITS + 1];
-        snprintf(text, sizeof(text), "%016llx%016llx", (unsigned long long)collection->ids[i][0],
-                 (unsigned long long)collection->ids[i][1]);
-        if (strncmp(text, digits, ID_DIGITS) == 0)
-            return true;
+    bool belongs = noria_waiting_name_is_of_file(id);
+
+    for (size_t i = 0; i < collection->known && !belongs; i++)
+        belongs = collection->ids[i][0] == id[0] && collection->ids[i][1] == id[1];
+    return belongs;
+}
+
+static void id_of(const char *digits, uint64_t id[2])
+{
+    for (int i = 0; i < 2; i++) {
+        char half[ID_DIGITS / 2 + 1] = "";
+        memcpy(half, digits + i * (ID_DIGITS / 2), ID_DIGITS / 2);
+        noria_number_parse(half, 16, &id[i]);
     }
-    return false;
 }
 
 /* Everybody who uses a FIFO has it open for reading, too. */
@@ -201,12 +210,13 @@ static bool is_mapped(const struct stat *status)
 
 static void collect_object(struct collection *collection, const char *name)
 {
-    const char *digits = digits_of(name);
+    uint64_t id[2] = {0, 0};
     char path[sizeof(PLACE) + 1 + NAME_MOST + 1];
     struct stat status;
     uint32_t kind;
 
-    if (collection->out_of_memory || belongs_to_channel(collection, digits))
+    id_of(digits_of(name), id);
+    if (collection->out_of_memory || belongs_to_channel(collection, id))
         return;
     snprintf(path, sizeof(path), PLACE "/%.250s", name);
     if (lstat(path, &status) != 0 || (!S_ISFIFO(status.st_mode) && !S_ISREG(status.st_mode)))
@@ -219,6 +229,18 @@ static void collect_object(struct collection *collection, const char *name)
     tell(collection, NULL, path, kind, collection->dry_run || unlink(path) == 0 ? 0 : -errno);
 }
 
+static void collect_set(struct collection *collection, const struct noria_unused_set *unused)
+{
+    char name[64];
+    int rc = collection->out_of_memory || belongs_to_channel(collection, unused->id)
+                 ? 0
+                 : noria_sysv_semaphore_remove_unused(unused, collection->dry_run);
+
+    snprintf(name, sizeof(name), "System V set 0x%08x", unused->key);
+    if (rc != 0)
+        tell(collection, NULL, name, NORIA_LEFTOVER_SEMAPHORE, rc == 1 ? 0 : rc);
+}
+
 /* -------------------------------------------------------------------------------------------------------- the whole */
 
 static int may_be_object(const struct dirent *entry)
@@ -229,12 +251,20 @@ static int may_be_object(const struct dirent *entry)
 int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context)
 {
     struct collection collection = {.dry_run = dry_run != 0, .each = each, .context = context};
+    struct noria_unused_set *sets = calloc(MOST_SETS, sizeof(*sets)); /* the next gc finds what is beyond */
+    size_t unused = sets != NULL ? noria_sysv_semaphore_find_unused(sets, MOST_SETS) : 0;
     struct dirent **objects;
     int n = scandir(PLACE, &objects, may_be_object, alphasort), rc;
 
     if (n < 0)
-        return noria_fail(-errno, "cannot list " PLACE ": %s", noria_error_words(errno));
-    rc = noria_backends_with_names(collect_of_backend, &collection);
+        rc = noria_fail(-errno, "cannot list " PLACE ": %s", noria_error_words(errno));
+    else
+        rc = noria_backends_with_names(collect_of_backend, &collection);
+    for (size_t i = 0; i < unused && rc == 0; i++)
+        collect_set(&collection, &sets[i]);
+    free(sets);
+    if (n < 0)
+        return rc;
     for (int i = 0; i < n; i++) {
         if (rc == 0)
             collect_object(&collection, objects[i]->d_name);

@@ -293,7 +293,7 @@ static void unlink_if_due(struct noria_segment_channel *channel)
     bool by_creator = channel->geometry.lifetime == NORIA_UNLINK_CREATOR && channel->segment.created;
 
     if ((by_creator || is_deserted(channel)) && !noria_segment_is_orphaned(&channel->segment))
-        channel->segment.backend->unlink(channel->name);
+        channel->segment.backend->unlink(&channel->segment, channel->name, noria_deadline_ns(NORIA_NS_PER_S));
 }
 
 void noria_segment_channel_close(noria_channel *base, bool stale)
@@ -385,7 +385,7 @@ static int open_memory(noria_channel **out, const char *name, int flags, const s
 
 static int unlink_memory(const char *name)
 {
-    return noria_segment_memory.unlink(name);
+    return noria_segment_unlink(&noria_segment_memory, name);
 }
 
 static int open_memfd(noria_channel **out, const char *name, int flags, const struct noria_options *options)
@@ -404,7 +404,7 @@ static int open_anon(noria_channel **out, const char *name, int flags, const str
 
 static int unlink_nothing(const char *name)
 {
-    return noria_segment_memfd.unlink(name);
+    return noria_segment_unlink(&noria_segment_memfd, name);
 }
 
 const struct noria_transport noria_transport_shm = {"shm", open_shm, unlink_shm, NULL};

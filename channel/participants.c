@@ -37,6 +37,7 @@ static int settle_in(struct noria_segment_channel *channel, uint32_t number, uin
     /* Relaxed stores: the word, released below, publishes them; the lock keeps others from writing. */
     noria_store_relaxed64(&entry->start_time, channel->self.start_time);
     noria_store_relaxed64(&entry->pid_namespace, channel->self.pid_namespace);
+    noria_store_relaxed64(&entry->image, channel->self.image);
     noria_store_relaxed64((uint64_t *)&entry->joined_ns, (uint64_t)noria_clock_read(CLOCK_REALTIME));
     noria_store_relaxed32((uint32_t *)&entry->pid, (uint32_t)channel->self.pid);
     noria_store_relaxed32(&entry->signal, 0); /* of an earlier incarnation */
@@ -117,7 +118,9 @@ void noria_participant_leave(struct noria_segment_channel *channel)
 
 /* What the kernel says of an identity. A held lock means alive, unless the process is certainly gone (a forked child
  * can hold its parent's description). A free lock means dead, unless the process still maps the segment (it may have
- * closed descriptors it did not know). Where locks survive execve, so does a held one that no longer does. */
+ * closed descriptors it did not know). Where locks survive execve, so does a held one that no longer does. A process
+ * that opens the channel again after execve maps it again; it knows itself that it was another program then, and says
+ * so when it joins. */
 static bool is_gone(const struct noria_segment_channel *channel, uint32_t number, const struct noria_process *process,
                     bool thorough)
 {
@@ -135,6 +138,15 @@ static bool is_gone(const struct noria_segment_channel *channel, uint32_t number
            noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
 }
 
+/* Relaxed: the caller has acquired the entry's word. */
+static struct noria_process identity_in(const struct noria_entry *entry)
+{
+    return (struct noria_process){.start_time = noria_load_relaxed64(&entry->start_time),
+                                  .pid_namespace = noria_load_relaxed64(&entry->pid_namespace),
+                                  .image = noria_load_relaxed64(&entry->image),
+                                  .pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid)};
+}
+
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough)
 {
     struct noria_entry *entry = entry_of(channel, number);
@@ -142,11 +154,17 @@ bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t n
 
     if (noria_participant_is_self(channel, number) || NORIA_ENTRY_STATE(word) != NORIA_ENTRY_LIVE)
         return false;
-    /* Relaxed: acquired with the word; if another incarnation is writing them, the word below differs. */
-    process.start_time = noria_load_relaxed64(&entry->start_time);
-    process.pid_namespace = noria_load_relaxed64(&entry->pid_namespace);
-    process.pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
+    process = identity_in(entry); /* acquired with the word; if another incarnation writes it, the word below differs */
     return is_gone(channel, number, &process, thorough) && noria_load_acquire64(&entry->word) == word;
+}
+
+bool noria_participant_left_its_lock(const struct noria_segment_channel *channel, uint32_t number)
+{
+    const struct noria_process process = identity_in(entry_of(channel, number));
+
+    return channel->segment.backend->locks_survive_exec && process.pid == channel->self.pid &&
+           process.pid_namespace == channel->self.pid_namespace && process.start_time == channel->self.start_time &&
+           channel->segment.backend->held(&channel->segment, number) == 1;
 }
 
 uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag)

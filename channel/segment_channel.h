@@ -44,6 +44,7 @@ struct noria_piece {
     uint64_t offset;  /* of `word`, from the start of the ring */
     uint64_t word;
     char text[96];    /* what it says */
+    uint64_t from, walked; /* where the walk began, and how far it is: of pieces that have no places of their own */
 };
 
 /* How a ring looks from outside (anatomy.c). Reads only, trusts nothing. */
@@ -51,7 +52,7 @@ struct noria_anatomy {
     const struct noria_field *(*header)(void); /* of the ring's first bytes */
     /* Whether its words go together. Certain only while nobody moves. */
     bool (*intact)(const struct noria_segment_channel *channel);
-    /* Piece `index`, from 0. False: there are no more. */
+    /* Piece `index`; to be asked for one after the other from 0, with the same struct. False: there are no more. */
     bool (*piece)(const struct noria_segment_channel *channel, uint64_t index, struct noria_piece *piece);
 };
 extern const struct noria_anatomy noria_spsc_anatomy, noria_mpmc_anatomy, noria_priority_anatomy, noria_latest_anatomy,
@@ -244,6 +245,9 @@ static inline bool noria_participant_is_self(const struct noria_segment_channel 
 }
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
+/* Of a dead one whose entry is not yet free: whether this process holds its lock, from before it became another program
+ * by exec. */
+bool noria_participant_left_its_lock(const struct noria_segment_channel *channel, uint32_t number);
 /* How many live entries have the flag, from the table. */
 uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag);
 /* Tells everybody that the roster changed. */
@@ -275,6 +279,7 @@ void noria_waiting_close(struct noria_segment_channel *channel);
 void noria_waiting_remove(const struct noria_segment_channel *channel);
 /* What their names are made of. */
 void noria_waiting_name(const struct noria_segment_channel *channel, uint64_t id[2]);
+bool noria_waiting_name_is_of_file(const uint64_t id[2]);
 
 /* The flag was seen: wakes all who wait on that side, in whichever way they do. */
 void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side);

@@ -92,13 +92,9 @@ static int obtain_view(struct noria_segment *segment, const char *name)
     return segment->fd >= 0 ? noria_file_obtained(segment, segment->fd) : report(name, errno);
 }
 
-static int remove_name(const char *name)
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
-    int rc = check_name(name);
-
-    if (rc != 0)
-        return rc;
-    return unlink(name) == 0 ? 0 : report(name, errno);
+    return noria_file_unlink(segment, name, name, until_ns);
 }
 
 static int describe(const char *name, struct noria_segment_facts *facts)

@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "detail.h"
 #include "liveness.h"
 
@@ -78,6 +81,44 @@ void noria_file_close(struct noria_segment *segment)
         close(segment->fd);
 }
 
+/* ------------------------------------------------------------------------------------------------------- unlinking */
+
+/* With the flock held. */
+static int unlink_locked(const struct noria_segment *segment, const char *name, const char *path)
+{
+    struct stat status;
+
+    if (lstat(path, &status) == 0) {
+        if (status.st_dev != segment->device || status.st_ino != segment->inode)
+            return NORIA_SEGMENT_VANISHED;
+        if (unlink(path) == 0)
+            return 0;
+    }
+    if (errno == ENOENT)
+        return NORIA_SEGMENT_VANISHED;
+    return noria_fail(-errno, "cannot remove '%s:%s': %s; see the owner and mode of it and of its directory",
+                      segment->backend->scheme, name, noria_error_words(errno));
+}
+
+int noria_file_unlink(struct noria_segment *segment, const char *name, const char *path, int64_t until_ns)
+{
+    const struct timespec moment = {.tv_nsec = NORIA_NS_PER_MS};
+    int rc;
+
+    while (flock(segment->fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR)
+            return noria_fail(-errno, "cannot lock '%s:%s' to remove it: %s", segment->backend->scheme, name,
+                              noria_error_words(errno));
+        if (noria_now_ns() >= until_ns)
+            return noria_fail(-EBUSY, "'%s:%s' is just being removed by a process that does not get on; continue or "
+                              "kill it", segment->backend->scheme, name);
+        nanosleep(&moment, NULL); /* there is nothing to be woken by */
+    }
+    rc = unlink_locked(segment, name, path);
+    flock(segment->fd, LOCK_UN); /* a child that is just being forked keeps the description, but not this */
+    return rc;
+}
+
 /* ------------------------------------------------------------------------------------------------------ looking */
 
 void noria_file_facts_of(const struct stat *status, struct noria_segment_facts *facts)
@@ -120,34 +161,51 @@ int noria_file_map(struct noria_segment *segment, uint64_t size)
     return -errno;
 }
 
-/* A private copy: another user could truncate the file under a mapping. */
-static int copy(struct noria_segment *segment, uint64_t size)
+/* Where data begins and ends behind `from`; what lies between is zeros. False: there is none before `size`. */
+static bool next_data(int fd, uint64_t from, uint64_t size, uint64_t *begin, uint64_t *end)
 {
-    uint64_t done = 0;
+    off_t data = lseek(fd, (off_t)from, SEEK_DATA), hole;
 
-    segment->size = (size_t)size;
-    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (segment->base == MAP_FAILED) {
-        segment->base = NULL;
-        return -ENOMEM;
-    }
-    while (done < size) {
-        off_t data = segment->super.solid != 0 ? lseek(segment->fd, (off_t)done, SEEK_DATA) : (off_t)done;
-        off_t hole = segment->super.solid != 0 && data >= 0 ? lseek(segment->fd, data, SEEK_HOLE) : (off_t)size;
-        ssize_t got;
-        if (data < 0 || (uint64_t)data >= size)
-            break; /* holes to the end, which read as the zeros that are there */
-        done = (uint64_t)data;
-        got = pread(segment->fd, (uint8_t *)segment->base + done,
-                    (size_t)((hole > data && (uint64_t)hole < size ? (uint64_t)hole : size) - done), (off_t)done);
-        if (got <= 0)
-            return -EBADMSG; /* it shrank while it was read */
-        done += (uint64_t)got;
+    if (data < 0 && errno == ENXIO)
+        return false;
+    *begin = data >= 0 ? (uint64_t)data : from; /* a file system that does not know says so */
+    hole = lseek(fd, (off_t)*begin, SEEK_HOLE);
+    *end = hole > (off_t)*begin && (uint64_t)hole < size ? (uint64_t)hole : size;
+    return *begin < size;
+}
+
+/* The data of the file, into zeros. */
+static int copy_data(int fd, uint8_t *to, uint64_t size)
+{
+    uint64_t left = noria_segment_memory_available() / 4, at = 0, begin, end;
+
+    for (left = left != 0 ? left : UINT64_MAX; next_data(fd, at, size, &begin, &end); at = end) {
+        if (end - begin > left)
+            return -EFBIG;
+        left -= end - begin;
+        while (begin < end) {
+            ssize_t got = pread(fd, to + begin, (size_t)(end - begin), (off_t)begin);
+            if (got < 0 && errno != EINTR)
+                return -errno;
+            if (got == 0)
+                return -EBADMSG; /* it shrank while it was read */
+            begin += got > 0 ? (uint64_t)got : 0;
+        }
     }
     return 0;
 }
 
+int noria_file_copy(struct noria_segment *segment, uint64_t size)
+{
+    segment->size = (size_t)size;
+    segment->base = mmap(NULL, segment->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (segment->base != MAP_FAILED)
+        return copy_data(segment->fd, segment->base, size);
+    segment->base = NULL;
+    return -ENOMEM;
+}
+
+/* Of another user's a private copy: he could truncate the file under a mapping. */
 int noria_file_map_view(struct noria_segment *segment, uint64_t size)
 {
     struct stat status;
@@ -155,7 +213,7 @@ int noria_file_map_view(struct noria_segment *segment, uint64_t size)
     if (fstat(segment->fd, &status) != 0)
         return -errno;
     if (status.st_uid != geteuid())
-        return copy(segment, size);
+        return noria_file_copy(segment, size);
     segment->size = (size_t)size;
     segment->base = mmap(NULL, segment->size, PROT_READ, MAP_SHARED, segment->fd, 0);
     if (segment->base != MAP_FAILED)

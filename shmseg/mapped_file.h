@@ -25,8 +25,13 @@ int noria_file_drop(const struct noria_segment *segment, uint64_t offset, uint64
 
 /* The descriptor is obtained: notes which file it is. */
 int noria_file_obtained(struct noria_segment *segment, int fd);
+/* Reads what the file has of data into memory of our own, as base. -EBADMSG it shrank meanwhile, -EFBIG it is more than a
+ * quarter of the memory that is free, -errno; plain. */
+int noria_file_copy(struct noria_segment *segment, uint64_t size);
 /* Nothing to seal: anybody with the rights can make the file smaller. */
 int noria_file_leave_unsealed(struct noria_segment *segment);
+/* What backends with paths do to unlink. */
+int noria_file_unlink(struct noria_segment *segment, const char *name, const char *path, int64_t until_ns);
 void noria_file_facts_of(const struct stat *status, struct noria_segment_facts *facts);
 /* Opens NAME with the flags, in a way that a stranger's file there does no harm. -1 and errno. */
 typedef int noria_file_opener(const char *name, int flags, mode_t mode);

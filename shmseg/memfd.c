@@ -82,8 +82,10 @@ static int seal(struct noria_segment *segment)
     return noria_fail(-errno, "cannot seal the memfd: make it with MFD_ALLOW_SEALING");
 }
 
-static int remove_name(const char *name)
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
+    (void)segment;
+    (void)until_ns;
     return noria_fail(-ENOTSUP, "'%s': memory without a name goes with its last user; there is nothing to unlink",
                       name);
 }

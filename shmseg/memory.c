@@ -12,7 +12,7 @@
  *
  *   taken by compare-and-swap from 0, or from a word whose process is gone. So whoever is killed frees his locks, as
  *   soon as somebody asks; but only within one pid namespace, and others are refused. A process that becomes another
- *   program without closing its handles keeps its places until it ends.
+ *   program without closing its handles keeps its places until it opens the memory again, or ends.
  *
  * Fresh memory is zero. The first one takes the creation lock, which has its place from the start, and says how many
  * there are. Two mappings of one memory in a process are two handles like any.
@@ -281,13 +281,15 @@ static int keep_pages(const struct noria_segment *segment, uint64_t offset, uint
     return 0;
 }
 
-static int remove_name(const char *name)
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
+    (void)segment;
+    (void)until_ns;
     return noria_fail(-ENOTSUP, "'memory:%s': the memory is yours; there is nothing to unlink", name);
 }
 
 const struct noria_segment_backend noria_segment_memory = {
-    .scheme = "memory", .named = false, .can_shrink = true, .is_shared_in_process = true, .obtain = obtain,
+    .scheme = "memory", .named = false, .can_shrink = true, .locks_survive_exec = true, .is_shared_in_process = true, .obtain = obtain,
     .obtain_view = obtain_view,
     .obtain_again = obtain_again, .look = look, .read = read_bytes, .set_mode = keep_mode, .reserve = reserve,
     .seal = leave_unsealed, .map = map, .map_view = map, .close = let_go, .unlink = remove_name, .lock = lock,

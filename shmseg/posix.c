@@ -65,13 +65,12 @@ static int obtain_view(struct noria_segment *segment, const char *name)
     return noria_file_obtained(segment, segment->fd);
 }
 
-static int remove_name(const char *name)
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
-    int rc = check_name(name);
+    char path[300];
 
-    if (rc != 0)
-        return rc;
-    return shm_unlink(name) == 0 ? 0 : report(name, errno);
+    snprintf(path, sizeof(path), FOLDER "%s", name);
+    return noria_file_unlink(segment, name, path, until_ns);
 }
 
 static int describe(const char *name, struct noria_segment_facts *facts)

@@ -71,6 +71,31 @@ static int check_owner(const struct noria_segment *segment, const struct noria_s
     return 0;
 }
 
+int noria_superblock_check(const struct noria_superblock *super, size_t got, const char *name)
+{
+    if (got == 0 || (got >= sizeof(super->magic) && super->magic == NORIA_SEGMENT_UNFINISHED))
+        return BUSY;
+    if (got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
+        return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
+    if (got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION || super->features != 0)
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+                          "rebuild one side, or remove the channel", name, super->version, super->features,
+                          NORIA_SEGMENT_VERSION);
+    return DONE;
+}
+
+int noria_superblock_check_size(const struct noria_superblock *super, size_t got, uint64_t there, const char *name)
+{
+    if (got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
+        super->solid > super->size || super->size > there)
+        return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
+                          (unsigned long long)there, (unsigned long long)super->size);
+    if (super->size > SIZE_MAX)
+        return noria_fail(-ENOMEM, "'%s' has %llu bytes, more than this process can address", name,
+                          (unsigned long long)super->size);
+    return DONE;
+}
+
 /* Copies the superblock out and checks it against the segment. BUSY: it is not finished. */
 static int read_super(struct noria_segment *segment, const char *name)
 {
@@ -81,24 +106,14 @@ static int read_super(struct noria_segment *segment, const char *name)
 
     if (got < 0)
         return noria_fail((int)got, "cannot read '%s': %s", name, noria_error_words((int)got));
-    if (got == 0 || ((size_t)got >= sizeof(super->magic) && super->magic == NORIA_SEGMENT_UNFINISHED))
-        return BUSY;
-    if ((size_t)got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
-        return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
-    if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
-        super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
-                          "rebuild one side, or remove the channel", name, super->version, super->features,
-                          NORIA_SEGMENT_VERSION);
+    rc = noria_superblock_check(super, (size_t)got, name);
+    if (rc != DONE)
+        return rc;
     /* After the magic: a size from before it could be that of a file its creator was just growing. */
     rc = look_at(segment, name, &facts);
     if (rc != 0)
         return rc;
-    if ((size_t)got < sizeof(*super) || super->size < sizeof(*super) || super->size > NORIA_SEGMENT_MAX_SIZE ||
-        super->solid > super->size || super->size > facts.size)
-        return noria_fail(-EBADMSG, "'%s' is truncated: %llu of %llu bytes are there; remove it with `noria rm`", name,
-                          (unsigned long long)facts.size, (unsigned long long)super->size);
-    return DONE;
+    return noria_superblock_check_size(super, (size_t)got, facts.size, name);
 }
 
 /* All that we touch of it: in the caller's memory the locks stand in front. */
@@ -115,12 +130,15 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
 {
     int rc;
 
-    if (size > SIZE_MAX)
+    if (size > SIZE_MAX) /* of a new one */
         return noria_fail(-ENOMEM, "'%s' needs %llu bytes, more than this process can address", name,
                           (unsigned long long)size);
     rc = by(segment, size);
     if (rc == -EBADMSG)
         return noria_fail(rc, "'%s' shrank while it was read", name);
+    if (rc == -EFBIG)
+        return noria_fail(rc, "'%s' belongs to another user, so that only a copy can be looked at, and has more data than "
+                          "a quarter of the memory that is free; look at it as that user", name);
     if (rc != 0)
         return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
                           noria_error_words(rc));
@@ -190,7 +208,7 @@ int noria_segment_sync(const struct noria_segment *segment)
 }
 
 /* What the machine can give without killing somebody: a memfd has no other limit. 0: not known. */
-static uint64_t memory_available(void)
+uint64_t noria_segment_memory_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "re");
     unsigned long long kilobytes, available = 0;
@@ -207,7 +225,7 @@ static uint64_t memory_available(void)
 
 int noria_segment_check_memory(const struct noria_segment_request *request)
 {
-    uint64_t available = memory_available();
+    uint64_t available = noria_segment_memory_available();
 
     if (available == 0 || noria_segment_solid(request) <= available - available / 16)
         return 0;
@@ -247,12 +265,17 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     return segment->backend->seal(segment); /* after the magic: a sealed file without it could not be finished */
 }
 
+static int64_t until_removed(void)
+{
+    return noria_deadline_ns(NORIA_NS_PER_S);
+}
+
 static void unlink_own(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     if (!segment->backend->named)
         noria_segment_forget(segment);
-    else if (!noria_segment_is_orphaned(segment))
-        segment->backend->unlink(request->name);
+    else
+        segment->backend->unlink(segment, request->name, until_removed());
 }
 
 /* With the creation lock held, and no magic seen before. */
@@ -296,9 +319,8 @@ static void discard(struct noria_segment *segment, const struct noria_segment_re
 
     if (!segment->backend->named || segment->backend->lock(segment, NORIA_SEGMENT_CREATION) != 0)
         return;
-    if ((segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC) &&
-        !noria_segment_is_orphaned(segment)) /* another may stand at the name by now */
-        request->backend->unlink(request->name);
+    if (segment->backend->read(segment, &magic, sizeof(magic), 0) <= 0 || magic != NORIA_SEGMENT_MAGIC)
+        segment->backend->unlink(segment, request->name, until_removed());
     segment->backend->unlock(segment, NORIA_SEGMENT_CREATION);
 }
 
@@ -403,30 +425,32 @@ int noria_segment_attach(struct noria_segment *segment, const struct noria_segme
 
 /* ------------------------------------------------------------------------------------------------ looking, removing */
 
-int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
-                          const char *name, bool *unfinished)
+/* Opens it to look at it, and reads its superblock. DONE, BUSY: it is not finished; -errno. To be closed in any case. */
+static int view(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_facts facts;
     int rc;
 
     start(segment, backend);
-    *unfinished = false;
     rc = backend->obtain_view(segment, name);
     if (rc == 0)
         rc = look_at(segment, name, &facts);
     if (rc == 0 && !facts.possible)
         rc = noria_fail(-EINVAL, "'%s:%s' is not a segment", backend->scheme, name);
-    if (rc == 0)
-        rc = read_super(segment, name);
-    if (rc == BUSY) {
-        *unfinished = true;
-        return 0;
-    }
+    return rc == 0 ? read_super(segment, name) : rc;
+}
+
+int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
+                          const char *name, bool *unfinished)
+{
+    int rc = view(segment, backend, name);
+
+    *unfinished = rc == BUSY;
     if (rc == DONE)
         rc = map(segment, name, segment->super.size, backend->map_view);
-    if (rc != 0)
+    if (rc < 0)
         noria_segment_close(segment);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 int noria_segment_in_use(const struct noria_segment_backend *backend, const char *name)
@@ -449,15 +473,20 @@ int noria_segment_in_use(const struct noria_segment_backend *backend, const char
 
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name)
 {
+    int64_t until = until_removed();
     struct noria_segment segment;
-    bool unfinished;
-    int rc = backend->named ? noria_segment_inspect(&segment, backend, name, &unfinished) : 0;
+    int rc;
 
-    if (rc != 0 && rc != -EPROTO && rc != -EBADMSG)
-        return rc; /* never remove what is not, or cannot be seen to be, a segment */
-    if (backend->named && rc == 0)
+    do {
+        rc = backend->named ? view(&segment, backend, name) : (start(&segment, backend), 0);
+        if (rc >= 0 && backend->named && noria_segment_is_orphaned(&segment))
+            rc = noria_fail(-ENOENT, "'%s:%s' has been removed already", backend->scheme, name);
+        /* Never what is not, or cannot be seen to be, a segment. */
+        else if (rc >= 0 || rc == -EPROTO || rc == -EBADMSG)
+            rc = backend->unlink(&segment, name, until);
         noria_segment_close(&segment);
-    return backend->unlink(name);
+    } while (rc == VANISHED && noria_now_ns() < until);
+    return rc != VANISHED ? rc : noria_fail(-EAGAIN, "'%s:%s' is removed and made again and again", backend->scheme, name);
 }
 
 int noria_segment_lock_name(struct noria_segment *segment, int64_t deadline_ns)
@@ -513,8 +542,10 @@ int noria_segment_reap(const struct noria_segment_backend *backend, const char *
     rc = backend->obtain(&segment, &request, &made);
     if (rc == 0 && backend->lock(&segment, NORIA_SEGMENT_CREATION) == 0) {
         rc = judge(&segment, name, is_waste, context);
-        if (rc == 1 && !dry_run)
-            rc = backend->unlink(name) == 0 ? 1 : -EACCES;
+        if (rc == 1 && !dry_run) {
+            rc = backend->unlink(&segment, name, 0);
+            rc = rc == 0 ? 1 : rc == VANISHED ? 0 : rc;
+        }
         backend->unlock(&segment, NORIA_SEGMENT_CREATION);
     } else if (rc == 0) {
         rc = noria_fail(-EBUSY, "'%s:%s' is just being created or closed", backend->scheme, name);

@@ -11,6 +11,9 @@
  * Locks are numbered: 0 is that of creation, n that of participant n. The kernel frees them when their holder dies,
  * wherever it can (files: OFD locks; System V: semaphores with SEM_UNDO).
  *
+ * A name is taken away from the very segment that was looked at: System V does so by id; of a file one who holds an
+ * flock on it, so that the name cannot come to mean another one between his last look and the removal.
+ *
  * A backend says how memory, size and locks are had; everything else is in segment.c, once:
  *
  *     posix.c   "/name"   POSIX shared memory             memfd.c   "FD", "" new memory without a name
@@ -149,7 +152,9 @@ struct noria_segment_backend {
     void (*settle)(struct noria_segment *segment);
     /* Unmaps and closes. */
     void (*close)(struct noria_segment *segment);
-    int (*unlink)(const char *name);
+    /* Takes the name away, if it still means this segment. Others who do that wait for us, and we for them, at most until
+     * then. 0, or an answer: VANISHED, or -EBUSY one of them does not get on. */
+    int (*unlink)(struct noria_segment *segment, const char *name, int64_t until_ns);
     /* Nobody can find it and nobody is left: removes what would stay. May be NULL. */
     void (*forget)(struct noria_segment *segment);
 
@@ -194,7 +199,7 @@ void noria_segment_close(struct noria_segment *segment);
 /* After the last participant of an orphaned segment has left. */
 void noria_segment_forget(struct noria_segment *segment);
 
-/* Removes the name, if a segment stands there. -ENOENT, -EINVAL. */
+/* Removes the name, if a segment stands there. -ENOENT, -EINVAL, -EBUSY another one removes it and does not get on. */
 int noria_segment_unlink(const struct noria_segment_backend *backend, const char *name);
 
 /* What is found at a name that somebody may have left. */
@@ -240,6 +245,13 @@ uint32_t noria_segment_wish(const struct noria_segment *segment, uint32_t wishes
 /* Attaches to the segment that another handle has open, or had before this process was forked. */
 int noria_segment_attach(struct noria_segment *segment, const struct noria_segment *other);
 
+/* Whether what was copied of a superblock, `got` bytes, is one. 0, BUSY it is not finished, -EINVAL, -EPROTO. */
+int noria_superblock_check(const struct noria_superblock *super, size_t got, const char *name);
+/* And whether the segment can be as large, if so much is there. 0, -EBADMSG, -ENOMEM. */
+int noria_superblock_check_size(const struct noria_superblock *super, size_t got, uint64_t there, const char *name);
+
+/* For backends: memory the machine has. 0: not known. */
+uint64_t noria_segment_memory_available(void);
 /* For backends: whether the machine has the memory for what is solid. 0, -ENOMEM with a sentence. */
 int noria_segment_check_memory(const struct noria_segment_request *request);
 /* Bytes that must not have holes. */

@@ -466,6 +466,14 @@ static bool has_lost_its_set(const struct noria_segment *segment)
     return word == NORIA_SEGMENT_MAGIC || word == NORIA_SEGMENT_UNFINISHED;
 }
 
+/* Its key was taken away, before its locks were. */
+static bool is_removed(int id)
+{
+    struct shmid_ds status;
+
+    return shmctl(id, IPC_STAT, &status) != 0 ? is_gone(errno) : (status.shm_perm.mode & SHM_DEST) != 0;
+}
+
 /* Attaches and finds the locks, in the order that the head of this file tells. 0, VANISHED, or -errno with a
  * sentence. */
 static int take_hold(struct noria_segment *segment, const struct noria_segment_request *request, bool made)
@@ -488,6 +496,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
     rc = attach(segment, 0);
     if (rc != 0)
         return is_gone(-rc) ? NORIA_SEGMENT_VANISHED : report(request->name, request->size, -rc);
+    if (set == -ENOENT && !has_lost_its_set(segment) && is_removed(segment->id))
+        return NORIA_SEGMENT_VANISHED;
     if (set == -ENOENT && has_lost_its_set(segment)) {
         set = make_set(segment->id, &status, request->locks);
         if (set == -EIDRM)
@@ -525,7 +535,9 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     if (*made)
         sweep();
     rc = take_hold(segment, request, *made);
-    if (rc < 0 && *made) {
+    if (rc == 0 && target.naming == NEW && shmctl(segment->id, IPC_RMID, NULL) != 0)
+        rc = report(request->name, request->size, errno); /* from here on it would go with its last user */
+    if (rc != 0 && *made) {
         detach(segment);
         throw_away(segment->id);
         *made = false;
@@ -533,8 +545,6 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     }
     if (rc == NORIA_SEGMENT_VANISHED && target.naming == BY_ID)
         return report(request->name, 0, ENOENT);
-    if (rc == 0 && target.naming == NEW)
-        shmctl(segment->id, IPC_RMID, NULL); /* from here on it goes with its last user */
     /* Found by its id although the key is gone: then a key is not what keeps it. */
     if (rc == 0 && target.naming == BY_ID && shmctl(segment->id, IPC_STAT, &status) == 0 &&
         (status.shm_perm.mode & SHM_DEST) != 0)
@@ -564,6 +574,8 @@ static int obtain_view(struct noria_segment *segment, const char *name)
     if (segment->set < 0 && status.shm_atime == 0)
         return 0;
     rc = attach(segment, SHM_RDONLY);
+    if (rc == 0 && segment->set < 0 && !has_lost_its_set(segment) && is_removed(segment->id))
+        rc = -EIDRM;
     return rc == 0 ? 0 : report(name, 0, is_gone(-rc) ? ENOENT : -rc);
 }
 
@@ -781,27 +793,19 @@ static int leave_unsealed(struct noria_segment *segment)
 
 static int any_held(const struct noria_segment *segment);
 
-static int remove_name(const char *name)
+/* By its id: the key may have come to mean another one. */
+static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
 {
-    const struct noria_segment_request request = {.backend = &noria_segment_sysv, .name = name};
-    struct noria_segment segment = {.set = -1};
-    struct target target;
-    bool made;
-    int rc = parse(name, &target);
+    struct shmid_ds status;
+    int set = segment->set >= 0 ? segment->set : find_set(segment->id, NULL);
 
-    if (rc == 0 && target.naming == NEW)
-        return noria_fail(-ENOTSUP, "'sysv:': memory without a key goes with its last user; there is nothing to "
-                          "unlink");
-    if (rc == 0)
-        rc = find_or_make(&request, &target, &made);
-    if (rc < 0)
-        return rc;
-    segment.id = rc;
-    segment.set = find_set(segment.id, NULL);
-    if (shmctl(segment.id, IPC_RMID, NULL) != 0)
-        return report(name, 0, is_gone(errno) ? ENOENT : errno);
-    if (segment.set >= 0 && any_held(&segment) == 0) /* otherwise the last participant does */
-        semctl(segment.set, 0, IPC_RMID);
+    (void)until_ns;
+    if (shmctl(segment->id, IPC_STAT, &status) == 0 && (status.shm_perm.mode & SHM_DEST) != 0)
+        return NORIA_SEGMENT_VANISHED; /* another was faster */
+    if (shmctl(segment->id, IPC_RMID, NULL) != 0)
+        return is_gone(errno) ? NORIA_SEGMENT_VANISHED : report(name, 0, errno);
+    if (set >= 0 && any_held(segment) == 0) /* otherwise the last participant does */
+        semctl(set, 0, IPC_RMID);
     sweep();
     return 0;
 }
@@ -871,14 +875,19 @@ static int any_held(const struct noria_segment *segment)
 {
     struct semid_ds status;
     unsigned short *values;
-    int any = 0;
+    int any = 0, set = segment->set;
 
-    if (semctl(segment->set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
-        return -errno;
+    if (semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0) {
+        if (!is_gone(errno))
+            return -errno;
+        set = find_set_again(segment, false);
+        if (set < 0 || semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0)
+            return 0; /* what is not there is not held */
+    }
     values = calloc(status.sem_nsems, sizeof(*values));
     if (values == NULL)
         return -ENOMEM;
-    if (semctl(segment->set, 0, GETALL, (union semun){.array = values}) != 0)
+    if (semctl(set, 0, GETALL, (union semun){.array = values}) != 0)
         any = -errno;
     for (size_t i = 1; any == 0 && i + 1 < status.sem_nsems; i++)
         any = values[i] != 0;

@@ -21,7 +21,6 @@ static struct place {
 } places[MOST_GUARDED];
 static uint32_t used; /* no place beyond was ever used */
 static uint32_t guarded;
-static struct sigaction before_ours;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Puts zeros in place of the whole range: of a file that shrank once no page can be trusted to stay. */
@@ -65,18 +64,33 @@ static bool mend(uint64_t address)
     return mended;
 }
 
+/* ------------------------------------------------------------------------------------------------------- the handler */
+
+/*
+ * A handler of the program that was installed over ours calls ours for what it does not know. When the last guard goes,
+ * ours cannot be taken back then: it is left in that chain. Were the same function put on top of the chain with the next
+ * guard, it would come round to itself. So each time it is another function, with a predecessor of its own, of as many as
+ * there are here; after that one of those in the chain has to do.
+ */
+enum { HANDLERS = 8 };
+static struct predecessor {
+    struct sigaction action;
+    bool left; /* in somebody's chain, for all we know */
+} predecessors[HANDLERS];
+static int current; /* the one that was installed last */
+
 /* What the program had in mind for SIGBUS before. */
-static void pass_on(int number, siginfo_t *info, void *context)
+static void pass_on(const struct sigaction *before, int number, siginfo_t *info, void *context)
 {
-    if ((before_ours.sa_flags & SA_SIGINFO) != 0) {
-        before_ours.sa_sigaction(number, info, context);
+    if ((before->sa_flags & SA_SIGINFO) != 0) {
+        before->sa_sigaction(number, info, context);
         return;
     }
-    if (before_ours.sa_handler != SIG_DFL && before_ours.sa_handler != SIG_IGN) {
-        before_ours.sa_handler(number);
+    if (before->sa_handler != SIG_DFL && before->sa_handler != SIG_IGN) {
+        before->sa_handler(number);
         return;
     }
-    if (before_ours.sa_handler == SIG_IGN && info->si_code <= 0)
+    if (before->sa_handler == SIG_IGN && info->si_code <= 0)
         return; /* sent by somebody */
     /* The kernel ignores no fault either: the instruction is run again and ends the process as if we were not there. */
     sigaction(SIGBUS, &(struct sigaction){.sa_handler = SIG_DFL}, NULL);
@@ -84,7 +98,7 @@ static void pass_on(int number, siginfo_t *info, void *context)
         raise(SIGBUS);
 }
 
-static void on_sigbus(int number, siginfo_t *info, void *context)
+static void on_sigbus(const struct predecessor *before, int number, siginfo_t *info, void *context)
 {
     uint64_t address = (uint64_t)(uintptr_t)info->si_addr;
     int error = errno;
@@ -93,29 +107,74 @@ static void on_sigbus(int number, siginfo_t *info, void *context)
 
     errno = error;
     if (!mended)
-        pass_on(number, info, context);
+        pass_on(&before->action, number, info, context);
+}
+
+#define HANDLER(n) \
+    static void on_sigbus_##n(int number, siginfo_t *info, void *context) \
+    { \
+        on_sigbus(&predecessors[n], number, info, context); \
+    }
+HANDLER(0)
+HANDLER(1)
+HANDLER(2)
+HANDLER(3)
+HANDLER(4)
+HANDLER(5)
+HANDLER(6)
+HANDLER(7)
+static void (*const handlers[HANDLERS])(int, siginfo_t *, void *) = {
+    on_sigbus_0, on_sigbus_1, on_sigbus_2, on_sigbus_3, on_sigbus_4, on_sigbus_5, on_sigbus_6, on_sigbus_7};
+
+/* Which of ours it is; HANDLERS: none. */
+static int which(const struct sigaction *action)
+{
+    int i = 0;
+
+    while (i < HANDLERS && ((action->sa_flags & SA_SIGINFO) == 0 || action->sa_sigaction != handlers[i]))
+        i++;
+    return i;
 }
 
 /* With the lock held. The stack may be a thread's small one: an alternative one is used if there is. */
 static int install(void)
 {
-    struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct sigaction ours = {.sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
+    int fresh = 0;
 
     if (guarded != 0)
         return 0;
-    sigemptyset(&ours.sa_mask);
-    if (sigaction(SIGBUS, &ours, &before_ours) == 0)
+    if (sigaction(SIGBUS, NULL, &now) == 0 && which(&now) != HANDLERS) {
+        current = which(&now); /* put back by who had been installed over it */
         return 0;
+    }
+    while (fresh < HANDLERS && predecessors[fresh].left)
+        fresh++;
+    if (fresh == HANDLERS)
+        return 0;
+    predecessors[fresh].action = now; /* before anybody can come there */
+    ours.sa_sigaction = handlers[fresh];
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(SIGBUS, &ours, NULL) == 0) {
+        current = fresh;
+        return 0;
+    }
     return noria_fail(-errno, "cannot guard the segment: no handler for SIGBUS: %s", noria_error_words(errno));
 }
 
+/* Takes ours back if it is on top. Otherwise whichever was there last is left where it is. */
 static void uninstall(void)
 {
     struct sigaction now;
+    int ours;
 
-    if (guarded == 0 && sigaction(SIGBUS, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) != 0 &&
-        now.sa_sigaction == on_sigbus)
-        sigaction(SIGBUS, &before_ours, NULL);
+    if (guarded != 0 || sigaction(SIGBUS, NULL, &now) != 0)
+        return;
+    ours = which(&now);
+    if (ours != HANDLERS && sigaction(SIGBUS, &predecessors[ours].action, NULL) == 0)
+        predecessors[ours].left = false;
+    else
+        predecessors[current].left = true;
 }
 
 /* A child forked while another thread is in here finds the lock free and the table whole. */

@@ -9,8 +9,8 @@
  *
  * The handler is installed with the first guarded range and calls the one that was there before for every SIGBUS
  * that is not in a guarded range; with the last range it is taken back, if it still is ours. A program that installs
- * its own afterwards has to call ours for what it does not know, and a thread that blocks SIGBUS is ended by the
- * kernel.
+ * its own afterwards has to call ours for what it does not know, also when the last range is gone; a thread that blocks
+ * SIGBUS is ended by the kernel.
  */
 #ifndef NORIA_GUARD_H
 #define NORIA_GUARD_H

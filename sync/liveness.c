@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -140,12 +141,52 @@ static bool proc_is_ours(int32_t pid)
     return noria_number_parse(text, 10, &seen) != NULL && seen == (uint64_t)pid;
 }
 
+static uint64_t rotated(uint64_t x, int bits)
+{
+    return x << bits | x >> (64 - bits);
+}
+
+static void sip_rounds(uint64_t v[4], int rounds)
+{
+    for (; rounds > 0; rounds--) {
+        v[0] += v[1], v[1] = rotated(v[1], 13) ^ v[0], v[0] = rotated(v[0], 32);
+        v[2] += v[3], v[3] = rotated(v[3], 16) ^ v[2];
+        v[0] += v[3], v[3] = rotated(v[3], 21) ^ v[0];
+        v[2] += v[1], v[1] = rotated(v[1], 17) ^ v[2], v[2] = rotated(v[2], 32);
+    }
+}
+
+/* The kernel gives each program 16 random bytes. The C library's stack guard is made of them, so what others get to see
+ * is a hash that does not lead back: SipHash-2-4 of nothing, with them as its key. A program may wipe them once it
+ * has used them; then nothing is known. */
+uint64_t noria_process_image(void)
+{
+    const void *random = (const void *)(uintptr_t)getauxval(AT_RANDOM);
+    uint64_t key[2] = {0, 0}, v[4];
+
+    if (random != NULL)
+        memcpy(key, random, sizeof(key));
+    if (key[0] == 0 && key[1] == 0)
+        return 0;
+    v[0] = key[0] ^ UINT64_C(0x736f6d6570736575);
+    v[1] = key[1] ^ UINT64_C(0x646f72616e646f6d);
+    v[2] = key[0] ^ UINT64_C(0x6c7967656e657261);
+    v[3] = key[1] ^ UINT64_C(0x7465646279746573);
+    sip_rounds(v, 2);
+    v[2] ^= 0xff;
+    sip_rounds(v, 4);
+    v[0] ^= v[1] ^ v[2] ^ v[3];
+    memset(key, 0, sizeof(key));
+    return v[0];
+}
+
 void noria_process_self(struct noria_process *self)
 {
     struct stat_line line;
     struct stat status;
 
     self->pid = getpid();
+    self->image = noria_process_image();
     self->start_time = read_stat(self->pid, &line) == 0 ? line.start_time : 0;
     self->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
     if (!proc_is_ours(self->pid)) /* /proc/NUMBER is somebody else there: only locks count */
@@ -163,6 +204,8 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
 
     if (other->pid <= 0 || self->pid_namespace == 0 || self->pid_namespace != other->pid_namespace)
         return NORIA_PROCESS_UNKNOWN;
+    if (other->pid == self->pid && other->image != 0 && self->image != 0 && other->image != self->image)
+        return NORIA_PROCESS_GONE; /* an earlier program of ours, or of somebody who had our number */
     if (kill(other->pid, 0) != 0 && errno == ESRCH)
         return NORIA_PROCESS_GONE;
     if (!thorough || self->start_time == 0 || other->start_time == 0)
@@ -181,17 +224,17 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
 
 /* A line of maps: range, rights, offset, device as major:minor, inode, path. */
 struct map_line {
-    uint64_t start;
+    uint64_t start, end;
     dev_t device;
     ino_t inode;
 };
 
 static bool parse_map(const char *text, struct map_line *line)
 {
-    const char *at = skip_fields(text, 3);
+    const char *at = skip_fields(text, 3), *end = noria_number_parse(text, 16, &line->start);
     uint64_t major_number, minor_number, inode;
 
-    if (at == NULL || noria_number_parse(text, 16, &line->start) == NULL ||
+    if (at == NULL || end == NULL || *end != '-' || noria_number_parse(end + 1, 16, &line->end) == NULL ||
         (at = noria_number_parse(at, 16, &major_number)) == NULL || *at != ':' ||
         (at = noria_number_parse(at + 1, 16, &minor_number)) == NULL || (at = skip_fields(at, 1)) == NULL ||
         noria_number_parse(at, 10, &inode) == NULL)
@@ -237,9 +280,9 @@ static bool is_of_file(const struct map_line *line, const struct map_line *wante
     return line->inode == wanted->inode && line->device == wanted->device;
 }
 
-static bool is_at(const struct map_line *line, const struct map_line *wanted)
+static bool is_around(const struct map_line *line, const struct map_line *wanted)
 {
-    return line->start == wanted->start;
+    return line->start <= wanted->start && wanted->start < line->end;
 }
 
 int noria_process_maps(int32_t pid, dev_t device, ino_t inode)
@@ -250,11 +293,11 @@ int noria_process_maps(int32_t pid, dev_t device, ino_t inode)
     return find_map(pid, is_of_file, &wanted, &found);
 }
 
-int noria_process_mapping(const void *start, dev_t *device, ino_t *inode)
+int noria_process_mapping(const void *place, dev_t *device, ino_t *inode)
 {
-    const struct map_line wanted = {.start = (uintptr_t)start};
+    const struct map_line wanted = {.start = (uintptr_t)place};
     struct map_line found;
-    int rc = find_map((int32_t)getpid(), is_at, &wanted, &found);
+    int rc = find_map((int32_t)getpid(), is_around, &wanted, &found);
 
     if (rc != 1)
         return rc < 0 ? rc : -ENOENT;

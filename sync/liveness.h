@@ -26,13 +26,18 @@ int noria_lock_own_description(int fd);
 struct noria_process {
     uint64_t start_time; /* clock ticks after boot; 0: /proc could not be read */
     uint64_t pid_namespace; /* inode, and that of the time namespace in the upper half; 0: unknown */
+    uint64_t image;         /* which of the programs that it has been, one exec after the other; 0: unknown */
     int32_t pid;
 };
 
 void noria_process_self(struct noria_process *self);
 
+/* A number of the program that runs in this process, the same for all of it and those it forks, and another one after
+ * exec. 0: unknown. */
+uint64_t noria_process_image(void);
+
 enum noria_process_state {
-    NORIA_PROCESS_GONE,   /* certainly: no such process, or nothing of it left but a zombie */
+    NORIA_PROCESS_GONE,   /* certainly: no such process, nothing of it left but a zombie, or we are what it has become */
     NORIA_PROCESS_EXISTS, /* the number is there and, if it could be read, with that start time */
     NORIA_PROCESS_UNKNOWN /* of another pid namespace */
 };
@@ -43,7 +48,7 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
 
 /* Whether the process maps the file: 1, 0, or -errno if its maps cannot be read. */
 int noria_process_maps(int32_t pid, dev_t device, ino_t inode);
-/* What this process has mapped at `start`, for the others' lists. 0, or -errno. */
-int noria_process_mapping(const void *start, dev_t *device, ino_t *inode);
+/* What this process has mapped at that place, for the others' lists. 0, or -errno. */
+int noria_process_mapping(const void *place, dev_t *device, ino_t *inode);
 
 #endif

@@ -563,6 +563,28 @@ static void long_lines_do_not_hide_others(void **state)
     remove_deep_file(path);
 }
 
+static void one_process_may_be_several_programs(void **state)
+{
+    /* Claim: of a process that has been another program before, which ended with exec, that one is gone; who is not
+     * known to have been another one exists. A child is of its parent's program. */
+    struct noria_process self, other;
+    pid_t child;
+
+    (void)state;
+    noria_process_self(&self);
+    assert_true(self.image != 0 && self.image == noria_process_image());
+    other = self;
+    assert_int_equal(noria_process_look(&self, &other, true), NORIA_PROCESS_EXISTS);
+    other.image = self.image + 1;
+    assert_int_equal(noria_process_look(&self, &other, false), NORIA_PROCESS_GONE);
+    other.image = 0;
+    assert_int_equal(noria_process_look(&self, &other, true), NORIA_PROCESS_EXISTS);
+    child = start_child(do_nothing);
+    other = (struct noria_process){.pid = child, .pid_namespace = self.pid_namespace, .image = self.image + 1};
+    assert_int_equal(noria_process_look(&self, &other, true), NORIA_PROCESS_EXISTS); /* it alone can tell */
+    reap(child);
+}
+
 int main(void)
 {
 #define LOCKS(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -583,6 +605,7 @@ int main(void)
         PROCESSES(reborn_number_is_another_process),
         PROCESSES(maps_tell_who_still_looks),
         PROCESSES(long_lines_do_not_hide_others),
+        PROCESSES(one_process_may_be_several_programs),
     };
 #undef LOCKS
 #undef PROCESSES

@@ -25,6 +25,17 @@ static inline void noria_bell_mark_removed(const struct noria_bell_place *place)
     noria_fence_seq_cst(); /* remove() marks, then looks; who makes one links it, then looks for the mark */
 }
 
+/* sysv_semaphore.c: a set of ours that nobody has open, and the id of its channel (noria_bell_place). */
+struct noria_unused_set {
+    int set;
+    uint32_t key;
+    uint64_t id[2];
+};
+/* All there are of this user, or of anybody if it is root. How many. */
+size_t noria_sysv_semaphore_find_unused(struct noria_unused_set *sets, size_t room);
+/* If it still is unused. 1 removed (or would be), 0 it is not, or not any more, -errno. */
+int noria_sysv_semaphore_remove_unused(const struct noria_unused_set *unused, bool dry_run);
+
 /* Whose objects we use: our own, root's, those of the channel's owner, and anybody's if the channel is open to others. */
 static inline bool noria_bell_is_trusted(const struct noria_bell_place *place, uid_t owner)
 {

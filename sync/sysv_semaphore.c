@@ -3,14 +3,15 @@
  * A System V semaphore set per channel as the bell: for programs that know semget, and for its one advantage
  * over the POSIX kind: the kernel does each step as a whole.
  *
- * A set of three, found by a key that is derived from the channel's id:
+ * A set, found by a key that is derived from the channel's id:
  *
- *     [0] side 0, [1] side 1:  0 is rung, 1 is quiet      [2]  15 bits of the id: the set is ours
+ *     [0] side 0, [1] side 1:  0 is rung, 1 is quiet      [2]  15 bits mixed of the id: the set is ours
+ *     [3] .. [11]  the whole id, 15 bits in each          [12] how many bells are open at it
  *
  *   wait is "wait for zero", ring sets 0, quiet sets 1 if it was 0. So all sleepers are woken by one call,
  *   none changes anything by being woken, a new set is a rung one (nobody who comes to it sleeps past a
- *   message), and any other value is as good as 1. SEM_UNDO would help where a semaphore is held across
- *   calls. Here nothing is ever held, so there is nothing to undo, and an undo would ring for nobody.
+ *   message), and any other value is as good as 1. Nothing is ever held across calls, so there is nothing to
+ *   undo but the count of open bells, which is taken with SEM_UNDO and says whether anybody lives.
  *
  *   Cost: ring is one system call, wait one, quiet one or two. The set's lock is the kernel's: nobody is ever
  *   stopped or killed with it. Killed and stopped processes leave nothing behind and hold up nobody.
@@ -23,13 +24,16 @@
  *   Removed under our feet (ipcrm): sleepers return, nap (nap.h) and make it anew with their next wait;
  *   ringers find the new one. remove() says in the segment, if it is given its words, that it has been, so
  *   that nobody makes it again: open handles then nap, for a removed set has no life without its name. A
- *   set outlives every process and has no file: a channel that is never removed leaves it behind, see `ipcs
- *   -s`.
+ *   set outlives every process and has no file: if the last ones of an unlinked channel are killed it stays,
+ *   until `noria gc` finds it by the id that stands in it, and nobody counted. What cannot be counted (no
+ *   memory for an undo, a set whose handle was inherited by fork) can at worst be removed under somebody, who
+ *   makes it anew.
  *
  *   Async-signal-safe: ring. wait returns -EINTR also after SIGCONT without any handler; Linux does so
  *   (signal(7)).
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
@@ -42,13 +46,14 @@
 #include "nap.h"
 
 enum { RUNG = 0, QUIET = 1 };
-enum { MARK = 2, SEMAPHORES = 3 };
+enum { MARK = 2, ID = 3, ID_PIECES = 9, USERS = ID + ID_PIECES, SEMAPHORES };
 enum { KEYS = 8, FIND_TRIES = 16 };
 enum { STUCK = 1 };   /* bell->state: the level cannot be taken back */
 
 union semun {
     int val;
     struct semid_ds *buf;
+    unsigned short *array;
 };
 
 static uint64_t mix(uint64_t x) /* splitmix64 */
@@ -100,13 +105,37 @@ static enum verdict examine(const struct noria_bell_place *place, int set, bool 
     return FOREIGN;
 }
 
+/* 15 bits of the 128, from bit 15 * piece on. */
+static unsigned short piece_of(const uint64_t id[2], unsigned piece)
+{
+    unsigned from = 15 * piece, word = from / 64, bit = from % 64;
+    uint64_t bits = id[word] >> bit;
+
+    if (bit > 64 - 15 && word == 0)
+        bits |= id[1] << (64 - bit);
+    return (unsigned short)(bits & 0x7fff);
+}
+
 /* At once or not at all; if another was quicker, his mark stands. */
 static void put_mark(const struct noria_bell_place *place, int set)
 {
-    struct sembuf steps[] = {{.sem_num = MARK, .sem_op = 0, .sem_flg = IPC_NOWAIT},
-                             {.sem_num = MARK, .sem_op = (short)mark_of(place), .sem_flg = IPC_NOWAIT}};
+    struct sembuf steps[2 + ID_PIECES] = {
+        {.sem_num = MARK, .sem_op = 0, .sem_flg = IPC_NOWAIT},
+        {.sem_num = MARK, .sem_op = (short)mark_of(place), .sem_flg = IPC_NOWAIT}};
 
-    semop(set, steps, 2);
+    for (unsigned piece = 0; piece < ID_PIECES; piece++) /* adding nothing means to wait for 0, which it is */
+        steps[2 + piece] = (struct sembuf){.sem_num = (unsigned short)(ID + piece),
+                                           .sem_op = (short)piece_of(place->id, piece), .sem_flg = IPC_NOWAIT};
+    semop(set, steps, 2 + ID_PIECES);
+}
+
+/* Counts an open bell, or one less. */
+static void count_user(struct noria_bell *bell, int set, short by)
+{
+    struct sembuf step = {.sem_num = USERS, .sem_op = by, .sem_flg = IPC_NOWAIT | SEM_UNDO};
+
+    semop(set, &step, 1);
+    bell->object = by > 0 ? (void *)(intptr_t)getpid() : NULL; /* whose it is: undoing is not inherited */
 }
 
 /* Our set under any of the keys, or -ENOENT with the first key that is free, or -EEXIST. */
@@ -196,6 +225,8 @@ static int open_bell(struct noria_bell *bell)
     int set = find(bell->place, true);
 
     remember_set(bell, set);
+    if (set >= 0)
+        count_user(bell, set, 1);
     if (set >= 0 || (set == -ENOENT && noria_bell_is_removed(bell->place))) /* it lives on without names; we nap */
         return 0;
     if (set == -ENOSPC)
@@ -214,6 +245,8 @@ static int open_bell(struct noria_bell *bell)
 
 static void close_bell(struct noria_bell *bell)
 {
+    if (known_set(bell) >= 0 && bell->object == (void *)(intptr_t)getpid())
+        count_user(bell, known_set(bell), -1);
     remember_set(bell, -1);
 }
 
@@ -227,6 +260,60 @@ static void remove_set(const struct noria_bell_place *place)
         if (verdict == OURS || verdict == UNMARKED)
             semctl(set, 0, IPC_RMID);
     }
+}
+
+/* ------------------------------------------------------------------------------------------ what the killed have left */
+
+/* Whose set it is, if it is one of ours that nobody has open. */
+static bool is_unused(int set, key_t key, struct noria_bell_place *place)
+{
+    unsigned short values[SEMAPHORES];
+    struct semid_ds status;
+    bool is_ours = false;
+
+    if (semctl(set, 0, IPC_STAT, (union semun){.buf = &status}) != 0 || status.sem_nsems != SEMAPHORES ||
+        (status.sem_perm.uid != geteuid() && geteuid() != 0) ||
+        semctl(set, 0, GETALL, (union semun){.array = values}) != 0)
+        return false;
+    *place = (struct noria_bell_place){.id = {0, 0}};
+    for (unsigned piece = 0; piece < ID_PIECES; piece++) {
+        unsigned from = 15 * piece, word = from / 64, bit = from % 64;
+        place->id[word] |= (uint64_t)values[ID + piece] << bit;
+        if (bit > 64 - 15 && word == 0)
+            place->id[1] |= (uint64_t)values[ID + piece] >> (64 - bit);
+    }
+    for (unsigned attempt = 0; attempt < KEYS; attempt++)
+        is_ours = is_ours || key_of(place, attempt) == key;
+    return is_ours && values[MARK] == mark_of(place) && values[USERS] == 0;
+}
+
+size_t noria_sysv_semaphore_find_unused(struct noria_unused_set *sets, size_t room)
+{
+    FILE *file = fopen("/proc/sysvipc/sem", "re");
+    char line[256];
+    size_t found = 0;
+
+    while (file != NULL && found < room && fgets(line, sizeof(line), file) != NULL) {
+        struct noria_bell_place place;
+        int key, set;
+        if (sscanf(line, "%d %d", &key, &set) != 2 || !is_unused(set, (key_t)key, &place))
+            continue;
+        sets[found++] = (struct noria_unused_set){.set = set, .key = (uint32_t)key, .id = {place.id[0], place.id[1]}};
+    }
+    if (file != NULL)
+        fclose(file);
+    return found;
+}
+
+int noria_sysv_semaphore_remove_unused(const struct noria_unused_set *unused, bool dry_run)
+{
+    struct noria_bell_place place;
+
+    if (!is_unused(unused->set, (key_t)unused->key, &place) || place.id[0] != unused->id[0] || place.id[1] != unused->id[1])
+        return 0;
+    if (dry_run || semctl(unused->set, 0, IPC_RMID) == 0)
+        return 1;
+    return is_gone(errno) ? 0 : -errno;
 }
 
 static bool set_level(const struct noria_bell *bell, int set, int level)
@@ -273,6 +360,8 @@ static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
     if (set < 0) {
         set = find(bell->place, true);
         remember_set(bell, set);
+        if (set >= 0)
+            count_user(bell, set, 1);
     }
     if (set < 0 || noria_load_relaxed32(&bell->state) == STUCK)
         return noria_nap(until_ns);

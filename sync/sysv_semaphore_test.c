@@ -172,7 +172,7 @@ static void an_unfinished_set_is_completed(void **state)
     int set;
 
     (void)state;
-    set = semget(key, 3, IPC_CREAT | IPC_EXCL | 0600);
+    set = semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | 0600);
     assert_true(set >= 0);
     bell = opened(1);
     assert_int_equal(bell.set, set);
@@ -187,7 +187,7 @@ static void an_unfinished_set_is_removed(void **state)
     key_t key = key_of(&place, 0);
 
     (void)state;
-    assert_true(semget(key, 3, IPC_CREAT | IPC_EXCL | 0600) >= 0);
+    assert_true(semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | 0600) >= 0);
     place.mode = 0; /* remove need not know it */
     strategy->remove(&place);
     assert_int_equal(litter(), 0);
@@ -196,7 +196,7 @@ static void an_unfinished_set_is_removed(void **state)
 /* A set of somebody else at our key: other size, other values, or used by semop although all zero. */
 static int plant(key_t key, int kind)
 {
-    int set = semget(key, kind == 0 ? 1 : kind == 1 ? 4 : 3, IPC_CREAT | IPC_EXCL | 0600);
+    int set = semget(key, kind == 0 ? 1 : kind == 1 ? SEMAPHORES + 1 : SEMAPHORES, IPC_CREAT | IPC_EXCL | 0600);
     struct sembuf use[] = {{0, 1, 0}, {0, -1, 0}};
 
     assert_true(set >= 0);

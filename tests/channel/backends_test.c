@@ -101,7 +101,7 @@ static void works(noria_channel *channel)
     uint8_t bytes[8] = {0};
 
     PEER_REQUIRES(noria_send(channel, "12345678", 8, 0) == 0);
-    PEER_REQUIRES(noria_recv(channel, bytes, 8, SECOND, NULL) == 8);
+    PEER_REQUIRES(noria_recv(channel, bytes, 8, 60 * SECOND, NULL) == 8);
     PEER_REQUIRES(memcmp(bytes, "12345678", 8) == 0);
 }
 
@@ -130,7 +130,7 @@ static void attachers_may_come_first(void **state)
     (void)state;
     ch.options.wait_create_ns = 20 * MS;
     assert_fails(noria_open(&early, ch.address, NORIA_RECV, &ch.options), ENOENT);
-    assert_true(now_ns() - start >= 20 * MS && now_ns() - start < 10 * SECOND);
+    assert_true(now_ns() - start >= 20 * MS && now_ns() - start < 60 * SECOND);
     peer = start_peer(receive_when_it_is_there);
     await_peer();
     ch.tx = open_handle(NORIA_SEND);
@@ -142,7 +142,7 @@ static void send_and_leave(void)
 {
     noria_channel *mine = open_handle(NORIA_SEND);
 
-    PEER_REQUIRES(noria_send(mine, "0123456789", 10, SECOND) == 0);
+    PEER_REQUIRES(noria_send(mine, "0123456789", 10, 60 * SECOND) == 0);
     PEER_REQUIRES(noria_close(mine) == 0);
 }
 
@@ -300,7 +300,7 @@ static void reopen_and_use(void)
 
     PEER_REQUIRES(noria_reopen(&mine, ch.tx, NORIA_SEND) == 0);
     PEER_REQUIRES(noria_close(ch.tx) == 0);
-    PEER_REQUIRES(noria_send(mine, "0123456789", 10, SECOND) == 0);
+    PEER_REQUIRES(noria_send(mine, "0123456789", 10, 60 * SECOND) == 0);
     PEER_REQUIRES(noria_close(mine) == 0);
 }
 
@@ -721,6 +721,24 @@ static void renew_memfd(void)
     close(fresh);
 }
 
+/* Whether the next one has a channel within a second, and nothing is left when that is removed. */
+static bool is_soon_replaced(const struct operation *operation, int k)
+{
+    int64_t start = now_ns(), took;
+
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+    took = now_ns() - start;
+    works(ch.tx);
+    close_handle(&ch.tx);
+    if (has_name())
+        assert_int_equal(noria_unlink(ch.address), 0);
+    if (ch.memfd >= 0)
+        renew_memfd();
+    if (count_objects() != objects_before)
+        fail_msg("%s, stop %d: %d objects are left", operation->name, k, count_objects() - objects_before);
+    return took < SECOND;
+}
+
 static void death_anywhere_is_no_obstacle(void **state)
 {
     /* Claim: killed before or after any system call of any operation, the next one that creates has a working channel
@@ -729,26 +747,19 @@ static void death_anywhere_is_no_obstacle(void **state)
     const int stride = getenv("NORIA_LONG") != NULL ? 1 : getenv("NORIA_TEST_USER") != NULL ? 7 : 3;
 
     (void)state;
+    ch.options.open_timeout_ns = 60 * SECOND;
     for (int i = 0; i < OPERATIONS; i++) {
         int k = 1;
         if (operations[i].by_name && !has_name())
             continue;
         for (bool more = true; more; k += stride) {
-            int64_t start;
-            more = try_death(&operations[i], k);
-            start = now_ns();
-            ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
-            if (now_ns() - start > SECOND)
-                fail_msg("%s, stop %d: the next open took %lld ns", operations[i].name, k,
-                         (long long)(now_ns() - start));
-            works(ch.tx);
-            close_handle(&ch.tx);
-            if (has_name())
-                assert_int_equal(noria_unlink(ch.address), 0);
-            if (ch.memfd >= 0)
-                renew_memfd();
-            if (count_objects() != objects_before)
-                fail_msg("%s, stop %d: %d objects are left", operations[i].name, k, count_objects() - objects_before);
+            int tries = 0;
+            do /* a busy machine is slow now and then, what hangs does so each time */
+                more = try_death(&operations[i], k);
+            while (!is_soon_replaced(&operations[i], k) && ++tries < 5);
+            if (tries == 5)
+                fail_msg("%s, stop %d: the next open took more than a second, each of %d times", operations[i].name, k,
+                         tries);
         }
         print_message("%s: %d stops, each %d\n", operations[i].name, k - stride, stride);
         assert_true(k > 4);

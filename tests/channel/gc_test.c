@@ -3,13 +3,16 @@
  * Claim: noria_gc removes what the dead have left and nobody can want, and never anything that is held, just comes
  * into use, persists, or is not noria's; also while processes open, close and are killed all the time.
  */
-#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}
+#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "file"}
 #include "variants_test.h"
 
 #include <dirent.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "own_shm.h"
@@ -258,6 +261,283 @@ static void objects_go_with_their_users(void **state)
     assert_int_equal(files_in_shm(), 0);
 }
 
+enum { SEMAPHORES_TO_WAIT_WITH = 13 };
+
+/* Sets that are as large as those that a channel waits with. */
+static int sets_of_semaphores(void)
+{
+    FILE *file = fopen("/proc/sysvipc/sem", "re");
+    char line[256];
+    int count = 0, size;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        count += sscanf(line, "%*d %*d %*o %d", &size) == 1 && size == SEMAPHORES_TO_WAIT_WITH;
+    fclose(file);
+    return count;
+}
+
+static void open_twice_and_stay(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+
+    PEER_REQUIRES(mine != NULL && open_handle(NORIA_RECV) != NULL);
+    say();
+    await_end();
+}
+
+static void sets_go_with_their_users(void **state)
+{
+    /* Claim: the System V semaphores of an unlinked channel stay while somebody has them open, and go when the last one
+     * was killed; those of a channel that is there stay, and so does another program's set. */
+    int before = sets_of_semaphores(), theirs = semget(IPC_PRIVATE, SEMAPHORES_TO_WAIT_WITH, 0600);
+    pid_t peer, other;
+
+    (void)state;
+    ch.options.wait = NORIA_WAIT_SYSV_SEMAPHORE;
+    peer = start_peer(open_twice_and_stay);
+    other = start_peer(open_twice_and_stay);
+    await_peer();
+    await_peer();
+    assert_int_equal(collect(0), 0);
+    kill_peer(other);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(sets_of_semaphores(), before + 2);
+    kill_peer(peer);
+    assert_int_equal(collect(1), 1);
+    assert_int_equal(told[0].kind, NORIA_LEFTOVER_SEMAPHORE);
+    assert_int_equal(sets_of_semaphores(), before + 2);
+    assert_int_equal(collect(0), 1);
+    assert_int_equal(sets_of_semaphores(), before + 1);
+    assert_int_equal(semctl(theirs, 0, IPC_RMID), 0);
+    ch.tx = open_handle(NORIA_SEND); /* of a channel that nobody has open */
+    close_handle(&ch.tx);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(sets_of_semaphores(), before + 1);
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(sets_of_semaphores(), before);
+}
+
+/* In a pid namespace where nobody else is to be seen. */
+static void collect_apart(void)
+{
+    int status;
+    pid_t pid;
+
+    PEER_REQUIRES(unshare(CLONE_NEWPID | CLONE_NEWNS) == 0);
+    pid = fork();
+    if (pid == 0) {
+        be_child();
+        PEER_REQUIRES(mount("proc", "/proc", "proc", 0, NULL) == 0);
+        exit(collect(0));
+    }
+    PEER_REQUIRES(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    exit(WEXITSTATUS(status));
+}
+
+static void what_belongs_to_files_stays(void **state)
+{
+    /* Claim: files are not listed, so what waits for them outside stays: of a channel that is in use in a pid namespace
+     * which gc does not see, and of one that nobody has open just now. */
+    pid_t peer;
+
+    (void)state;
+    ch.options.wait = NORIA_WAIT_SEMAPHORE;
+    peer = start_peer(open_and_stay);
+    await_peer();
+    assert_int_equal(files_in_shm(), 3);
+    expect_end(start_peer(collect_apart));
+    assert_int_equal(files_in_shm(), 3);
+    assert_int_equal(collect(0), 0);
+    kill_peer(peer);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(files_in_shm(), 3);
+    ch.options.wait = NORIA_WAIT_SYSV_SEMAPHORE;
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(files_in_shm(), 0);
+    peer = start_peer(open_twice_and_stay);
+    await_peer();
+    kill_peer(peer);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(noria_unlink(ch.address), 0);
+}
+
+static void look_alikes_stay(void **state)
+{
+    /* Claim: what only looks like a channel's object stays: a directory of such a name, another user's FIFO, a name that is
+     * too long or ends otherwise; and so do the FIFOs of more channels than a few. */
+    enum { CHANNELS = 70 };
+    static const char *const names[] = {
+        "/dev/shm/noria-0123456789abcdef0123456789abcdef-x", "/dev/shm/noria-0123456789abcdef0123456789abcdeg-r",
+        "/dev/shm/noria-0123456789abcdef0123456789abcdef0-r"};
+    static const char folder[] = "/dev/shm/noria-0123456789abcdef0123456789abcdef-r";
+    char address[80];
+    int before = files_in_shm();
+
+    (void)state;
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(mkfifo(names[i], 0600), 0);
+    for (int i = 0; i < CHANNELS; i++) {
+        noria_channel *channel = NULL;
+        snprintf(address, sizeof(address), "shm:/noria-gc-%d", i);
+        assert_int_equal(noria_open(&channel, address, NORIA_RECV | NORIA_CREATE, &ch.options), 0);
+        assert_true(noria_fd(channel, NORIA_RECV) >= 0);
+        assert_int_equal(noria_close(channel), 0);
+    }
+    assert_int_equal(files_in_shm(), before + 4 + 2 * CHANNELS);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(noria_gc(0, NULL, NULL), 0); /* nobody has to be told */
+    assert_int_equal(files_in_shm(), before + 4 + 2 * CHANNELS);
+    for (int i = 0; i < CHANNELS; i++) {
+        snprintf(address, sizeof(address), "shm:/noria-gc-%d", i);
+        assert_int_equal(noria_unlink(address), 0);
+    }
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(unlink(names[i]), 0);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(files_in_shm(), before);
+}
+
+static void collect_as_a_stranger(void)
+{
+    PEER_REQUIRES(setgid(65533) == 0 && setuid(65533) == 0);
+    PEER_REQUIRES(collect(0) == 0);
+    PEER_REQUIRES(tellings >= 1 && told[0].kind == NORIA_LEFTOVER_UNKNOWN && told[0].result == -EACCES);
+}
+
+static void strangers_collect_nothing(void **state)
+{
+    /* Claim: who may not look at a channel is told that it stays, if its name says that it is noria's; what waits for it
+     * is left to its owner's gc. */
+    pid_t peer;
+
+    (void)state;
+    if (geteuid() != 0) /* or only of a namespace of its own, which knows no other user */
+        skip();
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    peer = start_peer(open_and_stay);
+    await_peer();
+    kill_peer(peer);
+    assert_int_equal(files_in_shm(), 2);
+    expect_end(start_peer(collect_as_a_stranger));
+    assert_int_equal(files_in_shm(), 2);
+    assert_int_equal(collect(0), 1);
+    assert_int_equal(files_in_shm(), 0);
+}
+
+/* ------------------------------------------------------------------------------------------ names that mean another one */
+
+static void (*before_removal)(void); /* called once, when gc is about to take a name away */
+static int keys_looked_up, handed_over;
+
+static void about_to_remove(void)
+{
+    void (*hook)(void) = before_removal;
+
+    before_removal = NULL;
+    if (hook != NULL)
+        hook();
+}
+
+/* In place of the C library's, for the library under test, too. */
+int unlink(const char *path)
+{
+    about_to_remove();
+    return (int)syscall(SYS_unlink, path);
+}
+
+int shm_unlink(const char *name)
+{
+    char path[300];
+
+    snprintf(path, sizeof(path), "/dev/shm%s", name);
+    return unlink(path);
+}
+
+int shmget(key_t key, size_t size, int flags)
+{
+    if (before_removal != NULL && ++keys_looked_up == 2) /* the first time it was to look at it */
+        about_to_remove();
+    return (int)syscall(SYS_shmget, key, size, flags);
+}
+
+/* Somebody else removes the name by hand, and a third one makes it anew; or the first one is kept from it. */
+static void hand_over(void)
+{
+    if (noria_unlink(ch.address) != 0)
+        return;
+    ch.tx = open_handle(NORIA_SEND);
+    handed_over = 1;
+}
+
+static void gc_removes_what_it_has_looked_at(void **state)
+{
+    /* Claim: what takes the place of a deserted channel between gc's last look and its removal is not removed. */
+    struct noria_listing listing;
+    pid_t peer;
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    peer = start_peer(open_twice_and_stay);
+    await_peer();
+    kill_peer(peer);
+    ch.options.lifetime = NORIA_PERSIST;
+    keys_looked_up = handed_over = 0;
+    before_removal = hand_over;
+    assert_true(collect(0) >= 0);
+    before_removal = NULL;
+    assert_int_equal(noria_inspect(ch.address, &listing) == 0, handed_over);
+}
+
+static void leave_waste(void)
+{
+    int id, fd = is_at("shm") ? open(ch.path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600 | NORIA_SEGMENT_NEW_MODE) : -1;
+
+    if (is_at("shm")) {
+        assert_true(fd >= 0);
+        assert_int_equal(close(fd), 0);
+        return;
+    }
+    /* A creator who was killed after he had made the locks. */
+    id = shmget((key_t)strtoul(ch.address + strlen("sysv:"), NULL, 16), 8192, IPC_CREAT | IPC_EXCL | 0600);
+    assert_true(id >= 0);
+    assert_true(semget((key_t)((uint32_t)id ^ 0xee6f7261u), 10, IPC_CREAT | IPC_EXCL | 0600) >= 0);
+}
+
+static void collect_for_ever(void);
+
+static void persisting_names_stay(void **state)
+{
+    /* Claim: while two gc run all the time, and names of leftovers are removed by hand and made anew at once, no channel
+     * that persists loses its name. */
+    int rounds = getenv("NORIA_LONG") != NULL ? 20000 : 300, by_hand = 0;
+    pid_t collectors[2];
+
+    (void)state;
+    ch.options.open_timeout_ns = 60 * SECOND;
+    for (int i = 0; i < 2; i++)
+        collectors[i] = start_peer(collect_for_ever);
+    for (int round = 0; round < rounds; round++) {
+        noria_channel *second = NULL;
+        int rc;
+        leave_waste();
+        rc = noria_unlink(ch.address);
+        if (rc != 0 && rc != -ENOENT && rc != -EBUSY)
+            fail_msg("round %d: %s", round, noria_detail());
+        by_hand += rc == 0;
+        ch.tx = open_handle(NORIA_SEND);
+        assert_int_equal(noria_open(&second, ch.address, NORIA_RECV, &ch.options), 0);
+        close_handle(&second);
+        close_handle(&ch.tx);
+        assert_int_equal(noria_unlink(ch.address), 0);
+    }
+    print_message("%d of %d leftovers were removed by hand\n", by_hand, rounds);
+    for (int i = 0; i < 2; i++)
+        kill_peer(collectors[i]);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- storm */
 
 /* Two handles, one after the other: the second one must find the first one's channel. */
@@ -271,7 +551,7 @@ static void come_and_go_for_ever(void)
         if (rc != 0)
             continue;
         __atomic_fetch_add(&peers->numbers[1], 1, __ATOMIC_RELAXED);
-        rc = noria_open(&second, ch.address, NORIA_RECV, NULL);
+        rc = noria_open(&second, ch.address, NORIA_RECV, &ch.options);
         PEER_REQUIRES(rc == 0 || rc == -EBUSY);
         if (rc == 0) {
             struct noria_stat one = {0}, two = {0};
@@ -348,6 +628,12 @@ int main(void)
         AT("shm", who_closed_its_descriptors_lives),
         AT("shm", who_became_another_program_is_gone),
         AT("shm", objects_go_with_their_users),
+        {"sets_go_with_their_users", sets_go_with_their_users, 0, "shm, sysv"},
+        AT("file", what_belongs_to_files_stays),
+        AT("shm", look_alikes_stay),
+        AT("shm", strangers_collect_nothing),
+        {"gc_removes_what_it_has_looked_at", gc_removes_what_it_has_looked_at, 0, "shm, sysv"},
+        {"persisting_names_stay", persisting_names_stay, 0, "shm, sysv"},
         AT("shm", storm),
     };
 

@@ -10,9 +10,12 @@
 #include "variants_test.h"
 
 #include <grp.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "peers.h"
@@ -218,6 +221,72 @@ static void strangers_are_refused(void **state)
     close(his);
 }
 
+/* ------------------------------------------------------------------------------------------------- what the system refuses */
+
+static int send_error, receive_error, poll_error; /* of the next call */
+
+static int take(int *error)
+{
+    int taken = *error;
+
+    *error = 0;
+    errno = taken;
+    return taken;
+}
+
+/* In place of the C library's, for the library under test, too. */
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    return take(&send_error) != 0 ? -1 : (ssize_t)syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    return take(&receive_error) != 0 ? -1 : (ssize_t)syscall(SYS_recvmsg, fd, message, flags);
+}
+
+int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+{
+    struct timespec left = timeout != NULL ? *timeout : (struct timespec){0};
+
+    return take(&poll_error) != 0 ? -1 : (int)syscall(SYS_ppoll, fds, n, timeout != NULL ? &left : NULL, mask, 8);
+}
+
+static void refused_calls_are_told(void **state)
+{
+    /* Claim: what the system refuses of handing over is an error with a sentence, an interruption is none; nothing is left,
+     * and the next try succeeds. */
+    noria_channel *theirs = NULL;
+    struct rlimit limit, none;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    send_error = ENOBUFS;
+    assert_fails(noria_share(ch.tx, ends[0]), ENOBUFS);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    none = limit;
+    none.rlim_cur = 0;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_fails(noria_share(ch.tx, ends[0]), EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_fails(noria_accept(&theirs, ends[1], NORIA_RECV, NULL), ETIMEDOUT); /* nothing of it went */
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    poll_error = EIO;
+    assert_fails(noria_accept(&theirs, ends[1], NORIA_RECV, NULL), EIO);
+    receive_error = ECONNRESET;
+    assert_fails(noria_accept(&theirs, ends[1], NORIA_RECV, NULL), ECONNRESET);
+    assert_null(theirs);
+    poll_error = EINTR;
+    assert_int_equal(noria_accept(&theirs, ends[1], NORIA_RECV, NULL), 0);
+    close_handle(&theirs);
+    close(ends[0]);
+    assert_fails(noria_accept(&theirs, ends[1], NORIA_RECV, NULL), EPIPE);
+    assert_fails(noria_share(ch.tx, ends[1]), EPIPE);
+    ends[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    assert_fails(noria_share(ch.tx, ends[0]), ENOTSOCK);
+    assert_fails(noria_accept(&theirs, ends[0], NORIA_RECV, NULL), ENOTSOCK);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
@@ -226,6 +295,7 @@ int main(void)
         AT("shm", names_are_not_handed_over),
         ONCE(anything_else_is_refused),
         ONCE(strangers_are_refused),
+        ONCE(refused_calls_are_told),
     };
 
     return run_variants_with("share", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Claim: a process that becomes another program and opens the channel again takes part once: what it was before has
+ * died, although its number, its start time and its mapping of the memory are there. What that held comes back, its
+ * role and its place are free, as often as one likes, whatever the memory is.
+ */
+#define KINDS_TO_TEST \
+    {NORIA_KIND_SPSC, "shm"}, {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_SPSC, "sysv"}, \
+    {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "memfd"}, {NORIA_KIND_SPSC, "memory"}, {NORIA_KIND_MPMC, "memory"}
+#include "variants_test.h"
+
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "peers.h"
+
+enum { MEMORY = 1 << 20, PROGRAMS = 5 }; /* more of them than the table has places */
+static int memory_file = -1;
+
+static int with_peers(void **state)
+{
+    peers_begin();
+    setup(state);
+    ch.options.max_participants = 2;
+    memory_file = is_at("memory") ? memfd_create("memory", 0) : -1;
+    if (memory_file >= 0) {
+        assert_int_equal(ftruncate(memory_file, MEMORY), 0);
+        ch.options.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, memory_file, 0);
+        ch.options.memory_size = MEMORY;
+        assert_true(ch.options.memory != MAP_FAILED);
+    }
+    return 0;
+}
+
+static int without_peers(void **state)
+{
+    peers_end();
+    close_handle(&ch.tx);
+    if (memory_file >= 0) {
+        munmap(ch.options.memory, MEMORY);
+        close(memory_file);
+    }
+    return teardown(state);
+}
+
+/* Becomes this very program again, which goes on in main. `left`: how many times more. */
+static void become(const char *address, int file, int left, pid_t holder)
+{
+    char file_text[16], left_text[16], holder_text[16];
+
+    snprintf(file_text, sizeof(file_text), "%d", file);
+    snprintf(left_text, sizeof(left_text), "%d", left);
+    snprintf(holder_text, sizeof(holder_text), "%d", (int)holder);
+    execl("/proc/self/exe", "again", address, file_text, left_text, holder_text, (char *)NULL);
+    _exit(1);
+}
+
+/* Takes the message and keeps it, as the programs before did. */
+static int live_again(const char *address, int file, int left, pid_t holder)
+{
+    struct noria_options options;
+    struct noria_span span;
+    struct noria_info info;
+    struct noria_stat stat = {0};
+    noria_channel *mine = NULL;
+
+    noria_options_init(&options);
+    if (strcmp(address, "memory:") == 0) {
+        options.memory = mmap(NULL, MEMORY, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        options.memory_size = MEMORY;
+    }
+    PEER_REQUIRES(noria_open(&mine, address, NORIA_RECV, &options) == 0);
+    PEER_REQUIRES(noria_stat(mine, &stat) == 0);
+    PEER_REQUIRES(stat.receivers == 1 && stat.senders == 1 && stat.deaths == (uint64_t)(PROGRAMS - left));
+    PEER_REQUIRES(noria_peek(mine, &span, 0, &info) == 0);
+    PEER_REQUIRES(span.len == 10 && info.flags == NORIA_REDELIVERED);
+    if (left > 0)
+        become(address, file, left - 1, holder);
+    PEER_REQUIRES(noria_release(mine, &span) == 0);
+    if (holder > 0)
+        kill(holder, SIGKILL);
+    return noria_close(mine) == 0 ? 0 : 1;
+}
+
+static void take_and_become_another(void)
+{
+    struct noria_span span;
+
+    PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
+    become(ch.address, memory_file, PROGRAMS - 1, 0);
+}
+
+static void each_program_takes_part_once(void **state)
+{
+    /* Claim: see above. */
+    (void)state;
+    if (is_at("memfd"))
+        assert_int_equal(fcntl(ch.memfd, F_SETFD, 0), 0);
+    ch.tx = open_handle(NORIA_SEND);
+    send_numbered(1, 10);
+    expect_end(start_peer(take_and_become_another));
+    assert_int_equal(stat_of(ch.tx).receivers, 0);
+    assert_int_equal(stat_of(ch.tx).deaths, PROGRAMS);
+}
+
+/* A child that no fork handler knows of keeps the descriptors, and with them the locks. */
+static void leave_the_lock_to_a_child(void)
+{
+    struct noria_span span;
+    pid_t holder;
+
+    PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
+    holder = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+    if (holder == 0)
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (holder == 0)
+        pause();
+    become(ch.address, memory_file, PROGRAMS - 1, holder);
+}
+
+static void locks_may_be_held_by_a_child(void **state)
+{
+    /* Claim: nor does it matter that somebody still holds what the earlier program has locked; it costs the place. */
+    (void)state;
+    ch.options.max_participants = 3;
+    ch.tx = open_handle(NORIA_SEND);
+    send_numbered(1, 10);
+    expect_end(start_peer(leave_the_lock_to_a_child));
+    assert_int_equal(stat_of(ch.tx).receivers, 0);
+    assert_int_equal(stat_of(ch.tx).deaths, PROGRAMS);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct named_test tests[] = {
+        EVERYWHERE(each_program_takes_part_once),
+        AT("shm", locks_may_be_held_by_a_child),
+    };
+
+    if (argc == 5)
+        return live_again(argv[1], atoi(argv[2]), atoi(argv[3]), (pid_t)atoi(argv[4]));
+    return run_variants_with("exec", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
+}
