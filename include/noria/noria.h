@@ -231,6 +231,8 @@ struct noria_stat {
     int64_t evict_ns;
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
+    const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
+    const char *refused;                    /* like this: a line for each that was tried before, with its reason */
 };
 
 /* Fills in the defaults named above. */
@@ -258,6 +260,12 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * what a receiver had read when it died is lost, and the next one is told how many (info.lost); each carries messages
  * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
  * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
+ * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
+ * variable NORIA_TRANSPORT name. Who opens the name first chooses and writes it down, under a lock, in $NORIA_DIR, else
+ * $XDG_RUNTIME_DIR/noria, else /tmp/noria-UID; who comes while others have it open takes the same or fails, with the
+ * reasons of both sides. When all have left the next one chooses anew, unless messages wait in the shm:/name or mq:/name
+ * of before. noria_stat says what was taken, and why not what was tried before.
+ *
  * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
  * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
  * taken a part counts as sent, and the rest goes with the next call or noria_close. What they cannot do is -ENOTSUP;
