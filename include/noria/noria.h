@@ -407,6 +407,8 @@ struct noria_bridge_counts {
     uint64_t redelivered;     /* of those, marked so by the source */
     uint64_t lost;            /* that the source said were missing */
     uint64_t refused;         /* sends after which the destination had lost its receiver, and that were made again */
+    void *kept;               /* at the end: a message that has left the source and that the destination did not take, */
+    struct noria_info kept_info; /* with its size and priority; send it elsewhere, and free it. NULL: there is none */
 };
 
 /* Receives from one channel and sends to the other, in order, with boundaries and, where the destination has them,
@@ -415,7 +417,8 @@ struct noria_bridge_counts {
  * `counts` (may be NULL) is kept up to date. Where the source can redeliver (stat.abilities) a message is released
  * after the destination has accepted it: at least once, also when the bridge is killed. Elsewhere at most once. A
  * message that the destination does not take stays the source's next one, or comes again when the source's handle is
- * closed; of a source that lends none (noria_peek is -ENOTSUP) only one that is too long does. */
+ * closed; of a source that lends none (noria_peek is -ENOTSUP) it is handed over in `counts`, unless it is too long for
+ * the destination: then it stays. Without `counts` it is lost. */
 NORIA_API int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_counts *counts);
 
 /* A sentence for an error code of this library. */
