@@ -509,7 +509,7 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
 {
     adapter->base.max_message = most_message;
     adapter->piece = piece;
-    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;

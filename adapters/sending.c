@@ -17,13 +17,15 @@ enum { MOST_COPIED = 1024, PIECES = 3 };
 /* Bytes of message that fit into one frame. */
 static size_t room_in_frame(const struct noria_adapter *adapter)
 {
-    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
 static struct noria_frame header_of(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
                                     uint64_t sequence)
 {
-    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC : 0,
+    bool is_long = length > room_in_frame(adapter); /* so it may be cut */
+
+    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC : is_long ? NORIA_FRAME_TAIL : 0,
                                 .priority = (uint8_t)message->priority,
                                 .length = (uint32_t)length,
                                 .total = (uint32_t)message->len,
@@ -90,7 +92,7 @@ int noria_adapter_flush(struct noria_adapter *adapter)
 /* Whether the pipe took as much as it may take of a long frame: whole pages, or those behind its incomplete one. */
 static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t length)
 {
-    size_t size = NORIA_FRAME_HEADER + length;
+    size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
 
     return length > room_in_frame(adapter) && taken < size &&
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
@@ -100,17 +102,19 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
 static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
+    struct noria_frame frame = header_of(adapter, message, length, adapter->sequences[message->priority]);
     uint8_t header[NORIA_FRAME_HEADER];
-    uint32_t crc;
+    uint32_t tail;
     struct iovec pieces[PIECES] = {{header, sizeof(header)},
                                    {(void *)(uintptr_t)(message->data + message->offset), length},
-                                   {&crc, adapter->crc != 0 ? sizeof(crc) : 0}};
+                                   {&tail, frame.flags != 0 ? sizeof(tail) : 0}};
     ssize_t taken;
 
-    make_header(adapter, message, length, adapter->sequences[message->priority], header);
-    if (adapter->crc != 0)
-        crc = noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length);
-    taken = put(adapter, pieces, adapter->crc != 0 ? PIECES : PIECES - 1, message->priority);
+    noria_frame_seal(&frame, header);
+    tail = frame.flags == NORIA_FRAME_CRC
+               ? noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length)
+               : noria_frame_tail(&frame);
+    taken = put(adapter, pieces, frame.flags != 0 ? PIECES : PIECES - 1, message->priority);
     if (taken < 0)
         return taken;
     if (is_cut(adapter, (size_t)taken, length))
@@ -147,7 +151,7 @@ static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_
 
     if (left <= most || adapter->stretch == 0)
         return left < most ? left : most;
-    stretched = adapter->stretch - NORIA_FRAME_HEADER;
+    stretched = adapter->stretch - NORIA_FRAME_HEADER - NORIA_FRAME_TAIL_BYTES;
     stretched = left < stretched ? left : stretched;
     frame = header_of(adapter, message, stretched, 0);
     return noria_frame_is_ambiguous(&frame, message->data + message->offset, adapter->page) ? most : stretched;
