@@ -72,7 +72,8 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
     if (found.flags != 0) {
         uint32_t tail;
         memcpy(&tail, bytes + size - sizeof(tail), sizeof(tail));
-        if (tail != (found.flags == NORIA_FRAME_CRC ? noria_crc32c(0, bytes, size - sizeof(tail)) : noria_frame_tail(&found)))
+        if (tail !=
+            (found.flags == NORIA_FRAME_CRC ? noria_crc32c(0, bytes, size - sizeof(tail)) : noria_frame_tail(&found)))
             return -EBADMSG;
     }
     *frame = found;

@@ -73,8 +73,7 @@ static inline bool noria_frame_is_whole(const struct noria_frame *frame)
 /* Of the frame on the way, all that belongs to it. */
 static inline size_t noria_frame_size(const struct noria_frame *frame)
 {
-    return NORIA_FRAME_HEADER + (size_t)frame->length +
-           (frame->flags != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    return NORIA_FRAME_HEADER + (size_t)frame->length + (frame->flags != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
 /* Fills in magic and check of a header whose other fields are set, and writes it. */
@@ -102,16 +101,17 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
                       struct noria_frame *frame);
 
 /*
- * A frame with TAIL, of more than PIPE_BUF bytes, that is put into a pipe in one write may be cut when the pipe is full, and another
- * writer's frame stands behind what went in. Linux cuts at whole pages: counted from the frame's beginning, or from where
- * its last, incomplete page has gone in first, to fill up a page that was there. So there are few such places, and
- * senders see to it that no payload looks like a frame there. What went in is a frame of the message, a shorter one.
+ * A frame with TAIL, of more than PIPE_BUF bytes, that is put into a pipe in one write may be cut when the pipe is
+ * full, and another writer's frame stands behind what went in. Linux cuts at whole pages: counted from the frame's
+ * beginning, or from where its last, incomplete page has gone in first, to fill up a page that was there. So there are
+ * few such places, and senders see to it that no payload looks like a frame there. What went in is a frame of the
+ * message, a shorter one.
  */
 
 /* Whether bytes at such a place of a frame of `size` bytes could be taken for another frame's beginning. */
 bool noria_frame_is_ambiguous(const struct noria_frame *frame, const uint8_t *payload, size_t page);
-/* Where the frame at the beginning of the bytes was cut, by the frame that stands there, and what is left of it; 0: as far
- * as the bytes go it was not. */
+/* Where the frame at the beginning of the bytes was cut, by the frame that stands there, and what is left of it; 0: as
+ * far as the bytes go it was not. */
 size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits, size_t page,
                             struct noria_frame *left);
 

@@ -25,7 +25,9 @@ static struct noria_frame header_of(struct noria_adapter *adapter, const struct 
 {
     bool is_long = length > room_in_frame(adapter); /* so it may be cut */
 
-    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC : is_long ? NORIA_FRAME_TAIL : 0,
+    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC
+                                         : is_long         ? NORIA_FRAME_TAIL
+                                                           : 0,
                                 .priority = (uint8_t)message->priority,
                                 .length = (uint32_t)length,
                                 .total = (uint32_t)message->len,
@@ -142,8 +144,8 @@ static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outg
     return (ssize_t)length;
 }
 
-/* How many bytes of the message the next frame takes: into a pipe a long one goes in one write, unless a part of it could
- * be taken for something else. */
+/* How many bytes of the message the next frame takes: into a pipe a long one goes in one write, unless a part of it
+ * could be taken for something else. */
 static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
     size_t left = message->len - message->offset, most = room_in_frame(adapter), stretched;
@@ -162,7 +164,7 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
 {
     size_t length = length_of_frame(adapter, message);
     ssize_t gone = adapter->mechanism->in_one_piece || length <= MOST_COPIED ? put_copied(adapter, message, length)
-                                                                         : put_in_place(adapter, message, length);
+                                                                             : put_in_place(adapter, message, length);
 
     if (gone < 0)
         return (int)gone;
