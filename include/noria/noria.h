@@ -268,7 +268,8 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  *
  * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
  * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
- * taken a part counts as sent, and the rest goes with the next call or noria_close. What they cannot do is -ENOTSUP;
+ * taken a part counts as sent, and the rest goes with the next call of that side (a send, noria_wait_any) or noria_close:
+ * nobody but its caller works for a handle. Who has nothing more to send waits once at noria_fd or closes. What they cannot do is -ENOTSUP;
  * noria_stat says what they can.
  *
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
