@@ -20,7 +20,7 @@
 #include "detail.h"
 #include "nap.h"
 
-enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 4, PAUSES = 16 };
+enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16, PAUSES = 16 };
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
@@ -59,8 +59,8 @@ int noria_adapter_watch(int epoll, int fd, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data = {.fd = fd}};
 
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST || errno == EPERM)
-        return 0; /* what cannot be polled, a regular file, is always ready */
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) == 0 || errno == EEXIST)
+        return 0;
     return -errno;
 }
 
@@ -173,17 +173,19 @@ static int fd_of(noria_channel *channel, enum noria_side side)
     return fd >= 0 ? fd : noria_fail(fd, "no descriptor to wait at: %s", strerror(-fd));
 }
 
-/* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. */
+/* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. Who has found no receiver yet
+ * looks for one, for nothing that could be waited at would tell. */
 static int may_send(struct noria_adapter *adapter)
 {
     struct pollfd set = {.fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, NORIA_SIDE_SEND) : -1,
                          .events = POLLIN};
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
-    if (noria_adapter_lock(adapter, NORIA_SIDE_SEND) == 0) {
-        noria_adapter_flush(adapter);
-        noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
-    }
-    return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
+    if (rc != 0)
+        return rc;
+    rc = noria_adapter_get_ready(adapter);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    return rc == 0 && set.fd >= 0 && poll(&set, 1, 0) <= 0 ? -EAGAIN : rc;
 }
 
 static ssize_t ready(noria_channel *channel, enum noria_side side, unsigned priority)
@@ -303,6 +305,7 @@ struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const
     }
     inlet->end = *end;
     inlet->room = INLET_ROOM;
+    inlet->page = end->kind == NORIA_END_PIPE ? (size_t)sysconf(_SC_PAGESIZE) : 0;
     inlet->guard.drops = true;
     if (end->fd >= 0)
         noria_fork_guard_add(&inlet->guard, end->fd);
@@ -347,6 +350,8 @@ ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec 
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)
 {
     adapter->out = *end;
+    adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
+    adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -362,14 +367,24 @@ void noria_adapter_close_out(struct noria_adapter *adapter)
     adapter->out.fd = -1;
 }
 
+static int watch_end(struct noria_adapter *adapter, const struct noria_end *end, int epoll, uint32_t events)
+{
+    if (end->fd < 0)
+        return 0;
+    if (end->kind != NORIA_END_FILE)
+        return noria_adapter_watch(epoll, end->fd, events);
+    eventfd_write(adapter->wake, 1); /* it cannot be polled, and makes nobody wait */
+    return 0;
+}
+
 int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll)
 {
     int rc = 0;
 
     if (side == NORIA_SIDE_SEND)
-        return adapter->out.fd >= 0 ? noria_adapter_watch(epoll, adapter->out.fd, EPOLLOUT) : 0;
+        return watch_end(adapter, &adapter->out, epoll, EPOLLOUT);
     for (struct noria_inlet *inlet = adapter->inlets; inlet != NULL && rc == 0; inlet = inlet->next)
-        rc = noria_adapter_watch(epoll, inlet->end.fd, EPOLLIN);
+        rc = watch_end(adapter, &inlet->end, epoll, EPOLLIN);
     return rc;
 }
 
@@ -495,12 +510,12 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
 {
     adapter->base.max_message = most_message;
     adapter->piece = piece;
-    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;
-    adapter->frames = malloc(piece);
-    return adapter->frames != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for %u bytes of frames", piece);
+    adapter->frames = malloc(NORIA_MOST_PIECE);
+    return adapter->frames != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for %d bytes of frames", NORIA_MOST_PIECE);
 }
 
 int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism *mechanism, size_t size,

@@ -30,6 +30,7 @@ struct noria_inlet {
     bool speaks; /* a frame has come from it */
     uint8_t *bytes;
     size_t room, from, to; /* of bytes: what has come and is not yet taken */
+    size_t page;           /* of a pipe, where long frames may be cut; 0 of others */
     uint64_t skipped;      /* bytes that were no frames */
     struct noria_fork_guard guard;
     struct noria_inlet *next;
@@ -104,9 +105,11 @@ struct noria_adapter {
     struct noria_end out;
     struct noria_fork_guard out_guard;
     uint32_t sender;
-    uint32_t piece;                         /* bytes of frames that one put takes */
+    uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
+    uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
+    uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
-    uint8_t *frames;                        /* `piece` bytes, where frames are made */
+    uint8_t *frames;                        /* where frames are made */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */
     uint8_t *reserved;                      /* max_message bytes of a reservation */
@@ -170,6 +173,8 @@ int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span);
+/* Whether frames can be put: somebody is there, and nothing is owed. With the side taken. */
+int noria_adapter_get_ready(struct noria_adapter *adapter);
 /* Puts what is owed: 0 nothing is any more. With the side taken. */
 int noria_adapter_flush(struct noria_adapter *adapter);
 

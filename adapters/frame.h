@@ -5,7 +5,7 @@
  * message it is, so that many writers of one pipe may interleave frames as they like.
  *
  *     0  magic     "NRF1"               4 bytes
- *     4  flags     NORIA_FRAME_CRC      1 byte
+ *     4  flags     CRC or TAIL          1 byte
  *     5  priority                       1 byte
  *     6  check     of the other 30      2 bytes
  *     8  length    of what follows      4 bytes
@@ -13,7 +13,8 @@
  *    16  offset    in the message       4 bytes
  *    20  sender    number of the handle 4 bytes
  *    24  sequence  of its messages      8 bytes
- *    32  `length` bytes of the message, then with NORIA_FRAME_CRC the CRC32C of all before it, 4 bytes
+ *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL a word that
+ *        follows from the header
  */
 #ifndef NORIA_FRAME_H
 #define NORIA_FRAME_H
@@ -25,8 +26,8 @@
 
 #define NORIA_FRAME_MAGIC UINT32_C(0x3146524e) /* "NRF1" */
 
-enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_CRC_BYTES = 4 };
-enum { NORIA_FRAME_CRC = 1 }; /* flags */
+enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_TAIL_BYTES = 4 };
+enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2 }; /* flags, one of them at most */
 
 /* As it stands in a frame: little-endian, which all machines are that noria is built for. */
 struct noria_frame {
@@ -39,8 +40,7 @@ struct noria_frame {
 _Static_assert(sizeof(struct noria_frame) == NORIA_FRAME_HEADER, "no padding");
 _Static_assert(offsetof(struct noria_frame, length) == 8 && offsetof(struct noria_frame, sequence) == 24, "as drawn");
 
-/* The check of a header: tells it from message bytes that merely look like one, and a damaged one from a good one. */
-static inline uint16_t noria_frame_check(const struct noria_frame *frame)
+static inline uint64_t noria_frame_sum(const struct noria_frame *frame)
 {
     uint64_t words[4], sum = 0;
 
@@ -50,7 +50,19 @@ static inline uint16_t noria_frame_check(const struct noria_frame *frame)
         sum = (sum ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
         sum ^= sum >> 32;
     }
-    return (uint16_t)(sum >> 16);
+    return sum;
+}
+
+/* The check of a header: tells it from message bytes that merely look like one, and a damaged one from a good one. */
+static inline uint16_t noria_frame_check(const struct noria_frame *frame)
+{
+    return (uint16_t)(noria_frame_sum(frame) >> 16);
+}
+
+/* What ends a frame that may be cut: whatever else came behind the cut is not this. */
+static inline uint32_t noria_frame_tail(const struct noria_frame *frame)
+{
+    return (uint32_t)(noria_frame_sum(frame) >> 32);
 }
 
 static inline bool noria_frame_is_whole(const struct noria_frame *frame)
@@ -61,8 +73,7 @@ static inline bool noria_frame_is_whole(const struct noria_frame *frame)
 /* Of the frame on the way, all that belongs to it. */
 static inline size_t noria_frame_size(const struct noria_frame *frame)
 {
-    return NORIA_FRAME_HEADER + (size_t)frame->length +
-           ((frame->flags & NORIA_FRAME_CRC) != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    return NORIA_FRAME_HEADER + (size_t)frame->length + (frame->flags != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
 /* Fills in magic and check of a header whose other fields are set, and writes it. */
@@ -88,6 +99,21 @@ struct noria_frame_limits {
  */
 int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits,
                       struct noria_frame *frame);
+
+/*
+ * A frame with TAIL, of more than PIPE_BUF bytes, that is put into a pipe in one write may be cut when the pipe is
+ * full, and another writer's frame stands behind what went in. Linux cuts at whole pages: counted from the frame's
+ * beginning, or from where its last, incomplete page has gone in first, to fill up a page that was there. So there are
+ * few such places, and senders see to it that no payload looks like a frame there. What went in is a frame of the
+ * message, a shorter one.
+ */
+
+/* Whether bytes at such a place of a frame of `size` bytes could be taken for another frame's beginning. */
+bool noria_frame_is_ambiguous(const struct noria_frame *frame, const uint8_t *payload, size_t page);
+/* Where the frame at the beginning of the bytes was cut, by the frame that stands there, and what is left of it; 0: as
+ * far as the bytes go it was not. */
+size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits, size_t page,
+                            struct noria_frame *left);
 
 /* How many bytes from the beginning on, at least 1, cannot be the beginning of a frame. */
 size_t noria_frame_skip(const uint8_t *bytes, size_t len);

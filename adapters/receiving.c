@@ -93,11 +93,19 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
 
     while (rc == 0 && inlet->from < inlet->to) {
         struct noria_frame frame;
-        rc = noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
+        size_t cut = inlet->page != 0 ? noria_frame_find_cut(inlet->bytes + inlet->from, inlet->to - inlet->from,
+                                                             &limits, inlet->page, &frame)
+                                      : 0;
+        rc = cut != 0 ? (int)cut
+                      : noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
         if (rc == 0)
             return 0;
-        if (rc > 0)
+        if (cut == NORIA_FRAME_HEADER) { /* nothing of the message is left */
+            inlet->from += cut;
+            rc = 0;
+        } else if (rc > 0) {
             rc = take_frame(adapter, inlet, &frame);
+        }
         if (rc == -EBADMSG)
             rc = take_rubbish(adapter, inlet);
     }
@@ -134,6 +142,7 @@ static int end_inlet(struct noria_adapter *adapter, struct noria_inlet *inlet, b
         adapter->strangers += is_stranger;
         noria_adapter_remove_inlet(adapter, inlet);
     } else if (!spoke && skipped != 0) {
+        inlet->skipped = 0; /* told once: who comes later may be a sender */
         return noria_fail(-EBADMSG, "'%s:%s' ended, and what came from it, %llu bytes, was no message of noria's",
                           adapter->mechanism->scheme, adapter->rest, (unsigned long long)skipped);
     }

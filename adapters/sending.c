@@ -12,24 +12,34 @@
 #include "call.h"
 #include "detail.h"
 
-enum { MOST_COPIED = 4096, PIECES = 3 };
+enum { MOST_COPIED = 1024, PIECES = 3 };
 
 /* Bytes of message that fit into one frame. */
 static size_t room_in_frame(const struct noria_adapter *adapter)
 {
-    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_CRC_BYTES : 0);
+    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
-static void make_header(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                        uint64_t sequence, uint8_t *to)
+static struct noria_frame header_of(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                                    uint64_t sequence)
 {
-    struct noria_frame frame = {.flags = adapter->crc != 0 ? NORIA_FRAME_CRC : 0,
+    bool is_long = length > room_in_frame(adapter); /* so it may be cut */
+
+    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC
+                                         : is_long         ? NORIA_FRAME_TAIL
+                                                           : 0,
                                 .priority = (uint8_t)message->priority,
                                 .length = (uint32_t)length,
                                 .total = (uint32_t)message->len,
                                 .offset = (uint32_t)message->offset,
                                 .sender = adapter->sender,
                                 .sequence = sequence};
+}
+
+static void make_header(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                        uint64_t sequence, uint8_t *to)
+{
+    struct noria_frame frame = header_of(adapter, message, length, sequence);
 
     noria_frame_seal(&frame, to);
 }
@@ -81,56 +91,84 @@ int noria_adapter_flush(struct noria_adapter *adapter)
     return 0;
 }
 
-/* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed. */
-static int put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+/* Whether the pipe took as much as it may take of a long frame: whole pages, or those behind its incomplete one. */
+static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t length)
 {
+    size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
+
+    return length > room_in_frame(adapter) && taken < size &&
+           (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
+}
+
+/* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
+ * that was cut, is none of its any more. How many bytes of the message are out or owed. */
+static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+{
+    struct noria_frame frame = header_of(adapter, message, length, adapter->sequences[message->priority]);
     uint8_t header[NORIA_FRAME_HEADER];
-    uint32_t crc;
+    uint32_t tail;
     struct iovec pieces[PIECES] = {{header, sizeof(header)},
                                    {(void *)(uintptr_t)(message->data + message->offset), length},
-                                   {&crc, adapter->crc != 0 ? sizeof(crc) : 0}};
+                                   {&tail, frame.flags != 0 ? sizeof(tail) : 0}};
     ssize_t taken;
 
-    make_header(adapter, message, length, adapter->sequences[message->priority], header);
-    if (adapter->crc != 0)
-        crc = noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length);
-    taken = put(adapter, pieces, adapter->crc != 0 ? PIECES : PIECES - 1, message->priority);
+    noria_frame_seal(&frame, header);
+    tail = frame.flags == NORIA_FRAME_CRC
+               ? noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length)
+               : noria_frame_tail(&frame);
+    taken = put(adapter, pieces, frame.flags != 0 ? PIECES : PIECES - 1, message->priority);
     if (taken < 0)
-        return (int)taken;
-    adapter->owed_from = adapter->owed_to = 0; /* what stood there is out: get_ready saw to it */
+        return taken;
+    if (is_cut(adapter, (size_t)taken, length))
+        return taken - NORIA_FRAME_HEADER;
+    adapter->owed_from = adapter->owed_to = 0; /* what stood there is out: noria_adapter_get_ready saw to it */
     for (int i = 0; i < PIECES; i++) {
         size_t gone = (size_t)taken < pieces[i].iov_len ? (size_t)taken : pieces[i].iov_len;
         memcpy(adapter->frames + adapter->owed_to, (uint8_t *)pieces[i].iov_base + gone, pieces[i].iov_len - gone);
         adapter->owed_to += pieces[i].iov_len - gone;
         taken -= (ssize_t)gone;
     }
-    return 0;
+    return (ssize_t)length;
 }
 
-static int put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
     struct iovec piece = {adapter->frames,
                           make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
     ssize_t taken = put(adapter, &piece, 1, message->priority);
 
     if (taken < 0)
-        return (int)taken;
+        return taken;
     adapter->owed_from = (size_t)taken;
     adapter->owed_to = piece.iov_len;
-    return 0;
+    return (ssize_t)length;
 }
 
-/* The next frame of a message. 0: it is out, or the rest of it is owed. */
+/* How many bytes of the message the next frame takes: into a pipe a long one goes in one write, unless a part of it
+ * could be taken for something else. */
+static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
+{
+    size_t left = message->len - message->offset, most = room_in_frame(adapter), stretched;
+    struct noria_frame frame;
+
+    if (left <= most || adapter->stretch == 0)
+        return left < most ? left : most;
+    stretched = adapter->stretch - NORIA_FRAME_HEADER - NORIA_FRAME_TAIL_BYTES;
+    stretched = left < stretched ? left : stretched;
+    frame = header_of(adapter, message, stretched, 0);
+    return noria_frame_is_ambiguous(&frame, message->data + message->offset, adapter->page) ? most : stretched;
+}
+
+/* The next frame of a message. 0: it is out, as much of it as fits, or the rest of it is owed. */
 static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
-    size_t left = message->len - message->offset, most = room_in_frame(adapter);
-    size_t length = left < most ? left : most;
-    int rc = adapter->mechanism->in_one_piece || length <= MOST_COPIED ? put_copied(adapter, message, length)
-                                                                       : put_in_place(adapter, message, length);
+    size_t length = length_of_frame(adapter, message);
+    ssize_t gone = adapter->mechanism->in_one_piece || length <= MOST_COPIED ? put_copied(adapter, message, length)
+                                                                             : put_in_place(adapter, message, length);
 
-    if (rc != 0)
-        return rc;
-    message->offset += length;
+    if (gone < 0)
+        return (int)gone;
+    message->offset += (size_t)gone;
     message->last_is_out = message->offset == message->len;
     if (message->last_is_out) {
         adapter->sequences[message->priority]++;
@@ -149,8 +187,7 @@ static int attach(struct noria_adapter *adapter)
     return rc;
 }
 
-/* Whether frames can be put: somebody is there, and nothing is owed. */
-static int get_ready(struct noria_adapter *adapter)
+int noria_adapter_get_ready(struct noria_adapter *adapter)
 {
     int rc = adapter->attached ? 0 : attach(adapter);
 
@@ -163,7 +200,7 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
 
     if (adapter->under_way != NULL && adapter->under_way != message)
         return -EAGAIN; /* another thread's */
-    rc = get_ready(adapter);
+    rc = noria_adapter_get_ready(adapter);
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
     while (rc == 0 && !message->last_is_out) {
@@ -275,7 +312,7 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
 
     if (adapter->under_way != NULL)
         return -EAGAIN;
-    rc = get_ready(adapter);
+    rc = noria_adapter_get_ready(adapter);
     while (rc == 0 && sent < n) {
         rc = put_batch(adapter, messages + sent, n - sent);
         if (rc <= 0)

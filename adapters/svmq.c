@@ -5,6 +5,7 @@
  * again, more and more seldom; and who is there is told by locks on a file in noria's folder.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -145,7 +146,7 @@ static int open_locks(int id)
     char name[32];
 
     snprintf(name, sizeof(name), "svmq-%d", id);
-    return noria_place_open(name);
+    return noria_place_open(name, O_CREAT);
 }
 
 static int take_part(struct svmq_handle *handle, int flags)

@@ -94,6 +94,16 @@ static int serve(struct noria_socket *of, int flags)
     return rc;
 }
 
+/* A sender connects in its first send. Whether it may have sockets at all it learns here. */
+static int may_have_sockets(const struct noria_socket *of)
+{
+    int fd = noria_socket_make(of);
+
+    if (fd >= 0)
+        close(fd);
+    return fd < 0 ? fd : 0;
+}
+
 /* A sender that is not to make anything waits for the name. */
 static int await_name(const struct noria_socket *of)
 {
@@ -137,6 +147,8 @@ static int open_unix(noria_channel **out, const char *rest, int flags, const str
         rc = serve(of, flags);
     else if (rc == 0 && (flags & NORIA_CREATE) == 0)
         rc = await_name(of);
+    if (rc == 0 && (flags & NORIA_RECV) == 0)
+        rc = may_have_sockets(of);
     if (rc != 0)
         noria_adapter_free(adapter);
     else

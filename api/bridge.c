@@ -17,7 +17,9 @@ struct bridge {
     uint32_t levels; /* priorities of the destination */
     bool copies;     /* of a source that lends no messages */
     void *buffer;
-    size_t room; /* of it: what the destination does not take stays at the source */
+    size_t room; /* of it: what is too long for the destination stays at the source */
+    bool keeps;  /* what is in the buffer: it is nowhere else */
+    struct noria_info kept;
 };
 
 /* Of a destination that has lost its receiver the next one gets the message; one that does not wait while it is full is
@@ -79,13 +81,24 @@ static int carry_held(struct bridge *bridge)
 
 static int carry_copy(struct bridge *bridge)
 {
-    struct noria_info info;
-    ssize_t len = noria_recv(bridge->from, bridge->buffer, bridge->room, -1, &info);
-    int rc = len < 0 ? (int)len : pass_on(bridge, bridge->buffer, (size_t)len, &info);
+    ssize_t len = noria_recv(bridge->from, bridge->buffer, bridge->room, -1, &bridge->kept);
+    int rc = len < 0 ? (int)len : pass_on(bridge, bridge->buffer, (size_t)len, &bridge->kept);
 
+    bridge->keeps = len >= 0 && rc != 0;
     if (rc == 0)
-        count(bridge, (size_t)len, &info);
+        count(bridge, (size_t)len, &bridge->kept);
     return rc;
+}
+
+/* What the source cannot take back goes to the caller. */
+static void hand_over(struct bridge *bridge, struct noria_bridge_counts *counts)
+{
+    *counts = bridge->counts;
+    if (!bridge->keeps)
+        return;
+    counts->kept = bridge->buffer;
+    counts->kept_info = bridge->kept;
+    bridge->buffer = NULL;
 }
 
 static int prepare(struct bridge *bridge)
@@ -120,6 +133,8 @@ int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_cou
         if (counts != NULL)
             *counts = bridge.counts;
     }
+    if (counts != NULL)
+        hand_over(&bridge, counts);
     free(bridge.buffer);
     return rc == -EPIPE ? 0 : rc;
 }

@@ -7,6 +7,7 @@
 
 #include <noria/inspect.h>
 
+#include "auto.h"
 #include "detail.h"
 #include "segment_channel.h"
 #include "transports.h"
@@ -69,7 +70,8 @@ int noria_reopen(noria_channel **mine, const noria_channel *inherited, int flags
 {
     if (mine == NULL || inherited == NULL || (flags & ~(NORIA_SEND | NORIA_RECV)) != 0)
         return noria_fail(-EINVAL, "noria_reopen takes a place, an inherited handle, and NORIA_SEND or NORIA_RECV");
-    return inherited->verbs->reopen(mine, inherited, flags);
+    return inherited->chosen != NULL ? noria_auto_reopen(mine, inherited, flags)
+                                     : inherited->verbs->reopen(mine, inherited, flags);
 }
 
 int noria_shutdown(noria_channel *channel)
@@ -88,6 +90,7 @@ int noria_shutdown(noria_channel *channel)
 
 int noria_close(noria_channel *channel)
 {
+    struct noria_auto *chosen;
     bool stale;
 
     if (channel == NULL)
@@ -97,7 +100,10 @@ int noria_close(noria_channel *channel)
         noria_channel_shut(channel);
         noria_channel_drain(channel);
     }
+    chosen = channel->chosen;
     channel->verbs->close(channel, stale);
+    if (chosen != NULL)
+        noria_auto_leave(chosen, stale);
     return 0;
 }
 
@@ -148,6 +154,8 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
         return noria_fail_plain(rc);
     if (rc == 0) {
         all.size = size;
+        all.carrier = channel->chosen != NULL ? noria_auto_carrier(channel->chosen) : NULL;
+        all.refused = channel->chosen != NULL ? noria_auto_refused(channel->chosen) : NULL;
         memcpy(stat, &all, size);
     }
     return rc;

@@ -334,6 +334,8 @@ int noria_segment_channel_reopen(noria_channel **mine, const noria_channel *inhe
 void noria_segment_channel_close(noria_channel *channel, bool stale);
 int noria_segment_channel_sync(noria_channel *channel);
 int noria_segment_channel_share(noria_channel *channel, int socket);
+/* The memory of a channel without a name, by a description of the caller's own. -errno. */
+int noria_segment_channel_descriptor(noria_channel *channel);
 /* What noria_share has sent: a descriptor, or -errno. */
 int noria_receive_descriptor(int socket, bool foreign, int64_t timeout_ns);
 /* If the machine was booted since the channel was last used: settles what those left who used it then. Bounded. */

@@ -44,6 +44,11 @@ static bool is_trusted(const struct ucred *peer)
     return peer->uid == geteuid() || peer->uid == 0;
 }
 
+int noria_segment_channel_descriptor(noria_channel *base)
+{
+    return noria_lock_own_description(noria_segment_channel_of(base)->segment.fd);
+}
+
 int noria_segment_channel_share(noria_channel *base, int socket)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);

@@ -16,6 +16,7 @@
 
 void (*const fuzz_live)(unsigned, uint64_t) = NULL;
 
+enum { PAGE = 64 }; /* where a pipe may cut */
 enum { MOST_STREAM = 1 << 12, MOST_LENGTH = 300, MOST_TOTAL = 900, MOST_UNFINISHED = 6000, SENDERS = 5 };
 static const struct noria_frame_limits limits = {MOST_LENGTH, MOST_TOTAL};
 
@@ -36,7 +37,7 @@ static uint8_t byte_of(uint32_t sender, uint64_t sequence, uint32_t at)
 /* A frame as a sender makes it, of any sender, message and place. */
 static void append_frame(struct fuzz_input *input)
 {
-    struct noria_frame frame = {.flags = fuzz_byte(input) & NORIA_FRAME_CRC,
+    struct noria_frame frame = {.flags = (uint8_t)fuzz_below(input, NORIA_FRAME_TAIL + 1),
                                 .sender = fuzz_below(input, SENDERS),
                                 .sequence = fuzz_below(input, 8),
                                 .total = (uint32_t)(fuzz_word(input) % (MOST_TOTAL + 50))};
@@ -54,10 +55,25 @@ static void append_frame(struct fuzz_input *input)
     noria_frame_seal(&frame, to);
     for (uint32_t i = 0; i < frame.length; i++)
         to[NORIA_FRAME_HEADER + i] = byte_of(frame.sender, frame.sequence, frame.offset + i);
-    crc = noria_crc32c(0, to, NORIA_FRAME_HEADER + frame.length);
-    if ((frame.flags & NORIA_FRAME_CRC) != 0)
+    crc = frame.flags == NORIA_FRAME_CRC ? noria_crc32c(0, to, NORIA_FRAME_HEADER + frame.length)
+                                        : noria_frame_tail(&frame);
+    if (frame.flags != 0)
         memcpy(to + NORIA_FRAME_HEADER + frame.length, &crc, sizeof(crc));
     stream_size += noria_frame_size(&frame);
+}
+
+/* A frame that is cut where a pipe does that, if it is one that may be. */
+static void append_cut_frame(struct fuzz_input *input)
+{
+    size_t before = stream_size, size, at;
+
+    append_frame(input);
+    size = stream_size - before;
+    if (size == 0 || stream[before + 4] == 0)
+        return;
+    at = fuzz_below(input, 8) * (size_t)PAGE + (fuzz_byte(input) % 2 == 0 ? size % PAGE : 0);
+    if (at < size)
+        stream_size = before + at;
 }
 
 static void append_rubbish(struct fuzz_input *input)
@@ -89,7 +105,17 @@ static size_t take_all(struct noria_assembly *assembly, const uint8_t *bytes, si
         struct noria_frame frame;
         uint8_t *message = NULL;
         uint64_t lost = 0;
-        int size = noria_frame_parse(bytes, len, &limits, &frame), rc;
+        int size = (int)noria_frame_find_cut(bytes, len, &limits, PAGE, &frame), rc;
+        check(size == 0 || ((size_t)size + NORIA_FRAME_HEADER <= len && size >= NORIA_FRAME_HEADER),
+              "a frame is cut where another one begins");
+        check(size == 0 || noria_frame_size(&frame) == (size_t)size, "what is left of a cut frame ends there");
+        if (size == NORIA_FRAME_HEADER) { /* nothing is left of it */
+            bytes += size;
+            len -= (size_t)size;
+            continue;
+        }
+        if (size == 0)
+            size = noria_frame_parse(bytes, len, &limits, &frame);
         if (size == 0)
             return len;
         rc = size < 0 ? -EBADMSG
@@ -119,8 +145,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     stream_size = 0;
     for (uint32_t steps = 0; steps < 60 && input.left > 0; steps++) {
         uint32_t what = fuzz_below(&input, 16);
-        if (what < 11)
+        if (what < 9)
             append_frame(&input);
+        else if (what < 11)
+            append_cut_frame(&input);
         else if (what < 14)
             append_rubbish(&input);
         else

@@ -4,6 +4,7 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <noria/noria.h>
 
@@ -22,6 +23,10 @@ static int carry(noria_channel *from, noria_channel *to, const char *const *addr
                                                      : "each message at most once: the source cannot deliver again");
     int rc = noria_bridge(from, to, &counts);
     int status = rc == 0 ? DONE : fail_detail();
+    if (counts.kept != NULL) /* the source cannot take it back, and this process ends */
+        fprintf(stderr, "noria bridge: one message of %" PRIu32 " bytes had left the source and is lost\n",
+                counts.kept_info.size);
+    free(counts.kept);
     if (!quiet)
         fprintf(stderr,
                 "noria bridge: %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64 " redelivered, %" PRIu64

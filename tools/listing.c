@@ -23,17 +23,23 @@ const char *backend_of(const struct noria_listing *listing, char *text, size_t s
 
 int look_at(const char *address, struct noria_listing *listing)
 {
-    static const char *const segments[] = {"shm:", "memfd:", "anon:", "sysv:", "file:", NULL};
+    static char carrier[512], refused[4096]; /* the handle's, which goes */
     noria_channel *channel;
-    for (int i = 0; segments[i] != NULL; i++)
-        if (strncmp(address, segments[i], strlen(segments[i])) == 0)
-            return noria_inspect(address, listing);
-    int rc = noria_open(&channel, address, 0, NULL);
+    int rc = noria_inspect(address, listing);
+    if (rc != -EINVAL) /* it has no memory that could be looked at from outside */
+        return rc;
+    rc = noria_open(&channel, address, 0, NULL);
     if (rc != 0)
         return rc;
     memset(listing, 0, sizeof *listing);
     snprintf(listing->address, sizeof listing->address, "%s", address);
     rc = noria_stat(channel, &listing->stat);
+    if (listing->stat.carrier != NULL) {
+        snprintf(carrier, sizeof carrier, "%s", listing->stat.carrier);
+        snprintf(refused, sizeof refused, "%s", listing->stat.refused);
+        listing->stat.carrier = carrier;
+        listing->stat.refused = refused;
+    }
     noria_close(channel);
     listing->created_ns = listing->stat.created_ns;
     listing->mode = listing->stat.mode;
@@ -120,6 +126,10 @@ void json_listing(struct json *json, const struct noria_listing *listing)
     json_string(json, "mode", text);
     json_unsigned(json, "bytes", listing->footprint);
     json_string(json, "created", utc_time(listing->created_ns, text, sizeof text));
+    if (listing->stat.carrier != NULL) {
+        json_string(json, "carrier", listing->stat.carrier);
+        json_string(json, "refused", listing->stat.refused);
+    }
     if (listing->condition == NORIA_CONDITION_OK) {
         json_choices(json, &listing->stat);
         json_numbers(json, &listing->stat);

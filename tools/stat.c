@@ -3,15 +3,27 @@
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "command.h"
 #include "listing.h"
 #include "words.h"
 
+/* What carries an auto: channel, and why what was tried before does not. */
+static void print_carrier(const struct noria_stat *stat)
+{
+    if (stat->carrier == NULL)
+        return;
+    printf("carried by        %s\n", stat->carrier);
+    for (const char *at = stat->refused; *at != '\0'; at += strcspn(at, "\n") + 1)
+        printf("refused           %.*s\n", (int)strcspn(at, "\n"), at);
+}
+
 static void print_file(const struct noria_listing *listing)
 {
     char text[64];
     printf("name              %s\n", listing->address);
+    print_carrier(&listing->stat);
     if (listing->footprint == 0) /* no segment: the kernel's, with nothing to be looked at from outside */
         return;
     printf("state             %s\n", state_of(listing));

@@ -24,6 +24,8 @@
 
 enum noria_side { NORIA_SIDE_SEND = 0, NORIA_SIDE_RECV = 1 };
 
+struct noria_auto;
+
 /* All tries: 0 or a count, -EAGAIN full or empty, or another -errno. Outputs are untouched on failure. send and recv may be
  * missing where send_call and recv_call make tries of their own. */
 struct noria_verbs {
@@ -99,6 +101,7 @@ struct noria_channel {
     uint32_t watched;       /* distrusts, or its segment is guarded: noria_call_judge sees each result */
     void (*pace)(void);     /* what to do between two tries; NULL: nothing but to back off */
     uint64_t max_message;
+    struct noria_auto *chosen; /* opened by auto: what carries it, and why (api/auto.h) */
     bool asks_system; /* failures of the system were explained where they were found */
     uint64_t most_in_batch; /* send_many is for messages up to so long, longer ones go by themselves; 0: for all */
 };

@@ -231,6 +231,8 @@ struct noria_stat {
     int64_t evict_ns;
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
+    const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
+    const char *refused;                    /* like this: a line for each that was tried before, with its reason */
 };
 
 /* Fills in the defaults named above. */
@@ -258,9 +260,16 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * what a receiver had read when it died is lost, and the next one is told how many (info.lost); each carries messages
  * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
  * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
+ * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
+ * variable NORIA_TRANSPORT name. Who opens the name first chooses and writes it down, under a lock, in $NORIA_DIR, else
+ * $XDG_RUNTIME_DIR/noria, else /tmp/noria-UID; who comes while others have it open takes the same or fails, with the
+ * reasons of both sides. When all have left the next one chooses anew, unless messages wait in the shm:/name or mq:/name
+ * of before. noria_stat says what was taken, and why not what was tried before.
+ *
  * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
  * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
- * taken a part counts as sent, and the rest goes with the next call or noria_close. What they cannot do is -ENOTSUP;
+ * taken a part counts as sent, and the rest goes with the next call of that side (a send, noria_wait_any) or noria_close:
+ * nobody but its caller works for a handle. Who has nothing more to send waits once at noria_fd or closes. What they cannot do is -ENOTSUP;
  * noria_stat says what they can.
  *
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
@@ -401,6 +410,8 @@ struct noria_bridge_counts {
     uint64_t redelivered;     /* of those, marked so by the source */
     uint64_t lost;            /* that the source said were missing */
     uint64_t refused;         /* sends after which the destination had lost its receiver, and that were made again */
+    void *kept;               /* at the end: a message that has left the source and that the destination did not take, */
+    struct noria_info kept_info; /* with its size and priority; send it elsewhere, and free it. NULL: there is none */
 };
 
 /* Receives from one channel and sends to the other, in order, with boundaries and, where the destination has them,
@@ -409,7 +420,8 @@ struct noria_bridge_counts {
  * `counts` (may be NULL) is kept up to date. Where the source can redeliver (stat.abilities) a message is released
  * after the destination has accepted it: at least once, also when the bridge is killed. Elsewhere at most once. A
  * message that the destination does not take stays the source's next one, or comes again when the source's handle is
- * closed; of a source that lends none (noria_peek is -ENOTSUP) only one that is too long does. */
+ * closed; of a source that lends none (noria_peek is -ENOTSUP) it is handed over in `counts`, unless it is too long for
+ * the destination: then it stays. Without `counts` it is lost. */
 NORIA_API int noria_bridge(noria_channel *from, noria_channel *to, struct noria_bridge_counts *counts);
 
 /* A sentence for an error code of this library. */

@@ -310,6 +310,30 @@ static uint32_t length_in_round(uint32_t at)
     return at < IN_BATCH ? OF_BATCH : at == IN_BATCH ? ONE_FRAME : 3 * ONE_FRAME;
 }
 
+/* The sender's word on how it gets on. */
+static struct {
+    uint32_t stuck, times, done;
+} * pace;
+
+/* Before a call that waits: there is no room. */
+static void say_stuck(bool stuck)
+{
+    pace->times += stuck;
+    __atomic_store_n(&pace->stuck, stuck, __ATOMIC_SEQ_CST);
+}
+
+static int send_and_say(uint32_t number, uint32_t length)
+{
+    int rc = send_numbered(it.tx, 1, number, length, 0);
+
+    if (rc != -EAGAIN)
+        return rc;
+    say_stuck(true);
+    rc = send_numbered(it.tx, 1, number, length, A_WHILE);
+    say_stuck(false);
+    return rc;
+}
+
 static int send_rounds(void)
 {
     static uint8_t bytes[IN_BATCH][OF_BATCH];
@@ -324,32 +348,53 @@ static int send_rounds(void)
                 fill(bytes[i], 1, first + (uint32_t)i, OF_BATCH);
                 messages[i] = (struct iovec){bytes[i], OF_BATCH};
             }
-            rc = noria_send_many(it.tx, messages + sent, IN_BATCH - sent, A_WHILE);
+            rc = noria_send_many(it.tx, messages + sent, IN_BATCH - sent, 0);
+            if (rc == -EAGAIN) {
+                say_stuck(true);
+                rc = noria_send_many(it.tx, messages + sent, IN_BATCH - sent, A_WHILE);
+                say_stuck(false);
+            }
             CHILD_REQUIRES(rc > 0);
             sent += rc;
         }
         for (uint32_t at = IN_BATCH; at < EACH_ROUND; at++)
-            CHILD_REQUIRES(send_numbered(it.tx, 1, first + at, length_in_round(at), A_WHILE) == 0);
+            CHILD_REQUIRES(send_and_say(first + at, length_in_round(at)) == 0);
     }
+    __atomic_store_n(&pace->done, 1, __ATOMIC_SEQ_CST);
     CHILD_REQUIRES(noria_close(it.tx) == 0);
     return 0;
+}
+
+/* Until the sender finds no room, or has sent all. */
+static void let_it_fill(void)
+{
+    int64_t until_ns = now_ns() + A_WHILE;
+
+    while (__atomic_load_n(&pace->stuck, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&pace->done, __ATOMIC_SEQ_CST) == 0) {
+        assert_true(now_ns() < until_ns);
+        sched_yield();
+    }
 }
 
 static void batches_and_long_ones_in_turn(void **state)
 {
     /* Claim: what does not go out at once, of batches and of messages of a frame and more, one after the other, with a
-     * receiver that is slower than the sender, comes whole and in order. */
-    struct timespec moment = {0, 20000};
+     * receiver that begins when the channel is full, comes whole and in order. */
     pid_t child;
 
     (void)state;
+    pace = mmap(NULL, sizeof(*pace), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(pace != MAP_FAILED);
     open_receiver();
     child = start(send_rounds);
     for (uint32_t i = 0; i < BATCHES * EACH_ROUND; i++) {
+        if (i % EACH_ROUND == 0)
+            let_it_fill();
         expect(1, i, length_in_round(i % EACH_ROUND));
-        nanosleep(&moment, NULL);
     }
+    assert_true(pace->times > 0);
     expect_end(child);
+    munmap(pace, sizeof(*pace));
 }
 
 static void a_receiver_on_tcp_may_come_back(void **state)
@@ -398,6 +443,103 @@ static void a_line_in_the_wrong_fifo(void **state)
     close(fd);
     for (uint32_t i = 0; i < rounds; i++)
         assert_int_equal(expect(1, i, 9000).flags, 0);
+}
+
+enum { WRITERS = 3, OF_WRITER = 250, CUT_LONGEST = 40000, PAGE = 4096, FRAME_HEADER = 32 };
+
+static uint8_t real_frame[FRAME_HEADER + 8];
+
+static uint32_t cut_length(uint32_t number)
+{
+    return number % 5 == 0 ? number * 7 % 300 : 3000 + number * 7919 % (CUT_LONGEST - 3000);
+}
+
+/* Message bytes; of some a frame stands in them wherever a pipe might cut theirs. */
+static void fill_for_cuts(uint8_t *bytes, uint32_t whose, uint32_t number)
+{
+    uint32_t length = cut_length(number), size = length + FRAME_HEADER;
+
+    fill(bytes, whose, number, length);
+    if (number % 3 != 0)
+        return;
+    for (uint32_t at = size % PAGE; at + sizeof(real_frame) <= size; at += PAGE)
+        if (at >= FRAME_HEADER + sizeof(struct stamp))
+            memcpy(bytes + at - FRAME_HEADER, real_frame, sizeof(real_frame));
+    for (uint32_t at = PAGE; at + sizeof(real_frame) <= size && number % 2 != 0; at += PAGE)
+        memcpy(bytes + at - FRAME_HEADER, real_frame, sizeof(real_frame));
+}
+
+static int writer_of(uint32_t whose, const char *address)
+{
+    static uint8_t bytes[CUT_LONGEST];
+    noria_channel *tx;
+
+    CHILD_REQUIRES(noria_open(&tx, address, NORIA_SEND, NULL) == 0);
+    for (uint32_t i = 0; i < OF_WRITER || whose == WRITERS; i++) { /* the last one is killed */
+        fill_for_cuts(bytes, whose, i);
+        CHILD_REQUIRES(noria_send(tx, bytes, cut_length(i), A_WHILE) == 0);
+    }
+    CHILD_REQUIRES(noria_close(tx) == 0);
+    return 0;
+}
+
+static void long_frames_of_many_writers(void **state)
+{
+    /* Claim: messages above PIPE_BUF of several writers of one small pipe, which cuts them where it is full, one of the
+     * writers killed in between, come whole, in order and unmixed, whatever looks like a frame in them. */
+    static uint8_t expected[CUT_LONGEST];
+    uint32_t next[WRITERS + 1] = {0};
+    pid_t writers[WRITERS + 1];
+    char address[32], receiving[32];
+    int ends[2];
+
+    (void)state;
+    assert_int_equal(make_pipe(ends), 0);
+    snprintf(receiving, sizeof(receiving), "fd:%d", ends[0]);
+    snprintf(address, sizeof(address), "fd:%d", ends[1]);
+    assert_int_equal(noria_open(&it.tx, address, NORIA_SEND, NULL), 0);
+    assert_int_equal(noria_send(it.tx, "a frame!", 8, 0), 0);
+    close_handle(&it.tx);
+    assert_int_equal(read(ends[0], real_frame, sizeof(real_frame)), sizeof(real_frame));
+    fcntl(ends[1], F_SETPIPE_SZ, 4 * PAGE);
+    assert_int_equal(noria_open(&it.rx, receiving, NORIA_RECV, NULL), 0);
+    fflush(NULL);
+    for (uint32_t i = 0; i <= WRITERS; i++) {
+        writers[i] = fork();
+        if (writers[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            noria_close(it.rx);
+            _exit(writer_of(i, address));
+        }
+    }
+    close(ends[0]);
+    close(ends[1]);
+    for (uint32_t got = 0;; got++) {
+        struct noria_info info;
+        ssize_t len = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info);
+        struct stamp stamp = {0};
+        if (len == -EPIPE)
+            break;
+        if (len < 0)
+            print_message("%zd: %s\n", len, noria_detail());
+        assert_true(len >= 0);
+        assert_int_equal(info.flags, 0);
+        memcpy(&stamp, received, (size_t)len < sizeof(stamp) ? (size_t)len : sizeof(stamp));
+        if ((size_t)len < sizeof(stamp)) /* too short to say whose it is */
+            continue;
+        assert_true(stamp.whose <= WRITERS && stamp.number >= next[stamp.whose]);
+        assert_int_equal(len, cut_length(stamp.number));
+        fill_for_cuts(expected, stamp.whose, stamp.number);
+        assert_memory_equal(received, expected, (size_t)len);
+        next[stamp.whose] = stamp.number + 1;
+        if (got == OF_WRITER)
+            kill(writers[WRITERS], SIGKILL);
+    }
+    for (uint32_t i = 0; i < WRITERS; i++) {
+        assert_true(next[i] + 5 > OF_WRITER); /* the very last may be too short */
+        expect_end(writers[i]);
+    }
+    waitpid(writers[WRITERS], NULL, 0);
 }
 
 static void half_frames_in_files(void **state)
@@ -569,6 +711,13 @@ static void *bridge_in_thread(void *source)
     return (void *)(intptr_t)noria_bridge(source, bridged_to, NULL);
 }
 
+static struct noria_bridge_counts *kept_counts;
+
+static void *bridge_and_count(void *source)
+{
+    return (void *)(intptr_t)noria_bridge(source, bridged_to, kept_counts);
+}
+
 /* A segment behind the bridge that is full again and again and, by policy, says so at once. */
 static noria_channel *open_behind(uint32_t longest, noria_channel **receiver)
 {
@@ -631,6 +780,119 @@ static void bridges_leave_what_is_too_long(void **state)
     close_handle(&bridged_to);
 }
 
+static void bridges_keep_what_cannot_go_back(void **state)
+{
+    /* Claim: a message that a source which lends none has given away, and that the destination does not take, is the
+     * caller's. */
+    struct noria_bridge_counts counts = {0};
+    struct noria_ready side;
+    noria_channel *source, *tx, *receiver;
+    struct noria_options options;
+    struct noria_span span;
+    pthread_t thread;
+    void *rc;
+
+    (void)state;
+    noria_options_init(&options);
+    options.max_bytes = MIB; /* it grows, and lends nothing */
+    assert_int_equal(noria_open(&source, "anon:", NORIA_RECV | NORIA_SEND, &options), 0);
+    tx = source;
+    assert_fails(noria_peek(source, &span, 0, NULL), ENOTSUP);
+    bridged_to = open_behind(1000, &receiver);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_int_equal(send_numbered(tx, 1, i, 100, 0), 0);
+    kept_counts = &counts;
+    assert_int_equal(pthread_create(&thread, NULL, bridge_and_count, source), 0);
+    side = (struct noria_ready){bridged_to, NORIA_SEND, 1};
+    while (stat_of(source).messages != 1) /* two are there, one is in the bridge's hands */
+        sched_yield();
+    assert_int_equal(noria_wait_any(&side, 1, 0), 0); /* it is full */
+    assert_int_equal(noria_shutdown(bridged_to), 0);
+    pthread_join(thread, &rc);
+    assert_int_equal((intptr_t)rc, -ECANCELED);
+    assert_int_equal(counts.messages, 2);
+    assert_non_null(counts.kept);
+    assert_true(is_message(counts.kept, counts.kept_info.size, 1, 2, 100));
+    free(counts.kept);
+    it.rx = source;
+    expect(1, 3, 100);
+    close_handle(&it.rx);
+    close_handle(&receiver);
+    close_handle(&bridged_to);
+}
+
+/* -------------------------------------------------------------------------------------------------- waiting for room */
+
+static void room_comes_with_a_receiver(void **state)
+{
+    /* Claim: noria_wait_any tells a sender that has found nobody when a receiver has come, also after one has gone. */
+    struct noria_ready side = {NULL, NORIA_SEND, 0};
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        if (i == 0) {
+            assert_int_equal(noria_open(&it.tx, it.address, NORIA_SEND | NORIA_CREATE, &it.options), 0);
+            side.channel = it.tx;
+        }
+        assert_int_equal(noria_wait_any(&side, 1, 5 * MS), 0);
+        it.rx = open_handle(NORIA_RECV);
+        assert_int_equal(noria_wait_any(&side, 1, A_WHILE), 1);
+        assert_int_equal(send_numbered(it.tx, 1, (uint32_t)i, 100, 0), 0);
+        expect(1, (uint32_t)i, 100);
+        close_handle(&it.rx);
+        if (i == 0) {
+            int rc;
+            while ((rc = send_numbered(it.tx, 1, 1, 100, 0)) == 0) /* a network tells later */
+                sched_yield();
+            assert_int_equal(rc, -EPIPE);
+        }
+    }
+}
+
+static void files_have_always_room(void **state)
+{
+    /* Claim: a regular file is always ready, in noria_wait_any and at its descriptor. */
+    char path[] = "/tmp/noria-room-XXXXXX", address[32];
+    struct noria_ready side = {NULL, NORIA_SEND, 0};
+    struct pollfd set = {.events = POLLIN};
+    int fd = mkostemp(path, O_CLOEXEC);
+
+    (void)state;
+    unlink(path);
+    snprintf(address, sizeof(address), "fd:%d", fd);
+    assert_int_equal(noria_open(&it.tx, address, NORIA_SEND, NULL), 0);
+    side.channel = it.tx;
+    assert_int_equal(noria_wait_any(&side, 1, 0), 1);
+    set.fd = noria_fd(it.tx, NORIA_SEND);
+    assert_int_equal(poll(&set, 1, 0), 1);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, 0), 0);
+    close_handle(&it.tx);
+    close(fd);
+}
+
+static void a_line_and_nobody_else(void **state)
+{
+    /* Claim: somebody who writes something else into a FIFO and leaves is told of once, -EBADMSG; then the stream has
+     * ended (-EPIPE) until a sender comes, whose messages come. */
+    int fd;
+
+    (void)state;
+    it.rx = open_handle(NORIA_RECV);
+    for (uint32_t i = 0; i < 2; i++) {
+        fd = open(strchr(it.address, '/'), O_WRONLY | O_CLOEXEC);
+        assert_int_equal(write(fd, "hello\n", 6), 6);
+        close(fd);
+        if (i == 0) /* nobody of ours has been here */
+            assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EBADMSG);
+        assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+        it.tx = open_handle(NORIA_SEND);
+        assert_int_equal(send_numbered(it.tx, 1, i, 100, A_WHILE), 0);
+        expect(1, i, 100);
+        close_handle(&it.tx);
+        assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    }
+}
+
 int main(void)
 {
 #define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
@@ -652,6 +914,7 @@ int main(void)
         WITH(setup_tcp, batches_and_long_ones_in_turn),
         WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
+        WITH(setup_fifo, long_frames_of_many_writers),
         WITH(setup_fifo, half_frames_in_files),
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
@@ -660,6 +923,12 @@ int main(void)
         WITH(setup_fifo, cancelled_threads_leave_nothing_behind),
         WITH(setup_unix, bridges_wait_for_the_full),
         WITH(setup_unix, bridges_leave_what_is_too_long),
+        WITH(setup_unix, bridges_keep_what_cannot_go_back),
+        WITH(setup_unix, room_comes_with_a_receiver),
+        WITH(setup_fifo, room_comes_with_a_receiver),
+        WITH(setup_tcp, room_comes_with_a_receiver),
+        WITH(setup_fifo, files_have_always_room),
+        WITH(setup_fifo, a_line_and_nobody_else),
     };
     return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
 }
