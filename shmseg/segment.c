@@ -86,10 +86,10 @@ static int read_super(struct noria_segment *segment, const char *name)
     if ((size_t)got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
         return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
     if ((size_t)got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
-        super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+        (super->features & ~NORIA_SEGMENT_CHECKSUMS) != 0)
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x%x: "
                           "rebuild one side, or remove the channel", name, super->version, super->features,
-                          NORIA_SEGMENT_VERSION);
+                          NORIA_SEGMENT_VERSION, NORIA_SEGMENT_CHECKSUMS);
     /* After the magic: a size from before it could be that of a file its creator was just growing. */
     rc = look_at(segment, name, &facts);
     if (rc != 0)
@@ -233,7 +233,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
         return rc;
     super = segment->base;
     super->version = NORIA_SEGMENT_VERSION;
-    super->features = 0;
+    super->features = request->features;
     super->size = request->size;
     super->solid = noria_segment_solid(request) == request->size ? 0 : request->solid;
     super->boot = boot_hash();

@@ -179,7 +179,7 @@ struct noria_options {
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
-    uint32_t reserved;
+    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. SPSC, and MPMC with pack 1 */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -231,6 +231,8 @@ struct noria_stat {
     int64_t evict_ns;
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
+    uint32_t checksum;                      /* as in the options */
+    uint64_t torn;                          /* of `lost`: messages whose checksum did not hold */
 };
 
 /* Fills in the defaults named above. */
@@ -365,8 +367,11 @@ enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* Waits until the disk has all that was committed before: after a batch of sends, say. Only for channels in a file. A
- * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn, which
- * nothing detects; the channel itself then works, or says -EBADMSG. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
+ * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn; the
+ * channel itself then works, or says -EBADMSG. With options.checksum a message that is torn, or whose bytes were damaged in
+ * any other way, is not received: it is passed over and counted in stat.torn and stat.lost, and the next message's
+ * noria_info tells of it. Where an earlier message is held, a peek at a torn one is -EBUSY until that is released. Costs
+ * 8 bytes and a CRC32C per message; a send in a signal handler that interrupted a send of the handle may be -EBUSY. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
 NORIA_API int noria_sync(noria_channel *channel);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
