@@ -135,7 +135,8 @@ int noria_geometry_make(const struct noria_options *options, struct noria_geomet
     *geometry = (struct noria_geometry){
         .kind = options->kind, .order = options->order, .pack = options->pack, .full = options->full,
         .wait = options->wait, .orphans = options->orphans, .lifetime = options->lifetime, .mode = options->mode,
-        .trust = options->trust, .max_message = options->max_message + (options->checksum != 0 ? (uint32_t)NORIA_SEAL : 0),
+        .trust = options->trust,
+        .max_message = options->max_message + (options->checksum != 0 ? (uint32_t)NORIA_SEAL : 0),
         .checksum = options->checksum, .max_held = options->max_held,
         .max_participants = options->max_participants, .capacity = options->capacity,
         .first_position = options->first_position, .max_bytes = options->max_bytes, .evict_ns = options->evict_ns,

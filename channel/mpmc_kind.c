@@ -413,8 +413,8 @@ NORIA_WHOLE_CALLS(send_one, noria_queue_recv, noria_queue_back_off, false)
 
 static const struct noria_verbs sealed = {
     .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,
-    .reserve = reserve_sealed, .commit = commit_sealed, .abort = noria_queue_abort, .peek = hold_sealed, .release = noria_queue_release,
-    .back_off = noria_queue_back_off, .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
+    .reserve = reserve_sealed, .commit = commit_sealed, .abort = noria_queue_abort, .peek = hold_sealed,
+    .release = noria_queue_release, .back_off = noria_queue_back_off, .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
 
 const struct noria_kind_table noria_mpmc_kind = {
     .name = "mpmc", .sealed = &sealed,

@@ -219,7 +219,8 @@ static int receive_many(struct noria_segment_channel *channel, struct iovec *buf
 
 static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
 {
-    return part_of(base)->held != 0 ? -EBUSY : receive_many(noria_segment_channel_of(base), buffers, n, info, peek_within);
+    return part_of(base)->held != 0 ? -EBUSY
+                                    : receive_many(noria_segment_channel_of(base), buffers, n, info, peek_within);
 }
 
 static int hold(noria_channel *base, struct noria_span *span, struct noria_info *info, look *peek_one)
@@ -522,8 +523,8 @@ NORIA_WHOLE_CALLS(send_one, recv_one, back_off, true)
 
 static const struct noria_verbs sealed = {
     .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,
-    .reserve = reserve_sealed, .commit = commit_sealed, .abort = abort_reservation, .peek = hold_sealed, .release = release, .back_off = back_off,
-    .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
+    .reserve = reserve_sealed, .commit = commit_sealed, .abort = abort_reservation, .peek = hold_sealed,
+    .release = release, .back_off = back_off, .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
 
 const struct noria_kind_table noria_spsc_kind = {
     .name = "spsc", .sealed = &sealed, .takes = NORIA_TAKES_MANY_HELD | NORIA_TAKES_DROP_NEWEST,

@@ -130,7 +130,9 @@ enum noria_lifetime {
 
 /* What a handle would like its mapping to be. None of it fails an open; noria_stat.granted says what there is. */
 enum noria_wish {
-    NORIA_WISH_HUGE_PAGES = 1, /* transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled */
+    /* In System V memory whose creator wishes for them reserved ones (SHM_HUGETLB), if the pool has enough: see
+     * vm.nr_hugepages. Elsewhere transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
+    NORIA_WISH_HUGE_PAGES = 1,
     NORIA_WISH_POPULATED = 2,  /* page tables filled at open, so that no send is the first to touch a page (Linux 5.14) */
     NORIA_WISH_LOCKED = 4,     /* mlock: never paged out; see ulimit -l */
     NORIA_WISH_NODE = 8        /* memory of options.node, as far as it has some */
@@ -368,10 +370,10 @@ NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* Waits until the disk has all that was committed before: after a batch of sends, say. Only for channels in a file. A
  * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn; the
- * channel itself then works, or says -EBADMSG. With options.checksum a message that is torn, or whose bytes were damaged in
- * any other way, is not received: it is passed over and counted in stat.torn and stat.lost, and the next message's
- * noria_info tells of it. Where an earlier message is held, a peek at a torn one is -EBUSY until that is released. Costs
- * 8 bytes and a CRC32C per message; a send in a signal handler that interrupted a send of the handle may be -EBUSY. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
+ * channel itself then works, or says -EBADMSG. With options.checksum a message that is torn, or damaged in any
+ * other way, is not received: it is passed over and counted in stat.torn and stat.lost, and the next message's
+ * noria_info tells of it. SPSC: while a message is held, a peek at a torn one is -EBUSY. Costs 8 bytes and a CRC32C
+ * per message. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
 NORIA_API int noria_sync(noria_channel *channel);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
