@@ -84,9 +84,6 @@ static inline void noria_frame_seal(struct noria_frame *frame, uint8_t *to)
     memcpy(to, frame, sizeof(*frame));
 }
 
-/* The CRC32C of bytes, going on from that of what stands before them (0: nothing). */
-uint32_t noria_crc32c(uint32_t crc, const void *bytes, size_t len);
-
 /* What a receiver takes: more is not a frame for it. Checked before anything is allocated or waited for. */
 struct noria_frame_limits {
     uint32_t most_length; /* of one frame */

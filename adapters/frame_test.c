@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "crc32c.h"
 #include "frame.h"
 
 static const struct noria_frame_limits limits = {1000, 5000};

@@ -10,6 +10,7 @@
 
 #include "adapter.h"
 #include "call.h"
+#include "crc32c.h"
 #include "detail.h"
 
 enum { MOST_COPIED = 1024, PIECES = 3 };

@@ -20,11 +20,11 @@
 #define GEOMETRY(X) \
     X(kind) X(order) X(pack) X(full) X(wait) X(orphans) X(lifetime) X(mode) X(trust) X(max_message) X(max_held) \
     X(max_participants) X(capacity) X(first_position) X(table_offset) X(ring_offset) X(ring_size) X(bell_offset) \
-    X(bell_size) X(poll_offset) X(poll_size) X(max_bytes) X(evict_ns) X(priorities) X(reserved0) X(reserved1)
+    X(bell_size) X(poll_offset) X(poll_size) X(max_bytes) X(evict_ns) X(priorities) X(checksum) X(reserved1)
 #define WAITING_ROOM(X) X(count) X(polled) X(signals) X(reserved0) X(strategy) X(poll) X(reserved1)
 #define HEADER(X) \
     X(geometry) X(rooms) X(roster) X(senders_joined) X(receivers_joined) X(deaths) X(redelivered) X(lost) \
-    X(lost_told) X(missed) X(losses) X(reserved3)
+    X(lost_told) X(missed) X(losses) X(torn) X(reserved3)
 #define ENTRY(X) \
     X(word) X(start_time) X(pid_namespace) X(joined_ns) X(pid) X(signal) X(signal_value) X(image) X(reserved0) \
     X(sent) X(received) X(sent_before) X(received_before) X(dropping) X(dropped) X(reserved1)

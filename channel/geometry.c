@@ -55,6 +55,11 @@ static uint32_t asked_for(const struct noria_geometry *geometry)
            (geometry->capacity == 0 ? NORIA_TAKES_NO_CAPACITY : 0u);
 }
 
+static bool may_have_checksums(const struct noria_kind_table *kind, const struct noria_geometry *geometry)
+{
+    return kind->sealed != NULL && geometry->pack == 1 && geometry->max_message >= NORIA_SEAL;
+}
+
 /* 0, or -EINVAL with the first thing that the kind does not take. */
 static int check_demands(const struct noria_kind_table *kind, const struct noria_geometry *geometry)
 {
@@ -68,6 +73,9 @@ static int check_demands(const struct noria_kind_table *kind, const struct noria
     for (unsigned i = 0; i < sizeof(demands) / sizeof(demands[0]); i++)
         if ((refused >> i & 1) != 0)
             return noria_fail(-EINVAL, "a channel of kind %s cannot %s", kind->name, demands[i]);
+    if (geometry->checksum != 0 && !may_have_checksums(kind, geometry))
+        return noria_fail(-EINVAL, "a channel of kind %s%s cannot have checksums; spsc can, and mpmc with pack 1",
+                          kind->name, geometry->pack > 1 ? " with pack above 1" : "");
     return 0;
 }
 
@@ -86,6 +94,10 @@ static int check_values(const struct noria_options *options)
         options->orphans > NORIA_ORPHANS_DROP || options->lifetime > NORIA_UNLINK_CREATOR ||
         options->start > NORIA_START_POSITION || options->sync > NORIA_SYNC_CLOSE)
         return noria_fail(-EINVAL, "order, full, wait, orphans, lifetime, start or sync has a value this library does not know");
+    if (options->checksum > 1)
+        return noria_fail(-EINVAL, "checksum is 0 or 1");
+    if (options->max_message > UINT32_MAX - NORIA_SEAL)
+        return noria_fail(-EINVAL, "max_message %u is more than a ring can have", options->max_message);
     if (options->trust > NORIA_TRUST_NONE)
         return noria_fail(-EINVAL, "trust %u is unknown: SAME_USER is 0, NONE 1", options->trust);
     if (options->max_held == 0 || options->max_participants == 0 || options->pack == 0)
@@ -123,7 +135,9 @@ int noria_geometry_make(const struct noria_options *options, struct noria_geomet
     *geometry = (struct noria_geometry){
         .kind = options->kind, .order = options->order, .pack = options->pack, .full = options->full,
         .wait = options->wait, .orphans = options->orphans, .lifetime = options->lifetime, .mode = options->mode,
-        .trust = options->trust, .max_message = options->max_message, .max_held = options->max_held,
+        .trust = options->trust,
+        .max_message = options->max_message + (options->checksum != 0 ? (uint32_t)NORIA_SEAL : 0),
+        .checksum = options->checksum, .max_held = options->max_held,
         .max_participants = options->max_participants, .capacity = options->capacity,
         .first_position = options->first_position, .max_bytes = options->max_bytes, .evict_ns = options->evict_ns,
         .priorities = options->priorities > 1 ? options->priorities : 1};
@@ -193,7 +207,8 @@ static bool is_known(const struct noria_geometry *geometry)
 
     return kind != NULL && geometry->order == NORIA_ORDER_STRICT && geometry->full <= NORIA_FULL_OVERWRITE_OLDEST &&
            geometry->orphans <= NORIA_ORPHANS_DROP && geometry->lifetime <= NORIA_UNLINK_CREATOR &&
-           geometry->trust <= NORIA_TRUST_NONE && (asked_for(geometry) & ~kind->takes) == 0;
+           geometry->trust <= NORIA_TRUST_NONE && (asked_for(geometry) & ~kind->takes) == 0 &&
+           (geometry->checksum == 0 || (geometry->checksum == 1 && may_have_checksums(kind, geometry)));
 }
 
 int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room)
@@ -227,8 +242,8 @@ int noria_geometry_compare(const struct noria_geometry *geometry, const struct n
     if (wanted->order != geometry->order || wanted->trust != geometry->trust)
         return noria_fail(-EINVAL, "the channel has order %u and trust %u, you ask for %u and %u", geometry->order,
                           geometry->trust, wanted->order, wanted->trust);
-    if (wanted->max_message > geometry->max_message)
+    if (wanted->max_message > noria_geometry_longest(geometry))
         return noria_fail(-EINVAL, "the channel takes messages of up to %u bytes, you ask for %u",
-                          geometry->max_message, wanted->max_message);
+                          noria_geometry_longest(geometry), wanted->max_message);
     return 0;
 }

@@ -22,7 +22,7 @@ struct noria_geometry {
     uint32_t lifetime;
     uint32_t mode;
     uint32_t trust;
-    uint32_t max_message;
+    uint32_t max_message; /* of a record: with checksums NORIA_SEAL more than of a message */
     uint32_t max_held;
     uint32_t max_participants;
     uint64_t capacity;
@@ -37,7 +37,7 @@ struct noria_geometry {
     uint64_t max_bytes;
     int64_t evict_ns;
     uint32_t priorities;
-    uint32_t reserved0;
+    uint32_t checksum; /* 1: records have a seal (seal.h) */
     uint64_t reserved1[14];
 };
 NORIA_STATIC_ASSERT(sizeof(struct noria_geometry) == 256, "geometry is four lines");
@@ -55,6 +55,9 @@ struct noria_waiting_room {
 };
 NORIA_STATIC_ASSERT(sizeof(struct noria_waiting_room) == 128, "a line pair for each side");
 
+/* Bytes that a checksum takes in front of a message. */
+enum { NORIA_SEAL = 8 };
+
 enum noria_poll_bell { NORIA_POLL_NONE = 0, NORIA_POLL_FIFO = 1, NORIA_POLL_EVENTFD = 2 };
 
 struct noria_header {
@@ -69,7 +72,8 @@ struct noria_header {
     uint64_t lost_told; /* of `lost`, how many a receiver has been told of */
     uint64_t missed; /* BROADCAST: by receivers that were overtaken or evicted, each counted for itself */
     uint64_t losses; /* changes when a message was lost, or may have been: somebody has to be told */
-    uint64_t reserved3[7];
+    uint64_t torn; /* of `lost`: records whose checksum did not hold */
+    uint64_t reserved3[6];
 };
 NORIA_STATIC_ASSERT(offsetof(struct noria_header, rooms) == 256, "event words have a line pair each");
 NORIA_STATIC_ASSERT(offsetof(struct noria_header, roster) == 512, "counters come last");

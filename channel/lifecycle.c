@@ -34,6 +34,8 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel)
         return noria_fail(-EBADMSG, "the segment is too small for a channel");
     *geometry = header->geometry; /* once: from here on only the copy counts */
     rc = noria_geometry_check(geometry, room);
+    if (rc == 0 && ((channel->segment.super.features & NORIA_SEGMENT_CHECKSUMS) != 0) != (geometry->checksum != 0))
+        rc = noria_fail(-EBADMSG, "superblock and header do not agree about checksums; remove the channel");
     if (rc != 0)
         return rc;
     channel->kind = noria_kind_of(geometry);
@@ -84,8 +86,8 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->start = options->start;
     channel->start_position = options->start_position;
     channel->senders_at_open = noria_load_relaxed64(&channel->shared->senders_joined);
-    noria_channel_init(&channel->base, &channel->kind->verbs, flags, channel->geometry.max_message,
-                       channel->geometry.full);
+    noria_channel_init(&channel->base, channel->geometry.checksum != 0 ? channel->kind->sealed : &channel->kind->verbs,
+                       flags, noria_geometry_longest(&channel->geometry), channel->geometry.full);
     channel->base.priorities = channel->geometry.priorities;
     channel->base.one_caller = channel->kind->one_caller;
     channel->base.returns_eintr = options->returns_eintr;
@@ -230,8 +232,9 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
     request = (struct noria_segment_request){
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0,
+        .huge = (options->wishes & NORIA_WISH_HUGE_PAGES) != 0,
         .mode = options->mode & 0777, .memory = options->memory, .memory_size = options->memory_size,
-        .size = size, .solid = solid,
+        .size = size, .solid = solid, .features = geometry.checksum != 0 ? NORIA_SEGMENT_CHECKSUMS : 0,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,
         .format = format, .context = &geometry};

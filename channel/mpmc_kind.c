@@ -8,6 +8,8 @@
 #include "call.h"
 #include "detail.h"
 #include "mpmc_ring.h"
+#include "one_by_one.h"
+#include "seal.h"
 
 static struct noria_mpmc_handle *ring_in(struct noria_segment_channel *channel)
 {
@@ -152,7 +154,10 @@ static uint64_t key_of(const struct noria_segment_channel *channel, uint64_t pos
     return (position & channel->part.mpmc.ring.mask) * channel->geometry.pack + index + 1;
 }
 
-int noria_queue_peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
+/* Takes the next record if its message has at most `capacity` bytes. */
+typedef int taker(struct noria_segment_channel *channel, size_t capacity, struct noria_mpmc_record *record);
+
+static int hold(noria_channel *base, struct noria_span *span, struct noria_info *info, taker *take_one)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record;
@@ -162,7 +167,7 @@ int noria_queue_peek(noria_channel *base, struct noria_span *span, struct noria_
     if (rc != 0)
         return rc;
     lock_group(channel);
-    rc = take(channel, SIZE_MAX, &record);
+    rc = take_one(channel, SIZE_MAX, &record);
     if (rc == 0)
         noria_add_relaxed32(&channel->part.mpmc.held_count, 1); /* under the lock: see receive_one */
     unlock_group(channel);
@@ -178,6 +183,11 @@ int noria_queue_peek(noria_channel *base, struct noria_span *span, struct noria_
     noria_store_release64(&place->key, key_of(channel, record.position, record.index));
     noria_mpmc_fill_info(channel, info, &record);
     return 0;
+}
+
+int noria_queue_peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
+{
+    return hold(base, span, info, take);
 }
 
 int noria_queue_release(noria_channel *base, struct noria_span *span)
@@ -203,6 +213,109 @@ int noria_queue_release(noria_channel *base, struct noria_span *span)
     if (rc == 0)
         noria_mpmc_received(channel, ring_in(channel), 1);
     return rc;
+}
+
+/* --------------------------------------------------------------------------------------------------- with checksums */
+
+static int send_sealed(noria_channel *base, const void *data, size_t len, unsigned priority)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_mpmc_record record;
+    int rc = noria_reservation_exists(&channel->part.mpmc) ? -EBUSY : len > base->max_message ? -EMSGSIZE : 0;
+
+    (void)priority;
+    if (rc == 0)
+        rc = noria_mpmc_reserve(ring_in(channel), &record);
+    if (rc != 0)
+        return rc;
+    noria_copy((uint8_t *)record.data + NORIA_SEAL, data, len);
+    noria_seal_put(record.data, len, 0);
+    rc = noria_mpmc_commit(ring_in(channel), &record, len + NORIA_SEAL);
+    if (rc == -EAGAIN)
+        noria_mpmc_abort(ring_in(channel), &record);
+    if (rc == 0)
+        noria_mpmc_sent(channel, ring_in(channel), 1);
+    return rc;
+}
+
+static int reserve_sealed(noria_channel *base, size_t max_len, struct noria_span *span)
+{
+    int rc = noria_queue_reserve(base, max_len + NORIA_SEAL, span);
+
+    if (rc == 0) {
+        span->data = (uint8_t *)span->data + NORIA_SEAL;
+        span->len = max_len;
+    }
+    return rc;
+}
+
+static int commit_sealed(noria_channel *base, struct noria_span *span, size_t len)
+{
+    struct noria_span whole = *span;
+
+    /* Before its place is written to. */
+    if (!noria_reservation_is_at(&noria_segment_channel_of(base)->part.mpmc, span->token[0]) || len > span->len)
+        return -EINVAL;
+    whole.data = (uint8_t *)span->data - NORIA_SEAL;
+    whole.len = span->len + NORIA_SEAL;
+    noria_seal_put(whole.data, len, 0);
+    return noria_queue_commit(base, &whole, len + NORIA_SEAL);
+}
+
+/* Passes over what is torn, as many as there can be: more are a lie. */
+static int take_sealed(struct noria_segment_channel *channel, size_t capacity, struct noria_mpmc_record *record)
+{
+    for (uint64_t torn = 0; torn <= ring_in(channel)->mask; torn++) {
+        int rc = take(channel, noria_with_seal(capacity), record);
+        if (rc == -EMSGSIZE && record->len >= NORIA_SEAL)
+            return noria_fail(rc, "the message has %zu bytes, the buffer %zu; it stays first", record->len - NORIA_SEAL,
+                              capacity);
+        if (rc != 0)
+            return rc;
+        if (noria_seal_holds(record->data, record->len, 0)) {
+            record->data = (uint8_t *)record->data + NORIA_SEAL;
+            record->len -= NORIA_SEAL;
+            return 0;
+        }
+        rc = noria_mpmc_release(ring_in(channel), record);
+        if (rc != 0)
+            return rc;
+        noria_mpmc_received(channel, ring_in(channel), 1);
+        noria_seal_broken(channel);
+    }
+    return -EBADMSG;
+}
+
+static ssize_t recv_sealed(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_mpmc_record record;
+    int rc = take_sealed(channel, capacity, &record);
+
+    if (rc != 0)
+        return rc;
+    noria_copy(buffer, record.data, record.len);
+    noria_mpmc_fill_info(channel, info, &record);
+    rc = noria_mpmc_release(ring_in(channel), &record);
+    if (rc != 0)
+        return rc;
+    noria_mpmc_received(channel, ring_in(channel), 1);
+    return (ssize_t)record.len;
+}
+
+static int send_many_sealed(noria_channel *base, const struct iovec *messages, int n)
+{
+    return noria_send_one_by_one(base, messages, n, send_sealed);
+}
+
+static int recv_many_sealed(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
+{
+    return noria_recv_one_by_one(base, buffers, n, info, recv_sealed);
+}
+
+static int hold_sealed(noria_channel *base, struct noria_span *span, struct noria_info *info)
+{
+    return hold(base, span, info, take_sealed);
 }
 
 /* -------------------------------------------------------------------------------------------- joining and recovery */
@@ -287,6 +400,8 @@ void noria_queue_back_off(noria_channel *base, enum noria_side side)
 void noria_queue_count(const struct noria_segment_channel *channel, struct noria_stat *stat)
 {
     noria_mpmc_fill_stat(&channel->part.mpmc.ring, stat);
+    if (channel->geometry.checksum != 0 && stat->bytes > 0)
+        stat->bytes -= stat->messages * NORIA_SEAL; /* both are known */
 }
 
 uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32_t owner)
@@ -296,8 +411,13 @@ uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32
 
 NORIA_WHOLE_CALLS(send_one, noria_queue_recv, noria_queue_back_off, false)
 
+static const struct noria_verbs sealed = {
+    .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,
+    .reserve = reserve_sealed, .commit = commit_sealed, .abort = noria_queue_abort, .peek = hold_sealed,
+    .release = noria_queue_release, .back_off = noria_queue_back_off, .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
+
 const struct noria_kind_table noria_mpmc_kind = {
-    .name = "mpmc",
+    .name = "mpmc", .sealed = &sealed,
     .takes = NORIA_TAKES_PACK | NORIA_TAKES_MANY_HELD | NORIA_TAKES_ORPHANS_DROP | NORIA_TAKES_DROP_NEWEST,
     .verbs = {.send = send_one, .send_many = send_many, .reserve = noria_queue_reserve, .send_call = send_call,
               .recv_call = recv_call, NORIA_QUEUE_VERBS, NORIA_SEGMENT_VERBS},

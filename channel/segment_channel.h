@@ -60,6 +60,7 @@ extern const struct noria_anatomy noria_spsc_anatomy, noria_mpmc_anatomy, noria_
 
 struct noria_kind_table {
     struct noria_verbs verbs;
+    const struct noria_verbs *sealed; /* of channels with checksums; NULL: there are none */
     const char *name;
     uint32_t takes; /* NORIA_TAKES_...: everything else is refused */
     /* Bytes of the ring; 0 if the geometry is not valid. */
@@ -372,6 +373,11 @@ int noria_geometry_check_trust(const struct noria_geometry *geometry, const stru
 uint64_t noria_geometry_size(const struct noria_geometry *geometry, uint64_t *solid);
 /* Whether a geometry found in a segment with `room` bytes of content can be true. 0, -EBADMSG, -ENOTSUP. */
 int noria_geometry_check(const struct noria_geometry *geometry, uint64_t room);
+/* Bytes of the longest message. */
+static inline uint32_t noria_geometry_longest(const struct noria_geometry *geometry)
+{
+    return geometry->max_message - (geometry->checksum != 0 ? (uint32_t)NORIA_SEAL : 0);
+}
 /* Whether an existing channel is what the caller asked for: it wins otherwise. 0, -EINVAL. */
 int noria_geometry_compare(const struct noria_geometry *geometry, const struct noria_options *wanted);
 

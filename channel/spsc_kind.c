@@ -5,7 +5,8 @@
 
 #include "call.h"
 #include "detail.h"
-#include "segment_channel.h"
+#include "one_by_one.h"
+#include "seal.h"
 
 static struct noria_spsc_part *part_of(noria_channel *channel)
 {
@@ -157,7 +158,7 @@ static int peek_within(struct noria_segment_channel *channel, size_t capacity, s
     struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
     int rc = noria_spsc_peek(consumer, record);
 
-    if (rc == 0 && record->len > channel->base.max_message) {
+    if (rc == 0 && record->len > channel->geometry.max_message) {
         noria_spsc_unpeek(consumer, record);
         return -EBADMSG;
     }
@@ -189,14 +190,18 @@ static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, stru
                                     : receive_one(noria_segment_channel_of(base), buffer, capacity, info);
 }
 
+/* A look at the next record, as peek_within; its data are then the message. */
+typedef int look(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record);
+
 /* Copies out what is there and releases all of it with one store. */
-static int receive_many(struct noria_segment_channel *channel, struct iovec *buffers, int n, struct noria_info *info)
+static int receive_many(struct noria_segment_channel *channel, struct iovec *buffers, int n, struct noria_info *info,
+                        look *peek_one)
 {
     struct noria_spsc_record record, last = {NULL, 0, 0, 0};
     int taken = 0, rc = 0;
 
     while (taken < n) {
-        rc = peek_within(channel, buffers[taken].iov_len, &record);
+        rc = peek_one(channel, buffers[taken].iov_len, &record);
         if (rc != 0)
             break;
         noria_copy(buffers[taken].iov_base, record.data, record.len);
@@ -214,15 +219,16 @@ static int receive_many(struct noria_segment_channel *channel, struct iovec *buf
 
 static int recv_many(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
 {
-    return part_of(base)->held != 0 ? -EBUSY : receive_many(noria_segment_channel_of(base), buffers, n, info);
+    return part_of(base)->held != 0 ? -EBUSY
+                                    : receive_many(noria_segment_channel_of(base), buffers, n, info, peek_within);
 }
 
-static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
+static int hold(noria_channel *base, struct noria_span *span, struct noria_info *info, look *peek_one)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
-    int rc = part->held >= channel->geometry.max_held ? -EBUSY : peek_within(channel, SIZE_MAX, &record);
+    int rc = part->held >= channel->geometry.max_held ? -EBUSY : peek_one(channel, SIZE_MAX, &record);
 
     if (rc == 0) {
         set_span(span, &record);
@@ -230,6 +236,11 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
         part->held++;
     }
     return rc;
+}
+
+static int peek(noria_channel *base, struct noria_span *span, struct noria_info *info)
+{
+    return hold(base, span, info, peek_within);
 }
 
 static int release(noria_channel *base, struct noria_span *span)
@@ -243,6 +254,107 @@ static int release(noria_channel *base, struct noria_span *span)
         received(noria_segment_channel_of(base), 1);
     }
     return rc;
+}
+
+/* --------------------------------------------------------------------------------------------------- with checksums */
+
+static int send_sealed(noria_channel *base, const void *data, size_t len, unsigned priority)
+{
+    struct noria_spsc_part *part = part_of(base);
+    struct noria_spsc_record record;
+    int rc = part->reserved != 0 ? -EBUSY : len > base->max_message ? -EMSGSIZE : 0;
+
+    (void)priority;
+    if (rc == 0)
+        rc = noria_spsc_reserve(&part->producer, len + NORIA_SEAL, &record);
+    if (rc != 0)
+        return rc;
+    noria_copy((uint8_t *)record.data + NORIA_SEAL, data, len);
+    noria_seal_put(record.data, len, record.position);
+    rc = noria_spsc_commit(&part->producer, &record, len + NORIA_SEAL);
+    if (rc == 0)
+        sent(noria_segment_channel_of(base), 1);
+    return rc;
+}
+
+static int reserve_sealed(noria_channel *base, size_t max_len, struct noria_span *span)
+{
+    int rc = reserve(base, max_len + NORIA_SEAL, span);
+
+    if (rc == 0) {
+        span->data = (uint8_t *)span->data + NORIA_SEAL;
+        span->len = max_len;
+    }
+    return rc;
+}
+
+static int commit_sealed(noria_channel *base, struct noria_span *span, size_t len)
+{
+    struct noria_spsc_part *part = part_of(base);
+    struct noria_span whole = *span;
+
+    /* Before its place is written to. */
+    if (part->reserved == 0 || span->token[0] != part->reserved_at || len > span->len)
+        return -EINVAL;
+    whole.data = (uint8_t *)span->data - NORIA_SEAL;
+    whole.len = span->len + NORIA_SEAL;
+    noria_seal_put(whole.data, len, span->token[0]);
+    return commit(base, &whole, len + NORIA_SEAL);
+}
+
+/* Passes over what is torn: each record is one less, and so is a lie. */
+static int peek_sealed(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
+{
+    struct noria_spsc_part *part = &channel->part.spsc;
+    int rc;
+
+    for (uint64_t bytes = 0; bytes <= channel->geometry.ring_size; bytes += record->next - record->position) {
+        rc = peek_within(channel, SIZE_MAX, record);
+        if (rc != 0)
+            return rc;
+        /* Its own position: where the step began a pad may stand. */
+        if (noria_seal_holds(record->data, record->len, record->next - noria_spsc_size_of(record->len))) {
+            record->data = (uint8_t *)record->data + NORIA_SEAL;
+            record->len -= NORIA_SEAL;
+            if (record->len <= capacity)
+                return 0;
+            noria_spsc_unpeek(&part->consumer, record);
+            return noria_fail(-EMSGSIZE, "the message has %zu bytes, the buffer %zu; it stays first", record->len,
+                              capacity);
+        }
+        if (record->position != part->consumer.read_pos) { /* releases are in order */
+            noria_spsc_unpeek(&part->consumer, record);
+            return -EBUSY;
+        }
+        noria_spsc_release_through(&part->consumer, record);
+        received(channel, 1);
+        noria_seal_broken(channel);
+    }
+    return -EBADMSG;
+}
+
+static ssize_t recv_sealed(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct iovec one = {buffer, capacity};
+    int rc = part_of(base)->held != 0
+                 ? -EBUSY : receive_many(noria_segment_channel_of(base), &one, 1, info, peek_sealed);
+
+    return rc == 1 ? (ssize_t)one.iov_len : rc;
+}
+
+static int send_many_sealed(noria_channel *base, const struct iovec *messages, int n)
+{
+    return noria_send_one_by_one(base, messages, n, send_sealed);
+}
+
+static int recv_many_sealed(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
+{
+    return noria_recv_one_by_one(base, buffers, n, info, recv_sealed);
+}
+
+static int hold_sealed(noria_channel *base, struct noria_span *span, struct noria_info *info)
+{
+    return hold(base, span, info, peek_sealed);
 }
 
 /* --------------------------------------------------------------------------------------------- roles and recovery */
@@ -390,6 +502,8 @@ static void count(const struct noria_segment_channel *channel, struct noria_stat
 
     stat->messages = rc == 0 ? (int64_t)records : -1;
     stat->bytes = rc == 0 ? (int64_t)bytes : -1;
+    if (rc == 0 && channel->geometry.checksum != 0)
+        stat->bytes -= (int64_t)records * NORIA_SEAL;
     stat->held = 0; /* the receiver alone knows */
     if ((channel->part.spsc.roles & NORIA_RECV) != 0) {
         stat->held = channel->part.spsc.held;
@@ -408,8 +522,13 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
 
 NORIA_WHOLE_CALLS(send_one, recv_one, back_off, true)
 
+static const struct noria_verbs sealed = {
+    .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,
+    .reserve = reserve_sealed, .commit = commit_sealed, .abort = abort_reservation, .peek = hold_sealed,
+    .release = release, .back_off = back_off, .send_call = noria_send_call, .recv_call = noria_recv_call, NORIA_SEGMENT_VERBS};
+
 const struct noria_kind_table noria_spsc_kind = {
-    .name = "spsc", .takes = NORIA_TAKES_MANY_HELD | NORIA_TAKES_DROP_NEWEST,
+    .name = "spsc", .sealed = &sealed, .takes = NORIA_TAKES_MANY_HELD | NORIA_TAKES_DROP_NEWEST,
     .verbs = {.send = send_one, .send_many = send_many, .recv = recv_one, .recv_many = recv_many, .reserve = reserve,
               .commit = commit, .abort = abort_reservation, .peek = peek, .release = release, .back_off = back_off,
               .send_call = send_call, .recv_call = recv_call,

@@ -100,7 +100,7 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->abilities = channel->kind->abilities | NORIA_CAN_POLL;
     if (channel->segment.backend->named && geometry->lifetime == NORIA_PERSIST)
         stat->abilities |= NORIA_CAN_OUTLIVE;
-    stat->max_message = geometry->max_message;
+    stat->max_message = noria_geometry_longest(geometry);
     stat->max_held = geometry->max_held;
     stat->max_participants = geometry->max_participants;
     stat->self = channel->number;
@@ -110,8 +110,10 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->evict_ns = geometry->evict_ns;
     stat->priorities = geometry->priorities;
     stat->granted = channel->granted;
+    stat->checksum = geometry->checksum;
+    stat->torn = noria_load_relaxed64(&channel->shared->torn); /* statistics, here and below */
     stat->created_ns = channel->segment.super.created_ns;
-    stat->deaths = noria_load_relaxed64(&channel->shared->deaths); /* statistics, here and below */
+    stat->deaths = noria_load_relaxed64(&channel->shared->deaths);
     stat->redelivered = noria_load_relaxed64(&channel->shared->redelivered);
     stat->lost = count_losses(channel) + noria_load_relaxed64(&channel->shared->missed);
     count_participants(channel, stat);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "assembly.h"
+#include "crc32c.h"
 
 void (*const fuzz_live)(unsigned, uint64_t) = NULL;
 

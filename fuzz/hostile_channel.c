@@ -8,13 +8,13 @@
  * newcomers, and with words that are written into the shared memory between them. --live: a second thread
  * writes while the calls run.
  */
+#include "forged_signals.h"
 #include "input.h"
 #include "target.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,43 +66,6 @@ static void touch(const struct noria_span *span)
     for (size_t i = 0; i < span->len; i++)
         sum = (uint8_t)(sum + bytes[i]);
     (void)sum;
-}
-
-/* -------------------------------------------------------------------------------------------- the signals */
-
-static struct sigaction before[NSIG];
-
-/* Words of the segment are registrations for signals, too, and a peer with our own rights may kill us without
- * them: what such a word made us send to ourselves is let go. Everything else is as it was. */
-static void on_signal(int signo, siginfo_t *info, void *context)
-{
-    const struct sigaction *old = &before[signo];
-
-    if (info->si_code == SI_QUEUE)
-        return;
-    if ((old->sa_flags & SA_SIGINFO) != 0)
-        old->sa_sigaction(signo, info, context);
-    else if (old->sa_handler != SIG_DFL && old->sa_handler != SIG_IGN)
-        old->sa_handler(signo);
-    else if (old->sa_handler == SIG_DFL && sigaction(signo, old, NULL) == 0)
-        raise(signo); /* comes when we return */
-}
-
-/* A default that neither ends nor stops a process. */
-static bool is_harmless(int signo)
-{
-    return signo == SIGCHLD || signo == SIGURG || signo == SIGWINCH || signo == SIGCONT;
-}
-
-static void outlive_forged_signals(void)
-{
-    struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK};
-    static bool done;
-
-    for (int signo = 1; signo < NSIG && !done; signo++)
-        if (!is_harmless(signo) && sigaction(signo, NULL, &before[signo]) == 0)
-            sigaction(signo, &action, NULL); /* fails for those that cannot be sent either */
-    done = true;
 }
 
 /* -------------------------------------------------------------------------------------------- the channel */

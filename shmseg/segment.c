@@ -77,10 +77,11 @@ int noria_superblock_check(const struct noria_superblock *super, size_t got, con
         return BUSY;
     if (got < sizeof(super->magic) || super->magic != NORIA_SEGMENT_MAGIC)
         return noria_fail(-EINVAL, "'%s' holds something else than a noria segment; choose another name", name);
-    if (got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION || super->features != 0)
-        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x0: "
+    if (got < offsetof(struct noria_superblock, size) || super->version != NORIA_SEGMENT_VERSION ||
+        (super->features & ~NORIA_SEGMENT_CHECKSUMS) != 0)
+        return noria_fail(-EPROTO, "'%s' has layout version %u with features 0x%x, this library speaks %u with 0x%x: "
                           "rebuild one side, or remove the channel", name, super->version, super->features,
-                          NORIA_SEGMENT_VERSION);
+                          NORIA_SEGMENT_VERSION, NORIA_SEGMENT_CHECKSUMS);
     return DONE;
 }
 
@@ -251,7 +252,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
         return rc;
     super = segment->base;
     super->version = NORIA_SEGMENT_VERSION;
-    super->features = 0;
+    super->features = request->features;
     super->size = request->size;
     super->solid = noria_segment_solid(request) == request->size ? 0 : request->solid;
     super->boot = boot_hash();

@@ -35,6 +35,8 @@
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
 #define NORIA_SEGMENT_VERSION 3u
+/* Features: what the content has, for those who put it there. */
+#define NORIA_SEGMENT_CHECKSUMS 1u /* records have checksums */
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
 #define NORIA_SEGMENT_MAX_SIZE (UINT64_C(1) << 46)
 
@@ -51,7 +53,7 @@
 struct noria_superblock {
     uint64_t magic;
     uint32_t version;
-    uint32_t features; /* bits an older library must refuse; none yet */
+    uint32_t features; /* bits an older library must refuse */
     uint64_t size;     /* of the segment, this block included */
     uint64_t id[2];    /* random */
     uint64_t boot;     /* hash of the boot id of the machine when it was last opened for the first time */
@@ -87,10 +89,12 @@ struct noria_segment_request {
     bool create, exclusive;
     bool foreign; /* attach also if another user, not root, owns it; root needs it too */
     bool guarded; /* if it can be truncated */
+    bool huge;    /* made of reserved huge pages, if there are some (System V) */
     mode_t mode;
     void *memory;  /* of the caller, and how much of it, for the backend that is made of it */
     uint64_t memory_size;
     uint64_t size; /* when created */
+    uint32_t features; /* when created */
     uint64_t solid; /* bytes from the start that get their pages now; 0: all. The content's owner sees to the others */
     uint32_t locks; /* when created: participants' locks, 1 to this */
     int64_t open_timeout_ns;

@@ -476,7 +476,7 @@ static void other_versions_are_refused(void **state)
     /* Claim: another layout version, or a feature bit this library does not know, is -EPROTO, whatever stands
      * behind. */
     static const uint32_t versions[] = {0, NORIA_SEGMENT_VERSION - 1, NORIA_SEGMENT_VERSION + 1, 0x01000000, UINT32_MAX};
-    static const uint32_t features[] = {1, UINT32_C(1) << 31};
+    static const uint32_t features[] = {2, UINT32_C(1) << 31};
     const uint64_t magic = NORIA_SEGMENT_MAGIC;
 
     (void)state;

@@ -379,8 +379,13 @@ static void sweep(void)
 /* The id of a new segment, or -errno plain. */
 static int make_keyed(key_t key, const struct noria_segment_request *request)
 {
-    int id = shmget(key, (size_t)request->size, IPC_CREAT | IPC_EXCL | (int)(request->mode & 0777));
+    const int flags = IPC_CREAT | IPC_EXCL | (int)(request->mode & 0777);
+    /* Not with holes: they would be of whole huge pages. */
+    bool huge = request->huge && noria_segment_solid(request) == request->size;
+    int id = huge ? shmget(key, (size_t)request->size, flags | SHM_HUGETLB) : -1;
 
+    if (id < 0) /* too few are reserved, or we may not have them: then others */
+        id = shmget(key, (size_t)request->size, flags);
     return id >= 0 ? id : -errno;
 }
 

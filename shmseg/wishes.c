@@ -2,7 +2,9 @@
 /* What is nice to have of a mapping, and what there is of it on this machine. Nothing here fails: it is granted or
  * not. */
 #include <fcntl.h>
+#include <inttypes.h>
 #include <linux/mempolicy.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -28,6 +30,26 @@ static bool has_huge_shared_pages(void)
     return length > 0 && strstr(text, "[never]") == NULL && strstr(text, "[deny]") == NULL;
 }
 
+/* Of the pages that a mapping is made of. 0: not known. */
+static size_t page_size_at(uintptr_t base)
+{
+    FILE *file = fopen("/proc/self/smaps", "re");
+    unsigned long kilobytes = 0;
+    bool is_ours = false;
+    char line[512]; /* of a longer one the rest is read as another, which matches nothing */
+
+    while (file != NULL && kilobytes == 0 && fgets(line, sizeof(line), file) != NULL) {
+        uintptr_t start, end;
+        if (sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &start, &end) == 2)
+            is_ours = base >= start && base < end;
+        else if (is_ours)
+            (void)!sscanf(line, "KernelPageSize: %lu kB", &kilobytes);
+    }
+    if (file != NULL)
+        fclose(file);
+    return (size_t)kilobytes * 1024;
+}
+
 static bool prefer_node(void *start, size_t size, int node)
 {
     unsigned long nodes[NODES / BITS] = {0};
@@ -45,8 +67,14 @@ uint32_t noria_segment_wish(const struct noria_segment *segment, uint32_t wishes
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), base = (uintptr_t)segment->base & ~(page - 1);
     void *start = (void *)base;
     uint32_t granted = 0;
+    size_t made_of = (wishes & NORIA_SEGMENT_HUGE_PAGES) != 0 ? page_size_at(base) : 0;
 
     size += (size_t)((uintptr_t)segment->base - base);
+    if (made_of > page) { /* reserved ones, which are in memory for good, and whole */
+        granted |= NORIA_SEGMENT_HUGE_PAGES | (wishes & NORIA_SEGMENT_LOCKED);
+        size = (size + made_of - 1) & ~(made_of - 1);
+        wishes &= ~granted;
+    }
     if ((wishes & NORIA_SEGMENT_NODE) != 0 && prefer_node(start, size, node)) /* before pages are touched */
         granted |= NORIA_SEGMENT_NODE;
     if ((wishes & NORIA_SEGMENT_HUGE_PAGES) != 0 && has_huge_shared_pages() && madvise(start, size, MADV_HUGEPAGE) == 0)

@@ -44,6 +44,9 @@ int set_geometry(struct noria_options *options, int option, const char *argument
         return parse_size(argument, &options->max_bytes);
     case OPTION_EVICT:
         return parse_duration_ns(argument, &options->evict_ns);
+    case OPTION_CHECKSUM:
+        options->checksum = 1;
+        return 0;
     case OPTION_MODE:
         return parse_mode(argument, &options->mode);
     default:

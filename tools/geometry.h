@@ -25,6 +25,7 @@ enum {
     OPTION_PRIORITIES,
     OPTION_MAX_BYTES,
     OPTION_EVICT,
+    OPTION_CHECKSUM,
     OPTION_MODE
 };
 
@@ -44,6 +45,7 @@ enum {
     {"priorities", required_argument, NULL, OPTION_PRIORITIES},            \
     {"max-bytes", required_argument, NULL, OPTION_MAX_BYTES},              \
     {"evict", required_argument, NULL, OPTION_EVICT},                      \
+    {"checksum", no_argument, NULL, OPTION_CHECKSUM},                      \
     {"mode", required_argument, NULL, OPTION_MODE}
 /* clang-format on */
 
@@ -67,6 +69,7 @@ enum {
     "                            sysv-semaphore, eventfd, fifo, spin or yield (futex)\n"                     \
     "  --orphans redeliver|drop  what becomes of messages a dead receiver held (redeliver)\n"                \
     "  --trust same-user|none    whom the memory is shared with (same-user)\n"                               \
+    "  --checksum                give each message a checksum; torn ones are passed over and counted\n"      \
     "  --mode OCTAL              permissions (0600)\n"
 
 /* Is it one of the above? */

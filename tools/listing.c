@@ -109,6 +109,7 @@ static void json_numbers(struct json *json, const struct noria_stat *stat)
     json_unsigned(json, "received", stat->received);
     json_unsigned(json, "redelivered", stat->redelivered);
     json_unsigned(json, "lost", stat->lost);
+    json_unsigned(json, "torn", stat->torn);
     json_unsigned(json, "deaths", stat->deaths);
 }
 

@@ -48,6 +48,8 @@ static void print_choices(const struct noria_stat *stat)
     printf("max participants  %" PRIu32 "\n", stat->max_participants);
     printf("pack              %" PRIu32 "\n", stat->pack);
     printf("priorities        %" PRIu32 "\n", stat->priorities);
+    if (stat->checksum != 0)
+        printf("checksums         yes\n");
     if (stat->max_bytes != 0)
         printf("max bytes         %" PRIu64 "\n", stat->max_bytes);
     if (stat->evict_ns != 0)
@@ -67,6 +69,8 @@ static void print_traffic(const struct noria_stat *stat)
     printf("received          %" PRIu64 "\n", stat->received);
     printf("redelivered       %" PRIu64 "\n", stat->redelivered);
     printf("lost              %" PRIu64 "\n", stat->lost);
+    if (stat->checksum != 0)
+        printf("torn              %" PRIu64 "\n", stat->torn);
     printf("deaths            %" PRIu64 "\n", stat->deaths);
 }
 

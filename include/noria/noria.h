@@ -130,7 +130,9 @@ enum noria_lifetime {
 
 /* What a handle would like its mapping to be. None of it fails an open; noria_stat.granted says what there is. */
 enum noria_wish {
-    NORIA_WISH_HUGE_PAGES = 1, /* transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled */
+    /* In System V memory whose creator wishes for them reserved ones (SHM_HUGETLB), if the pool has enough: see
+     * vm.nr_hugepages. Elsewhere transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
+    NORIA_WISH_HUGE_PAGES = 1,
     NORIA_WISH_POPULATED = 2,  /* page tables filled at open, so that no send is the first to touch a page (Linux 5.14) */
     NORIA_WISH_LOCKED = 4,     /* mlock: never paged out; see ulimit -l */
     NORIA_WISH_NODE = 8        /* memory of options.node, as far as it has some */
@@ -179,7 +181,7 @@ struct noria_options {
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
-    uint32_t reserved;
+    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. SPSC, and MPMC with pack 1 */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -231,6 +233,8 @@ struct noria_stat {
     int64_t evict_ns;
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
+    uint32_t checksum;                      /* as in the options */
+    uint64_t torn;                          /* of `lost`: messages whose checksum did not hold */
     const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
     const char *refused;                    /* like this: a line for each that was tried before, with its reason */
 };
@@ -376,8 +380,11 @@ enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* Waits until the disk has all that was committed before: after a batch of sends, say. Only for channels in a file. A
- * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn, which
- * nothing detects; the channel itself then works, or says -EBADMSG. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
+ * power loss between two such calls can leave anything of what changed since the first: messages lost, again, or torn; the
+ * channel itself then works, or says -EBADMSG. With options.checksum a message that is torn, or damaged in any
+ * other way, is not received: it is passed over and counted in stat.torn and stat.lost, and the next message's
+ * noria_info tells of it. SPSC: while a message is held, a peek at a torn one is -EBUSY. Costs 8 bytes and a CRC32C
+ * per message. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
 NORIA_API int noria_sync(noria_channel *channel);
 
 /* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */

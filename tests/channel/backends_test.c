@@ -212,6 +212,60 @@ static void wishes_are_granted_or_not(void **state)
     assert_int_equal(stat_of(ch.rx).granted, is_at("anon") || is_at("keyless") ? stat_of(ch.tx).granted : 0);
 }
 
+static long huge_pages(const char *which)
+{
+    FILE *file = fopen("/proc/meminfo", "re");
+    char line[128];
+    size_t length = strlen(which);
+    long count = -1;
+
+    while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, which, length) == 0)
+            count = strtol(line + length, NULL, 10);
+    fclose(file);
+    return count;
+}
+
+static void reserve_huge_pages(long count)
+{
+    FILE *file = fopen("/proc/sys/vm/nr_hugepages", "we");
+
+    if (file == NULL)
+        return; /* not ours to say */
+    fprintf(file, "%ld", count);
+    fclose(file);
+}
+
+static void huge_pages_are_had_or_not(void **state)
+{
+    /* Claim: a channel in System V memory whose creator wishes for huge pages is made of reserved ones if there are enough,
+     * and says so to all who wish for them; otherwise it is made all the same, and says so, too. */
+    long before = huge_pages("HugePages_Total:");
+    bool had;
+
+    (void)state;
+    reserve_huge_pages(before + 16);
+    had = geteuid() == 0 && huge_pages("HugePages_Free:") >= 16;
+    ch.options.wishes = NORIA_WISH_HUGE_PAGES | NORIA_WISH_LOCKED | NORIA_WISH_POPULATED;
+    ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+    ch.rx = is_spsc() ? NULL : open_handle(NORIA_RECV);
+    works(ch.tx);
+    if (had)
+        assert_int_equal(stat_of(ch.tx).granted, ch.options.wishes);
+    if (had && ch.rx != NULL)
+        assert_int_equal(stat_of(ch.rx).granted, ch.options.wishes);
+    close_handle(&ch.rx);
+    close_handle(&ch.tx);
+    remove_name();
+    reserve_huge_pages(before);
+    if (huge_pages("HugePages_Free:") == 0) {
+        ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
+        works(ch.tx);
+        close_handle(&ch.tx);
+    }
+    print_message("huge pages: %s\n", had ? "had" : "none to be had here");
+}
+
 /* ------------------------------------------------------------------------------------------------- how a name goes */
 
 static void names_stay(void **state)
@@ -650,46 +704,85 @@ static void unlink_it(void)
     PEER_REQUIRES(noria_unlink(ch.address) == 0);
 }
 
+/* A participant who died with a message in his hand. */
+static void have_a_dead_one(void)
+{
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        struct noria_span span;
+        be_child();
+        create();
+        PEER_REQUIRES(noria_send(mine, "x", 1, 0) == 0 && noria_peek(mine, &span, 0, NULL) == 0);
+        _exit(0);
+    }
+    PEER_REQUIRES(waitpid(pid, &status, 0) == pid && status == 0);
+}
+
+/* The same, of a channel that was to go with its last user. */
+static void have_a_deserted_one(void)
+{
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    have_a_dead_one();
+}
+
+static void repair(void)
+{
+    struct noria_health health;
+
+    PEER_REQUIRES(noria_fsck(ch.address, 1, &health) == 0 && health.repaired == 1);
+}
+
+static void collect(void)
+{
+    PEER_REQUIRES(noria_gc(0, NULL, NULL) == 1);
+}
+
+enum needs { NOTHING, A_NAME, A_LIST };
+
 struct operation {
     const char *name;
     void (*prepare)(void);
     void (*run)(void);
-    bool by_name;
+    enum needs needs; /* of the address */
+    int rarely; /* at so many times fewer stops: it has many */
 };
 
-static const struct operation operations[] = {{"create", have_nothing, create, false},
-                                              {"attach", have_a_channel, attach, true},
-                                              {"close", create, close_it, false},
-                                              {"unlink", have_a_channel, unlink_it, true},
-                                              {"unlink in use", create, unlink_it, true}};
+static const struct operation operations[] = {{"create", have_nothing, create, NOTHING, 1},
+                                              {"attach", have_a_channel, attach, A_NAME, 1},
+                                              {"close", create, close_it, NOTHING, 1},
+                                              {"unlink", have_a_channel, unlink_it, A_NAME, 1},
+                                              {"unlink in use", create, unlink_it, A_NAME, 1},
+                                              {"fsck", have_a_dead_one, repair, A_NAME, 3},
+                                              {"gc", have_a_deserted_one, collect, A_LIST, 3}};
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
+
+static bool may_be_run(const struct operation *operation)
+{
+    return operation->needs == NOTHING || (operation->needs == A_NAME && has_name()) ||
+           (operation->needs == A_LIST && is_alone && (is_at("shm") || is_at("sysv")));
+}
 
 #define END_OF_WINDOW (-4242) /* getpgid(this): the operation is over */
 
-/* Kills the child at its k-th stop: odd before a system call, even after it. False: it was over before. */
-static bool kill_at(pid_t pid, int k)
+/* Lets the child run to the next side of a system call. False: it has come to the end of the operation. */
+static bool go_to_call(pid_t pid, struct __ptrace_syscall_info *call)
 {
     int status;
 
-    for (int stops = 0;;) {
-        struct __ptrace_syscall_info info;
-        assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
-            fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
-        assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(info), &info) > 0);
-        if (info.op == PTRACE_SYSCALL_INFO_ENTRY && info.entry.nr == SYS_getpgid &&
-            (int)info.entry.args[0] == END_OF_WINDOW)
-            return false;
-        if (++stops == k)
-            return true;
-    }
+    assert_int_equal(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFSTOPPED(status) || WSTOPSIG(status) != (SIGTRAP | 0x80))
+        fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
+    assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(*call), call) > 0);
+    return call->op != PTRACE_SYSCALL_INFO_ENTRY || call->entry.nr != SYS_getpgid ||
+           (int)call->entry.args[0] != END_OF_WINDOW;
 }
 
-static bool try_death(const struct operation *operation, int k)
+static pid_t start_victim(const struct operation *operation)
 {
     int status;
-    bool killed;
     pid_t pid;
 
     fflush(NULL);
@@ -707,10 +800,28 @@ static bool try_death(const struct operation *operation, int k)
     if (!WIFSTOPPED(status))
         fail_msg("%s: the child did not get to the operation: 0x%x", operation->name, (unsigned)status);
     assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
-    killed = kill_at(pid, k);
+    return pid;
+}
+
+static void kill_victim(pid_t pid)
+{
+    int status;
+
     kill(pid, SIGKILL);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    return killed;
+}
+
+/* Kills the victim at its k-th stop: odd before a system call, even after it. False: it was over before. */
+static bool try_death(const struct operation *operation, int k)
+{
+    struct __ptrace_syscall_info call;
+    pid_t pid = start_victim(operation);
+    int stops = 0;
+
+    while (stops < k && go_to_call(pid, &call))
+        stops++;
+    kill_victim(pid);
+    return stops == k;
 }
 
 static void renew_memfd(void)
@@ -721,22 +832,34 @@ static void renew_memfd(void)
     close(fresh);
 }
 
-/* Whether the next one has a channel within a second, and nothing is left when that is removed. */
-static bool is_soon_replaced(const struct operation *operation, int k)
+static int64_t cpu_ns(void)
 {
-    int64_t start = now_ns(), took;
+    struct timespec now;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return now.tv_sec * SECOND + now.tv_nsec;
+}
+
+/* What must hold whatever somebody was killed over. */
+static void expect_no_obstacle(const char *what, int at)
+{
+    int64_t start = now_ns(), used = cpu_ns();
 
     ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
-    took = now_ns() - start;
+    if (now_ns() - start > 20 * SECOND || cpu_ns() - used > SECOND)
+        fail_msg("%s, stop %d: the next open took %lld ns", what, at, (long long)(now_ns() - start));
+    if (stat_of(ch.tx).messages > 0) { /* what the dead one held */
+        uint8_t bytes[8];
+        assert_int_equal(noria_recv(ch.tx, bytes, sizeof(bytes), 0, NULL), 1);
+    }
     works(ch.tx);
     close_handle(&ch.tx);
-    if (has_name())
+    if (name_exists())
         assert_int_equal(noria_unlink(ch.address), 0);
     if (ch.memfd >= 0)
         renew_memfd();
     if (count_objects() != objects_before)
-        fail_msg("%s, stop %d: %d objects are left", operation->name, k, count_objects() - objects_before);
-    return took < SECOND;
+        fail_msg("%s, stop %d: %d objects are left", what, at, count_objects() - objects_before);
 }
 
 static void death_anywhere_is_no_obstacle(void **state)
@@ -744,26 +867,200 @@ static void death_anywhere_is_no_obstacle(void **state)
     /* Claim: killed before or after any system call of any operation, the next one that creates has a working channel
      * within a second, and when that is removed nothing is left. */
     /* Odd, so that there are stops before and after calls. */
-    const int stride = getenv("NORIA_LONG") != NULL ? 1 : getenv("NORIA_TEST_USER") != NULL ? 7 : 3;
+    const int some = getenv("NORIA_TEST_USER") != NULL ? 7 : 3;
 
     (void)state;
     ch.options.open_timeout_ns = 60 * SECOND;
     for (int i = 0; i < OPERATIONS; i++) {
-        int k = 1;
-        if (operations[i].by_name && !has_name())
+        int k = 1, stride = getenv("NORIA_LONG") != NULL ? 1 : some * operations[i].rarely;
+        if (!may_be_run(&operations[i]))
             continue;
         for (bool more = true; more; k += stride) {
-            int tries = 0;
-            do /* a busy machine is slow now and then, what hangs does so each time */
-                more = try_death(&operations[i], k);
-            while (!is_soon_replaced(&operations[i], k) && ++tries < 5);
-            if (tries == 5)
-                fail_msg("%s, stop %d: the next open took more than a second, each of %d times", operations[i].name, k,
-                         tries);
+            more = try_death(&operations[i], k);
+            expect_no_obstacle(operations[i].name, k);
         }
         print_message("%s: %d stops, each %d\n", operations[i].name, k - stride, stride);
         assert_true(k > 4);
     }
+}
+
+static const struct operation create_for_the_last = {"create for the last", have_nothing, create, A_LIST, 1};
+
+static void gc_leaves_nothing_of_the_dead(void **state)
+{
+    /* Claim: killed before or after any system call of creating a channel that goes with its last user: nobody opens it
+     * again, but gc, once, leaves nothing. */
+    const int stride = getenv("NORIA_LONG") != NULL ? 1 : 5;
+    int k = 1;
+
+    (void)state;
+    if (!is_alone)
+        skip();
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    for (bool more = true; more; k += stride) {
+        more = try_death(&create_for_the_last, k);
+        assert_true(noria_gc(0, NULL, NULL) >= 0);
+        if (count_objects() != objects_before)
+            fail_msg("stop %d: gc leaves %d objects", k, count_objects() - objects_before);
+    }
+    print_message("%d stops, each %d\n", k - stride, stride);
+    assert_true(k > 4);
+}
+
+/* ------------------------------------------------------------ killed at every instruction, from memory to the magic */
+
+#define MAGIC UINT64_C(0x31474553616e6f4e)
+
+/* Where the segment gets its memory: instructions are counted from the entry of this call. (Of System V memory it is not
+ * the first; but in between lists are read, and the one word that is stored stands before it.) */
+static bool is_allocation(const struct __ptrace_syscall_info *call)
+{
+    return call->op == PTRACE_SYSCALL_INFO_ENTRY && call->entry.nr == (is_at("sysv") ? SYS_madvise : SYS_fallocate);
+}
+
+static bool go_to_allocation(pid_t pid)
+{
+    struct __ptrace_syscall_info call = {0};
+
+    while (!is_allocation(&call))
+        if (!go_to_call(pid, &call))
+            return false;
+    return true;
+}
+
+/* One instruction, a system call being one. False: the child has come to its end. */
+static bool step(pid_t pid)
+{
+    int status;
+
+    assert_int_equal(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFSTOPPED(status) && status != 0)
+        fail_msg("the child ended by itself, with status 0x%x", (unsigned)status);
+    return WIFSTOPPED(status);
+}
+
+static bool is_at_call(pid_t pid)
+{
+    struct __ptrace_syscall_info here;
+
+    assert_true(ptrace(PTRACE_GET_SYSCALL_INFO, pid, (void *)sizeof(here), &here) > 0);
+    /* `syscall` of an x86-64. */
+    return (ptrace(PTRACE_PEEKTEXT, pid, (void *)(uintptr_t)here.instruction_pointer, NULL) & 0xffff) == 0x050f;
+}
+
+/* A look at the victim's segment, from outside; -1 or NULL: not yet. */
+struct view {
+    int fd;
+    const uint64_t *memory;
+};
+
+static void look_for_segment(struct view *view)
+{
+    int id;
+
+    if (!is_at("sysv")) {
+        view->fd = ch.memfd >= 0 ? ch.memfd : open(ch.path, O_RDONLY | O_CLOEXEC);
+        return;
+    }
+    id = shmget(key_of_test(), 0, 0);
+    view->memory = id >= 0 ? shmat(id, NULL, SHM_RDONLY) : NULL;
+}
+
+static bool is_published(struct view *view)
+{
+    uint64_t word = 0;
+
+    if (view->fd < 0 && view->memory == NULL)
+        look_for_segment(view);
+    if (view->memory != NULL)
+        word = *(const volatile uint64_t *)view->memory;
+    else if (view->fd >= 0 && pread(view->fd, &word, sizeof(word), 0) < 0)
+        word = 0;
+    return word == MAGIC;
+}
+
+static void end_view(const struct view *view)
+{
+    if (view->memory != NULL)
+        shmdt(view->memory);
+    if (view->fd >= 0 && view->fd != ch.memfd)
+        close(view->fd);
+}
+
+/* The way from the allocation to the magic: how many instructions, and which of them are system calls. */
+struct way {
+    int instructions;
+    int calls[1000], n; /* the first is the allocation's own */
+};
+
+static void find_way(struct way *way)
+{
+    struct view view = {-1, NULL};
+    pid_t pid = start_victim(&operations[0]);
+    bool is_call = true;
+
+    *way = (struct way){.n = 0};
+    assert_true(go_to_allocation(pid));
+    while (!is_published(&view)) {
+        assert_true(step(pid));
+        way->instructions++;
+        if (is_call && way->n < (int)(sizeof(way->calls) / sizeof(way->calls[0])))
+            way->calls[way->n++] = way->instructions;
+        is_call = is_at_call(pid);
+    }
+    kill_victim(pid);
+    end_view(&view);
+    expect_no_obstacle("published", way->instructions);
+}
+
+/* From call to call as far as possible, the rest in single steps. What is read on the way is not always as long: who has
+ * come to his end before has done all of it. */
+static bool walk(const struct way *way, pid_t pid, int instructions)
+{
+    struct __ptrace_syscall_info call;
+    int done = 0;
+
+    assert_true(go_to_allocation(pid));
+    for (int i = 0; i < way->n && way->calls[i] <= instructions; i++) {
+        do
+            if (!go_to_call(pid, &call))
+                return true;
+        while (call.op != PTRACE_SYSCALL_INFO_EXIT);
+        done = way->calls[i];
+    }
+    for (; done < instructions; done++)
+        if (!step(pid))
+            return false;
+    return true;
+}
+
+static void die_after(const struct way *way, int instructions)
+{
+    pid_t pid = start_victim(&operations[0]);
+
+    if (walk(way, pid, instructions))
+        kill_victim(pid);
+    expect_no_obstacle("instruction", instructions);
+}
+
+static void death_at_any_instruction_is_no_obstacle(void **state)
+{
+    /* Claim: the same, killed after any instruction from the one that gets the memory to the one that publishes the
+     * segment: 15 of them, spread evenly, and the last five, or all with NORIA_LONG. */
+    enum { SAMPLES = 15, LAST = 5 };
+    struct way way;
+    int stride, tried = 0;
+
+    (void)state;
+    find_way(&way);
+    assert_true(way.instructions > 100 && way.n > 1);
+    stride = getenv("NORIA_LONG") != NULL ? 1 : way.instructions / SAMPLES + 1;
+    for (int k = 0; k <= way.instructions - LAST; k += stride, tried++)
+        die_after(&way, k);
+    for (int k = way.instructions - LAST + 1; k <= way.instructions; k++, tried++)
+        die_after(&way, k);
+    print_message("killed after %d of %d instructions, %d calls\n", tried, way.instructions, way.n);
 }
 
 static int become_user(const char *number)
@@ -782,6 +1079,7 @@ int main(void)
         BY_NAME(attachers_may_come_first),
         {"creators_may_come_together", creators_may_come_together, NORIA_KIND_MPMC, "shm, sysv, file"},
         EVERYWHERE(wishes_are_granted_or_not),
+        {"huge_pages_are_had_or_not", huge_pages_are_had_or_not, 0, "sysv, keyless"},
         BY_NAME(names_stay),
         BY_NAME(names_go_with_the_creator),
         BY_NAME(names_of_killed_creators_go_with_the_last),
@@ -796,6 +1094,11 @@ int main(void)
         {"limits_of_ids_are_told", limits_of_ids_are_told, NORIA_KIND_MPMC, "sysv, keyless"},
         {"full_disks_are_told", full_disks_are_told, 0, "shm, file"},
         ONLY_MPMC(death_anywhere_is_no_obstacle),
+        AT("shm", gc_leaves_nothing_of_the_dead),
+    };
+    static const struct named_test stepping[] = {
+        {"death_at_any_instruction_is_no_obstacle", death_at_any_instruction_is_no_obstacle, NORIA_KIND_MPMC,
+         "shm, file, sysv, memfd"},
     };
     const char *user = getenv("NORIA_TEST_USER");
 
@@ -803,5 +1106,7 @@ int main(void)
                mount("tmpfs", "/dev/shm", "tmpfs", 0, "mode=1777") == 0;
     if (user != NULL && become_user(user) != 0)
         return 1;
+    if (getenv("NORIA_TEST_INSTRUCTIONS") != NULL)
+        return run_variants_with("backends, instructions", stepping, 1, with_peers, without_peers);
     return run_variants_with("backends", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
 }

@@ -4,7 +4,7 @@
  * the words that matter, everything that is called on the channel returns: no signal, no access outside of the segment,
  * no call of 150 ms of processor time, whatever kind of channel it is.
  *
- * The scribbler is this process, the victim a child for each attempt.
+ * The scribbler is this process, the victim a child for each attempt. For comparison ck_ring goes through the same.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,6 +22,8 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include <ck_ring.h>
+
 #include <noria/noria.h>
 
 #include "layout.h"
@@ -35,6 +37,7 @@ enum { ROUNDS = 100, HANG_NS = 150000000, PATTERNS = 3 };
 static struct page {
     uint32_t ready; /* the victim has its handles */
     uint32_t calls; /* of the victim's */
+    uint32_t written; /* words, by the scribbler */
 } *page;
 
 /* ----------------------------------------------------------------------------------------------------------- victim */
@@ -171,8 +174,10 @@ static int scribble_on(pid_t pid, uint8_t *bytes, size_t size, int pattern)
 
     clock_getcpuclockid(pid, &clock);
     for (unsigned i = 0;; i++) {
-        if (noria_load_acquire32(&page->ready) != 0)
+        if (noria_load_acquire32(&page->ready) != 0) {
             scribble(bytes, size, pattern);
+            noria_add_relaxed32(&page->written, 1);
+        }
         for (uint32_t pause = 0; pause < pauses; pause++)
             noria_pause();
         if (i % 64 != 0)
@@ -239,9 +244,70 @@ static void nothing_fells_the_victim(void **state)
     print_message("%d attempts\n", SHAPES * PATTERNS * attempts);
 }
 
+/* -------------------------------------------------------------------------------------------------- for comparison */
+
+struct ck_memory {
+    ck_ring_t ring;
+    ck_ring_buffer_t buffer[16];
+};
+
+static _Noreturn void be_ck_victim(int fd)
+{
+    struct ck_memory *ck = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *value;
+
+    for (int number = 1; number < 32; number++)
+        if (number != SIGKILL && number != SIGSTOP)
+            signal(number, SIG_DFL);
+    ck_ring_init(&ck->ring, 16);
+    noria_store_release32(&page->ready, 1);
+    for (int i = 0; i < 20000 || noria_load_relaxed32(&page->written) < 1000; i++) {
+        ck_ring_enqueue_mpmc(&ck->ring, ck->buffer, ck);
+        done();
+        (void)ck_ring_dequeue_mpmc(&ck->ring, ck->buffer, &value);
+        done();
+    }
+    _exit(0);
+}
+
+/* Whether the victim survives. */
+static bool attempt_ck(int pattern)
+{
+    int fd = memfd_create("ck", MFD_CLOEXEC), status;
+    uint8_t *bytes;
+    pid_t pid;
+
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    memset(page, 0, sizeof(*page));
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0)
+        be_ck_victim(fd);
+    bytes = (uint8_t *)syscall(SYS_mmap, NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    while (noria_load_acquire32(&page->ready) == 0)
+        sched_yield();
+    status = scribble_on(pid, bytes, sizeof(struct ck_memory), pattern);
+    munmap(bytes, 4096);
+    close(fd);
+    return status == 0;
+}
+
+static void ck_ring_falls(void **state)
+{
+    /* Claim: the attack finds what there is to find. */
+    const int attempts = getenv("NORIA_LONG") != NULL ? 60 : 12;
+    int survived = 0;
+
+    (void)state;
+    for (int n = 0; n < attempts; n++)
+        survived += attempt_ck(n % PATTERNS);
+    print_message("ck_ring mpmc survives %d of %d\n", survived, attempts);
+    assert_true(survived < attempts);
+}
+
 int main(void)
 {
-    static const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_fells_the_victim)};
+    static const struct CMUnitTest tests[] = {cmocka_unit_test(nothing_fells_the_victim), cmocka_unit_test(ck_ring_falls)};
 
     page = mmap(NULL, sizeof(*page), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -803,7 +803,7 @@ static void bridges_keep_what_cannot_go_back(void **state)
         assert_int_equal(send_numbered(tx, 1, i, 100, 0), 0);
     kept_counts = &counts;
     assert_int_equal(pthread_create(&thread, NULL, bridge_and_count, source), 0);
-    side = (struct noria_ready){bridged_to, NORIA_SEND, 1};
+    side = (struct noria_ready){bridged_to, NORIA_SEND, 1, 0};
     while (stat_of(source).messages != 1) /* two are there, one is in the bridge's hands */
         sched_yield();
     assert_int_equal(noria_wait_any(&side, 1, 0), 0); /* it is full */
@@ -826,7 +826,7 @@ static void bridges_keep_what_cannot_go_back(void **state)
 static void room_comes_with_a_receiver(void **state)
 {
     /* Claim: noria_wait_any tells a sender that has found nobody when a receiver has come, also after one has gone. */
-    struct noria_ready side = {NULL, NORIA_SEND, 0};
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
 
     (void)state;
     for (int i = 0; i < 2; i++) {
@@ -853,7 +853,7 @@ static void files_have_always_room(void **state)
 {
     /* Claim: a regular file is always ready, in noria_wait_any and at its descriptor. */
     char path[] = "/tmp/noria-room-XXXXXX", address[32];
-    struct noria_ready side = {NULL, NORIA_SEND, 0};
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
     struct pollfd set = {.events = POLLIN};
     int fd = mkostemp(path, O_CLOEXEC);
 
