@@ -176,13 +176,19 @@ static int fd_of(noria_channel *channel, enum noria_side side)
 /* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. */
 static int may_send(struct noria_adapter *adapter)
 {
+    int rc = 0;
     struct pollfd set = {.fd = adapter->mechanism->watch != NULL ? epoll_of(adapter, NORIA_SIDE_SEND) : -1,
                          .events = POLLIN};
 
     if (noria_adapter_lock(adapter, NORIA_SIDE_SEND) == 0) {
-        noria_adapter_flush(adapter);
+        if (adapter->mechanism->may_give != NULL)
+            rc = adapter->mechanism->may_give(adapter);
+        else
+            noria_adapter_flush(adapter);
         noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     }
+    if (adapter->mechanism->may_give != NULL)
+        return rc;
     return set.fd < 0 || poll(&set, 1, 0) > 0 ? 0 : -EAGAIN;
 }
 
@@ -213,6 +219,13 @@ static bool has_ended(noria_channel *channel, enum noria_side side)
     (void)channel;
     (void)side;
     return true; /* look_round knows */
+}
+
+static ssize_t excuse(noria_channel *channel, enum noria_side side, ssize_t rc)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    return adapter->mechanism->excuse != NULL ? adapter->mechanism->excuse(adapter, side, (int)rc) : rc;
 }
 
 static void back_off(noria_channel *channel, enum noria_side side)
@@ -435,31 +448,17 @@ static void close_handle(noria_channel *channel, bool stale)
     noria_adapter_free(adapter);
 }
 
-static const struct noria_verbs verbs = {.send = noria_adapter_send,
-                                         .send_many = noria_adapter_send_many,
-                                         .recv = noria_adapter_recv,
-                                         .recv_many = noria_adapter_recv_many,
-                                         .reserve = noria_adapter_reserve,
-                                         .commit = noria_adapter_commit,
-                                         .abort = noria_adapter_abort,
-                                         .peek = noria_adapter_peek,
-                                         .release = noria_adapter_release,
-                                         .put_back = noria_adapter_put_back,
-                                         .send_call = noria_adapter_send_call,
-                                         .recv_call = noria_recv_call,
-                                         .count_lost = count_lost,
-                                         .back_off = back_off,
-                                         .look_round = look_round,
-                                         .has_ended = has_ended,
-                                         .sleep = sleep_at,
-                                         .wake = wake,
-                                         .fd = fd_of,
-                                         .arm = arm,
-                                         .ready = ready,
-                                         .notify_signal = notify_signal,
-                                         .stat = stat,
-                                         .reopen = reopen,
-                                         .close = close_handle};
+#define VERBS \
+    .send = noria_adapter_send, .recv = noria_adapter_recv, .recv_many = noria_adapter_recv_many, \
+    .reserve = noria_adapter_reserve, .commit = noria_adapter_commit, .abort = noria_adapter_abort, \
+    .peek = noria_adapter_peek, .release = noria_adapter_release, .put_back = noria_adapter_put_back, \
+    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .excuse = excuse, .count_lost = count_lost, \
+    .back_off = back_off, .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, \
+    .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
+    .close = close_handle
+
+static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many};
+static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)
 {
@@ -522,7 +521,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
         free(adapter);
         return noria_fail(-ENOMEM, "out of memory for a handle");
     }
-    noria_channel_init(&adapter->base, &verbs, flags, 0, all.full);
+    noria_channel_init(&adapter->base, mechanism->give != NULL ? &verbs_of_whole_messages : &verbs, flags, 0, all.full);
     /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
      * each message, and each send would pay for waking it. */
     noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);
