@@ -405,6 +405,9 @@ static int check_options(const struct noria_mechanism *mechanism, const struct n
         return refuse(mechanism, "cannot take back what is under way to overwrite it");
     if (options->full > NORIA_FULL_OVERWRITE_OLDEST)
         return noria_fail(-EINVAL, "there is no policy %u for full channels", options->full);
+    if (options->full == NORIA_FULL_DROP_NEWEST && mechanism->give != NULL)
+        return noria_fail(-ENOTSUP, "a channel of %s: is known to be full only when the server has said so; it waits or fails",
+                          mechanism->scheme);
     if (options->max_bytes != 0)
         return refuse(mechanism, "does not grow");
     if (options->lifetime == NORIA_UNLINK_LAST)

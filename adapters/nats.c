@@ -59,13 +59,11 @@ static void close_nats(struct noria_adapter *adapter, bool stale)
 }
 
 /* What the server takes, less headers, is the longest message. */
-static int set_longest(struct noria_nats *nats, const struct noria_nats_link *link)
+static int set_longest(struct noria_nats *nats)
 {
-    int64_t payload = link->client != NULL ? nats->client->natsConnection_GetMaxPayload(link->connection) : 0;
+    int64_t payload = nats->max_payload;
     uint64_t asked = nats->adapter.options.max_message;
 
-    if (link->client == NULL)
-        return 0;
     if (payload <= HEADERS)
         return noria_fail(-EMSGSIZE, "%s: the server's max_payload, %lld, leaves no room for messages",
                           nats->address.shown, (long long)payload);
@@ -88,10 +86,6 @@ static int open_sides(struct noria_nats *nats, int flags)
     for (int side = 0; side < 2 && rc == 0; side++)
         if ((flags & (side == NORIA_SIDE_SEND ? NORIA_SEND : NORIA_RECV)) != 0)
             rc = noria_nats_link_open(&nats->links[side], nats->client, &nats->address, timeout_ns);
-    if (rc == 0)
-        rc = set_longest(nats, &nats->links[NORIA_SIDE_SEND]);
-    if (rc == 0)
-        rc = set_longest(nats, &nats->links[NORIA_SIDE_RECV]);
     return rc == 0 && (flags & NORIA_SEND) != 0 ? noria_nats_begin_sending(nats) : rc;
 }
 
@@ -109,6 +103,8 @@ static int open_nats(noria_channel **out, const char *rest, int flags, const str
         nats->client = noria_nats_client(&rc);
     if (rc == 0)
         rc = noria_nats_setup(nats, flags);
+    if (rc == 0)
+        rc = set_longest(nats);
     if (rc == 0)
         rc = open_sides(nats, flags);
     if (rc != 0) {

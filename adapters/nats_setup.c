@@ -188,6 +188,7 @@ int noria_nats_setup(struct noria_nats *nats, int flags)
         rc = get_stream(&desk, flags, options, &info);
     if (rc == 0) {
         nats->created_ns = info->Created;
+        nats->max_payload = desk.client->natsConnection_GetMaxPayload(desk.connection);
         nats->capacity = info->Config->MaxMsgs > 0 ? (uint64_t)info->Config->MaxMsgs : UINT64_MAX;
         desk.client->jsStreamInfo_Destroy(info);
     }
