@@ -200,6 +200,7 @@ void noria_nats_link_close(struct noria_nats_link *link, bool stale)
     if (!stale) {
         client->natsSubscription_Destroy(link->answers);
         client->natsSubscription_Destroy(link->messages);
+        noria_nats_link_pump(link); /* for what the client has to say it waits half a second, and nobody would say it */
         client->natsConnection_Destroy(link->connection);
         client->natsInbox_Destroy(link->inbox);
     } else if (link->fd >= 0) {
@@ -268,6 +269,8 @@ int noria_nats_link_trouble(struct noria_nats_link *link)
     const char *why = NULL;
     natsStatus status;
 
+    if (link->connection == NULL)
+        return 0;
     if (!noria_nats_link_is_up(link) && noria_load_acquire32(&link->is_closed) == 0) /* pairs with detach */
         return 0;
     status = link->client->natsConnection_GetLastError(link->connection, &why);
@@ -354,7 +357,7 @@ int noria_nats_link_error(const struct noria_nats_link *link, natsMsg *answer, c
     json[length] = '\0';
     words[0] = '\0';
     if (find_member(json, "error") == NULL)
-        return 0;
+        return find_member(json, "stream") != NULL || find_member(json, "stream_name") != NULL || find_member(json, "config") != NULL ? 0 : -1;
     code = find_member(json, "err_code");
     if (code == NULL)
         code = find_member(json, "code");
