@@ -14,8 +14,6 @@
 #include "detail.h"
 #include "nats_handle.h"
 
-enum { HEADERS = 512 }; /* bytes of a message's headers, at most: they count as payload */
-
 static int watch(struct noria_adapter *adapter, enum noria_side side, int epoll)
 {
     struct noria_nats_link *link = &noria_nats_of(adapter)->links[side];
@@ -58,24 +56,6 @@ static void close_nats(struct noria_adapter *adapter, bool stale)
     noria_nats_address_free(&nats->address);
 }
 
-/* What the server takes, less headers, is the longest message. */
-static int set_longest(struct noria_nats *nats)
-{
-    int64_t payload = nats->max_payload;
-    uint64_t asked = nats->adapter.options.max_message;
-
-    if (payload <= HEADERS)
-        return noria_fail(-EMSGSIZE, "%s: the server's max_payload, %lld, leaves no room for messages",
-                          nats->address.shown, (long long)payload);
-    if (asked > (uint64_t)payload - HEADERS)
-        return noria_fail(-EMSGSIZE,
-                          "%s: max_message %llu is more than the server takes, %lld (its max_payload, less %d for headers)",
-                          nats->address.shown, (unsigned long long)asked, (long long)payload - HEADERS, HEADERS);
-    nats->adapter.base.max_message = (uint64_t)payload - HEADERS < NORIA_MOST_BOUND ? (uint64_t)payload - HEADERS
-                                                                                    : NORIA_MOST_BOUND;
-    return 0;
-}
-
 static int open_sides(struct noria_nats *nats, int flags)
 {
     int64_t timeout_ns = nats->adapter.options.open_timeout_ns;
@@ -103,8 +83,6 @@ static int open_nats(noria_channel **out, const char *rest, int flags, const str
         nats->client = noria_nats_client(&rc);
     if (rc == 0)
         rc = noria_nats_setup(nats, flags);
-    if (rc == 0)
-        rc = set_longest(nats);
     if (rc == 0)
         rc = open_sides(nats, flags);
     if (rc != 0) {

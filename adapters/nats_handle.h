@@ -60,7 +60,7 @@ struct noria_nats {
     struct noria_nats_sender sender;
     struct noria_nats_receiver receiver;
     uint64_t capacity;
-    int64_t created_ns, max_payload;
+    int64_t created_ns;
 };
 
 static inline struct noria_nats *noria_nats_of(struct noria_adapter *adapter)

@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +88,35 @@ static void ignore_error(natsConnection *connection, natsSubscription *subscript
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
 
+void noria_nats_begin_quiet(struct noria_nats_quiet *quiet, bool tls)
+{
+    sigset_t signals, pending;
+
+    quiet->is_on = tls;
+    if (!tls)
+        return;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGPIPE);
+    sigemptyset(&pending);
+    pthread_sigmask(SIG_BLOCK, &signals, &quiet->mask);
+    sigpending(&pending);
+    quiet->was_pending = sigismember(&pending, SIGPIPE) == 1;
+}
+
+void noria_nats_end_quiet(struct noria_nats_quiet *quiet)
+{
+    const struct timespec at_once = {0, 0};
+    sigset_t signals;
+
+    if (!quiet->is_on)
+        return;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGPIPE);
+    while (!quiet->was_pending && sigtimedwait(&signals, NULL, &at_once) < 0 && errno == EINTR)
+        ;
+    pthread_sigmask(SIG_SETMASK, &quiet->mask, NULL);
+}
+
 static natsStatus set_security(const struct noria_nats_client *client, const struct noria_nats_address *address,
                                natsOptions *options)
 {
@@ -169,6 +197,7 @@ int noria_nats_link_open(struct noria_nats_link *link, const struct noria_nats_c
                          const struct noria_nats_address *address, int64_t timeout_ns)
 {
     natsOptions *options = NULL;
+    struct noria_nats_quiet quiet;
     natsStatus status;
     int rc;
 
@@ -182,7 +211,9 @@ int noria_nats_link_open(struct noria_nats_link *link, const struct noria_nats_c
     }
     rc = noria_nats_options_make(client, address, timeout_ns, &options);
     if (rc == 0) {
+        noria_nats_begin_quiet(&quiet, address->tls);
         status = connect_link(link, options);
+        noria_nats_end_quiet(&quiet);
         rc = status == NATS_OK ? 0 : noria_nats_fail(client, status, 0, address->shown);
         client->natsOptions_Destroy(options);
     }
@@ -194,9 +225,11 @@ int noria_nats_link_open(struct noria_nats_link *link, const struct noria_nats_c
 void noria_nats_link_close(struct noria_nats_link *link, bool stale)
 {
     const struct noria_nats_client *client = link->client;
+    struct noria_nats_quiet quiet;
 
     if (client == NULL)
         return;
+    noria_nats_begin_quiet(&quiet, link->tls);
     if (!stale) {
         client->natsSubscription_Destroy(link->answers);
         client->natsSubscription_Destroy(link->messages);
@@ -207,6 +240,7 @@ void noria_nats_link_close(struct noria_nats_link *link, bool stale)
         noria_fork_guard_remove(&link->guard); /* the descriptor is one of nothing by now */
         close(link->fd);
     }
+    noria_nats_end_quiet(&quiet);
     if (link->epoll >= 0)
         close(link->epoll);
     if (link->timer >= 0)
@@ -232,35 +266,15 @@ static bool move(struct noria_nats_link *link)
     return true;
 }
 
-/* What TLS writes may be answered by SIGPIPE, in the thread that wrote. */
-static void move_quietly(struct noria_nats_link *link)
-{
-    const struct timespec at_once = {0, 0};
-    sigset_t signals, before, pending;
-    int moves = 0;
-
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGPIPE);
-    sigemptyset(&pending);
-    pthread_sigmask(SIG_BLOCK, &signals, &before);
-    sigpending(&pending);
-    while (noria_nats_link_is_up(link) && moves < MOST_MOVES && move(link))
-        moves++;
-    if (sigismember(&pending, SIGPIPE) != 1)
-        while (sigtimedwait(&signals, NULL, &at_once) < 0 && errno == EINTR)
-            ;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-}
-
 int noria_nats_link_pump(struct noria_nats_link *link)
 {
+    struct noria_nats_quiet quiet;
     int moves = 0;
 
-    if (link->tls)
-        move_quietly(link);
-    else
-        while (noria_nats_link_is_up(link) && moves < MOST_MOVES && move(link))
-            moves++;
+    noria_nats_begin_quiet(&quiet, link->tls);
+    while (noria_nats_link_is_up(link) && moves < MOST_MOVES && move(link))
+        moves++;
+    noria_nats_end_quiet(&quiet);
     return noria_load_acquire32(&link->is_closed) == 0 ? 0 : noria_nats_link_trouble(link); /* pairs with detach */
 }
 

@@ -10,9 +10,19 @@
 #ifndef NORIA_NATS_LINK_H
 #define NORIA_NATS_LINK_H
 
+#include <signal.h>
+
 #include "nats_address.h"
 #include "nats_client.h"
 #include "transport.h"
+
+/* While TLS may write: what it writes to a connection that is gone is answered by SIGPIPE, in the thread that wrote. */
+struct noria_nats_quiet {
+    sigset_t mask;
+    bool is_on, was_pending;
+};
+void noria_nats_begin_quiet(struct noria_nats_quiet *quiet, bool tls);
+void noria_nats_end_quiet(struct noria_nats_quiet *quiet);
 
 struct noria_nats_link {
     const struct noria_nats_client *client; /* NULL: the side has no link */

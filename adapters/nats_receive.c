@@ -47,8 +47,10 @@ static int pull(struct noria_nats *nats)
     int len = snprintf(request, sizeof(request), "{\"expires\":%" PRId64 ",\"batch\":1}", (int64_t)PULL_NS);
     int rc = 0;
 
-    if (receiver->is_pulling) /* in vain: is it forbidden? */
+    if (receiver->is_pulling) { /* in vain: is it forbidden, or is there no consumer any more? */
         rc = noria_nats_link_trouble(link_of(nats));
+        noria_nats_probe(nats, NORIA_SIDE_RECV);
+    }
     snprintf(subject, sizeof(subject), "$JS.API.CONSUMER.MSG.NEXT.%s.%s", nats->address.stream, nats->address.consumer);
     snprintf(word, sizeof(word), "m.%" PRIu64, ++receiver->pulls);
     receiver->connects = noria_load_relaxed32(&link_of(nats)->connects);

@@ -15,11 +15,14 @@
 /* By this a stream of ours is known when it is to be removed. */
 static const char mark[] = "noria";
 
+enum { HEADERS = 512 }; /* bytes of a message's headers, at most: they count as payload */
+
 struct desk {
     const struct noria_nats_client *client;
     const struct noria_nats_address *address;
     natsConnection *connection;
     jsCtx *jetstream;
+    struct noria_nats_quiet quiet; /* as long as it is open */
 };
 
 static int open_desk(struct desk *desk, int64_t timeout_ns)
@@ -30,6 +33,7 @@ static int open_desk(struct desk *desk, int64_t timeout_ns)
     natsStatus status;
     int rc = noria_nats_options_make(client, desk->address, timeout_ns, &options);
 
+    noria_nats_begin_quiet(&desk->quiet, desk->address->tls);
     if (rc != 0)
         return rc;
     client->jsOptions_Init(&wait);
@@ -47,6 +51,7 @@ static void close_desk(struct desk *desk)
 {
     desk->client->jsCtx_Destroy(desk->jetstream);
     desk->client->natsConnection_Destroy(desk->connection);
+    noria_nats_end_quiet(&desk->quiet);
 }
 
 /* What a request comes to. One that is not answered may have been one that is not permitted. */
@@ -77,6 +82,7 @@ static int find_stream(struct desk *desk, jsStreamInfo **info)
                                     : judge(desk, status, code, "its stream");
 }
 
+/* 1: there is one of that name. */
 static int make_stream(struct desk *desk, const struct noria_options *options, jsStreamInfo **info)
 {
     const struct noria_nats_address *address = desk->address;
@@ -97,6 +103,8 @@ static int make_stream(struct desk *desk, const struct noria_options *options, j
     config.Replicas = (int64_t)address->replicas;
     config.Duplicates = (int64_t)address->window_s * NORIA_NS_PER_S;
     status = desk->client->js_AddStream(info, desk->jetstream, &config, NULL, &code);
+    if ((int)code == JSStreamNameExistErr)
+        return 1;
     if ((int)code == JSStreamSubjectOverlapErr)
         return noria_fail(-EEXIST, "%s: another stream has that subject; stream=NAME says which one", address->shown);
     return judge(desk, status, code, "a stream for it cannot be made");
@@ -118,9 +126,9 @@ static int get_stream(struct desk *desk, int flags, const struct noria_options *
     if (rc != -ENOENT || (flags & NORIA_CREATE) == 0)
         return rc;
     rc = make_stream(desk, options, info);
-    if (rc == -EEXIST && (flags & NORIA_EXCL) == 0 && find_stream(desk, info) == 0)
-        return 0; /* somebody else has just made it */
-    return rc;
+    if (rc == 1 && (flags & NORIA_EXCL) == 0) /* somebody else has just made it */
+        return find_stream(desk, info);
+    return rc != 1 ? rc : noria_fail(-EEXIST, "%s: the stream '%s' is there already", desk->address->shown, desk->address->stream);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- consumers */
@@ -177,6 +185,24 @@ static int64_t patience_of(int64_t open_timeout_ns)
     return open_timeout_ns < 0 ? 3600 * NORIA_NS_PER_S : open_timeout_ns;
 }
 
+/* What the server takes, less headers, is the longest message. */
+static int set_longest(struct noria_nats *nats, const struct desk *desk)
+{
+    int64_t payload = desk->client->natsConnection_GetMaxPayload(desk->connection);
+    uint64_t asked = nats->adapter.options.max_message;
+
+    if (payload <= HEADERS)
+        return noria_fail(-EMSGSIZE, "%s: the server's max_payload, %lld, leaves no room for messages",
+                          nats->address.shown, (long long)payload);
+    if (asked > (uint64_t)payload - HEADERS)
+        return noria_fail(-EMSGSIZE,
+                          "%s: max_message %llu is more than the server takes, %lld (its max_payload, less %d for headers)",
+                          nats->address.shown, (unsigned long long)asked, (long long)payload - HEADERS, HEADERS);
+    nats->adapter.base.max_message = (uint64_t)payload - HEADERS < NORIA_MOST_BOUND ? (uint64_t)payload - HEADERS
+                                                                                    : NORIA_MOST_BOUND;
+    return 0;
+}
+
 int noria_nats_setup(struct noria_nats *nats, int flags)
 {
     const struct noria_options *options = &nats->adapter.options;
@@ -184,11 +210,12 @@ int noria_nats_setup(struct noria_nats *nats, int flags)
     jsStreamInfo *info = NULL;
     int rc = open_desk(&desk, patience_of(options->open_timeout_ns));
 
+    if (rc == 0) /* before anything is made */
+        rc = set_longest(nats, &desk);
     if (rc == 0)
         rc = get_stream(&desk, flags, options, &info);
     if (rc == 0) {
         nats->created_ns = info->Created;
-        nats->max_payload = desk.client->natsConnection_GetMaxPayload(desk.connection);
         nats->capacity = info->Config->MaxMsgs > 0 ? (uint64_t)info->Config->MaxMsgs : UINT64_MAX;
         desk.client->jsStreamInfo_Destroy(info);
     }
