@@ -1,28 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Claim: every source file says its licence in one of its first three lines.
+# Claim: every source file, and every other that begins with "#!", says its licence in one of its first three lines.
 # usage: licences.sh SOURCE_ROOT
 set -eu
 cd "$1"
 files() {
     if command -v git >/dev/null && git rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-        git ls-files
+        git ls-files -z
     else
-        find . -name 'build*' -prune -o -name .git -prune -o -type f -print
-    fi
+        find . -name 'build*' -prune -o -name .git -prune -o -type f -print0
+    fi | while IFS= read -r -d '' file; do
+        if [ -s "$file" ] && [ ! -L "$file" ]; then printf '%s\0' "$file"; fi
+    done
 }
 
-seen=0
-status=0
-while read -r file; do
-    [ -f "$file" ] && [ ! -L "$file" ] || continue
-    case $file in
-        *.c | *.h | *.cc | *.cpp | *.hpp | *.pml | *.sh | *.py | *meson.build | *meson_options.txt) ;;
-        *) [ "$(dd if="$file" bs=2 count=1 2>/dev/null | tr -d '\0')" = '#!' ] || continue ;;
-    esac
-    seen=$((seen + 1))
-    sed 3q "$file" | grep -q 'SPDX-License-Identifier: BSD-2-Clause' || { echo "FAILED: $file"; status=1; }
-done < <(files)
-echo "$seen files"
-[ "$seen" -gt 0 ] || status=1
-exit $status
+# One process for all of them. A file of several kinds of text is read no further than its third line.
+files | xargs -0 awk '
+    function judge() {
+        if (file == "" || !source) return
+        seen++
+        if (!licensed) { print "FAILED: " file; status = 1 }
+    }
+    FNR == 1 {
+        judge()
+        file = FILENAME
+        source = /^#!/ || file ~ /\.(c|h|cc|cpp|hpp|pml|sh|py)$/ || file ~ /(meson\.build|meson_options\.txt)$/
+        licensed = 0
+    }
+    FNR > 3 { nextfile }
+    /SPDX-License-Identifier: BSD-2-Clause/ { licensed = 1 }
+    END { judge(); print seen + 0 " files"; exit status || seen == 0 }'
