@@ -524,7 +524,8 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
         free(adapter);
         return noria_fail(-ENOMEM, "out of memory for a handle");
     }
-    noria_channel_init(&adapter->base, mechanism->give != NULL ? &verbs_of_whole_messages : &verbs, flags, 0, all.full);
+    noria_channel_init(&adapter->base, mechanism->give != NULL ? &verbs_of_whole_messages : &verbs,
+                       flags, 0, all.full);
     /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
      * each message, and each send would pay for waking it. */
     noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);

@@ -49,7 +49,7 @@ struct noria_nats_receiver {
     uint64_t pulls, confirms;
     uint32_t connects; /* of the link when it last pulled */
     int64_t pulled_ns, again_ns;
-    uint64_t redelivered;
+    uint64_t redelivered, highest; /* sequence seen */
 };
 
 struct noria_nats {

@@ -370,8 +370,11 @@ int noria_nats_link_error(const struct noria_nats_link *link, natsMsg *answer, c
         memcpy(json, data, length);
     json[length] = '\0';
     words[0] = '\0';
-    if (find_member(json, "error") == NULL)
-        return find_member(json, "stream") != NULL || find_member(json, "stream_name") != NULL || find_member(json, "config") != NULL ? 0 : -1;
+    if (find_member(json, "error") == NULL) /* good news names the stream: PubAck, stream info, consumer info */
+        return find_member(json, "stream") != NULL || find_member(json, "stream_name") != NULL ||
+                       find_member(json, "config") != NULL
+                   ? 0
+                   : -1;
     code = find_member(json, "err_code");
     if (code == NULL)
         code = find_member(json, "code");

@@ -155,7 +155,10 @@ static void announce(struct noria_nats *nats, natsMsg *message)
                                                  .sender = sender_of(nats, message)}};
     if (nats->client->natsMsg_GetMetaData(&place, message) == NATS_OK) {
         incoming->info.sequence = place->Sequence.Stream;
-        redelivered = redelivered || place->NumDelivered > 1;
+        /* A new leader may not have heard of the first time. */
+        redelivered = redelivered || place->NumDelivered > 1 || place->Sequence.Stream <= nats->receiver.highest;
+        if (place->Sequence.Stream > nats->receiver.highest)
+            nats->receiver.highest = place->Sequence.Stream;
         nats->client->jsMsgMetaData_Destroy(place);
     }
     incoming->info.flags = redelivered ? NORIA_REDELIVERED : 0;

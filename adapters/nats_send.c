@@ -95,7 +95,7 @@ static void refuse(struct noria_nats_sender *sender, int64_t in_ns)
 static int judge_failure(struct noria_nats *nats, int code, const char *words)
 {
     struct noria_nats_sender *sender = &nats->sender;
-    uint32_t ms = sender->tries < 4 ? FIRST_LOOK_MS << sender->tries : LAST_LOOK_MS;
+    int64_t ms = sender->tries < 4 ? (int64_t)FIRST_LOOK_MS << sender->tries : LAST_LOOK_MS;
 
     switch (code) {
     case JSStreamStoreFailedErr:

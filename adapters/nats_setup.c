@@ -98,7 +98,10 @@ static int make_stream(struct desk *desk, const struct noria_options *options, j
     config.SubjectsLen = 1;
     config.Retention = js_WorkQueuePolicy; /* what is released is gone */
     config.Discard = js_DiscardNew;        /* a full channel is full */
-    config.MaxMsgs = (int64_t)(options->capacity < INT64_MAX ? options->capacity : INT64_MAX);
+    /* Replicas judge for themselves whether there is room, and do not agree (2.9): then what one has refused another one
+     * has acknowledged, and the next leader does not have it. So a stream of several is not bounded by us. */
+    if (address->replicas == 1)
+        config.MaxMsgs = (int64_t)(options->capacity < INT64_MAX ? options->capacity : INT64_MAX);
     config.Storage = address->memory ? js_MemoryStorage : js_FileStorage;
     config.Replicas = (int64_t)address->replicas;
     config.Duplicates = (int64_t)address->window_s * NORIA_NS_PER_S;
@@ -128,7 +131,9 @@ static int get_stream(struct desk *desk, int flags, const struct noria_options *
     rc = make_stream(desk, options, info);
     if (rc == 1 && (flags & NORIA_EXCL) == 0) /* somebody else has just made it */
         return find_stream(desk, info);
-    return rc != 1 ? rc : noria_fail(-EEXIST, "%s: the stream '%s' is there already", desk->address->shown, desk->address->stream);
+    return rc != 1 ? rc
+                   : noria_fail(-EEXIST, "%s: the stream '%s' is there already", desk->address->shown,
+                                desk->address->stream);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- consumers */
@@ -137,7 +142,8 @@ static int check_consumer(struct desk *desk, const jsConsumerConfig *config)
 {
     if (config == NULL || config->AckPolicy != js_AckExplicit ||
         (config->DeliverSubject != NULL && config->DeliverSubject[0] != '\0'))
-        return noria_fail(-EINVAL, "%s: '%s' is no pull consumer with explicit acknowledgements; consumer=NAME names another one",
+        return noria_fail(-EINVAL,
+                          "%s: '%s' is no pull consumer with explicit acknowledgements; consumer=NAME names another one",
                           desk->address->shown, desk->address->consumer);
     return 0;
 }
