@@ -120,6 +120,7 @@ struct contestant {
     bool one_partner; /* one sender and one receiver: a stopped one may hold up the other, in bounded calls */
     bool broadcasts; /* with one_partner: one sender, any number of receivers, and each gets every message */
     bool overtakes;  /* broadcast: who stands still holds nobody up for long, and is told what it missed */
+    bool shares_code; /* most of what it does is what another contestant does: its short run is shorter */
     bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
     bool redelivers;      /* a dead receiver's message comes again */
     bool recovers;        /* after recovery the full capacity is there again */

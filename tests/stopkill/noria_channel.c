@@ -534,6 +534,7 @@ const struct contestant contestant = {
     .one_partner = ONE_PARTNER,
     .broadcasts = IS_CAST,
     .overtakes = OVERTAKES,
+    .shares_code = OVERWRITES || HAS_LEVELS || EVICTS || IS_LOSSY, /* with mpmc, or with broadcast */
     .joins_each_time = true,
     .redelivers = !IS_CAST, /* there each other receiver gets it anyway */
     .recovers = true,

@@ -10,8 +10,9 @@
  * Short run: in one situation every instruction, in the others those that touch the ring and the ones after
  * them. Foreign rounds come right before instructions that touch the ring, and so do the stop after them and
  * twelve victims at once or in turn: between two such instructions the victim is alone with itself, so one
- * position stands for all. NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and
- * modes.
+ * position stands for all. A contestant that shares most of its code with another goes through every
+ * instruction in the long run only; of the positions after a foreign round it and batches take one in FEWER.
+ * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
  *              [--at N [--round NAME --more N] [--repeats N]] [--verbose]
@@ -26,7 +27,7 @@
 #include "position.h"
 #include "survivors.h"
 
-enum { COMPLAINTS_SHOWN = 6, BAD_ENOUGH = 60, SLOW_MACHINE_FACTOR = 25 };
+enum { COMPLAINTS_SHOWN = 6, BAD_ENOUGH = 60, SLOW_MACHINE_FACTOR = 25, FEWER = 4 };
 
 /* What the command line narrows the run to. */
 static struct {
@@ -143,6 +144,11 @@ static void choose(const struct trace *trace, struct choice choice, bool chosen[
     chosen[trace->length] = true;
 }
 
+static bool every_instruction(void)
+{
+    return wanted.long_run || (situation->every_instruction && !contestant.shares_code);
+}
+
 static bool mode_makes_sense(enum mode mode, enum sweep sweep)
 {
     if (wanted.mode != NULL && strcmp(wanted.mode, mode_names[mode]) != 0)
@@ -151,8 +157,8 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
         return false; /* each wedge costs its patience, and these two show enough */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
-    if (contestant.joins_each_time && situation->every_instruction && !wanted.long_run &&
-        wanted.mode == NULL && (mode == STOPPED || mode == RESUMED_FULL))
+    if (contestant.joins_each_time && every_instruction() && !wanted.long_run && wanted.mode == NULL &&
+        (mode == STOPPED || mode == RESUMED_FULL))
         return false; /* dear here; the other situations have them */
     if (sweep == TWELVE)
         return mode == KILLED;
@@ -200,7 +206,16 @@ static struct choice contended_choice(void)
     return choice;
 }
 
-static void sweep_after_round(struct position *position)
+/* In a short run, one in how many: pairs of places are many in long calls. */
+static int contended_stride(void)
+{
+    bool batch = operation->sends > 1 || operation->receives > 1;
+
+    return !wanted.long_run && wanted.more < 0 && (batch || contestant.shares_code) ? FEWER : 1;
+}
+
+/* `turn`: which of each FEWER, so that all places have their turn after one place or another. */
+static void sweep_after_round(struct position *position, int turn)
 {
     static bool chosen[TRACE_MAX + 2];
 
@@ -208,6 +223,8 @@ static void sweep_after_round(struct position *position)
     chosen[0] = true;
     for (position->more = 0; position->more <= rest.length; position->more++) {
         if (wanted.more >= 0 ? position->more != wanted.more : !chosen[position->more])
+            continue;
+        if (turn++ % contended_stride() != 0)
             continue;
         for (position->mode = KILLED; position->mode < MODES; position->mode++)
             if (mode_makes_sense(position->mode, CONTENDED))
@@ -219,6 +236,7 @@ static void sweep_contended(void)
 {
     static bool chosen[TRACE_MAX + 2];
     struct position position = {KILLED, NO_ROUND, 0, 0, 1, false};
+    int turn = 0;
 
     choose(&whole, contended_choice(), chosen);
     for (position.round = ONE_ROUND; position.round < ROUNDS; position.round++)
@@ -230,7 +248,7 @@ static void sweep_contended(void)
             rest.length = 0;
             rest.pc[0] = whole.pc[position.at];
             if (position_trace(&position, &whole, &rest) == ENDED)
-                sweep_after_round(&position);
+                sweep_after_round(&position, turn++);
             else
                 try_position(&position, &tallies[CONTENDED][KILLED]);
         }
@@ -285,7 +303,7 @@ static void try_operation(void)
         return;
     }
     if (!single || (wanted.round == NULL && wanted.repeats == 0))
-        sweep_plain(EACH, 1, !operation->is_long && (situation->every_instruction || wanted.long_run));
+        sweep_plain(EACH, 1, !operation->is_long && every_instruction());
     if (!contestant.expected_bad && (!single || wanted.repeats != 0)) {
         sweep_plain(TWELVE, VICTIMS, wanted.long_run);
         sweep_plain(TWELVE_AT_ONCE, VICTIMS, wanted.long_run);
