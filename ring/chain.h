@@ -246,14 +246,10 @@ static inline uint64_t noria_chain_least_size(const struct noria_chain_config *c
 }
 
 /* Takes the geometry out of the memory once and checks it. 0 or -EBADMSG. */
-static inline int noria_chain_read_geometry(struct noria_chain_handle *h, void *memory, size_t size)
+static inline int noria_chain_take_geometry(struct noria_chain_handle *h, struct noria_chain *chain, size_t size)
 {
-    struct noria_chain *chain = (struct noria_chain *)memory;
     uint64_t bytes;
 
-    if (size < sizeof(*chain) || ((uintptr_t)memory & (NORIA_CACHE_LINE - 1)) != 0 ||
-        noria_load_acquire64(&chain->magic) != NORIA_CHAIN_MAGIC) /* K: pairs with the store in format */
-        return -EBADMSG;
     memset(h, 0, sizeof(*h));
     bytes = noria_load_relaxed64(&chain->size); /* constant since format, like the rest of line 0 */
     h->first_slots = noria_load_relaxed64(&chain->first_slots);
@@ -271,6 +267,17 @@ static inline int noria_chain_read_geometry(struct noria_chain_handle *h, void *
     h->visits = h->words + NORIA_CHAIN_RANGES;
     h->stride = noria_chain_stride(NORIA_CHAIN_RANGES);
     return 0;
+}
+
+/* The geometry of a chain that was formatted. 0 or -EBADMSG. */
+static inline int noria_chain_read_geometry(struct noria_chain_handle *h, void *memory, size_t size)
+{
+    struct noria_chain *chain = (struct noria_chain *)memory;
+
+    if (size < sizeof(*chain) || ((uintptr_t)memory & (NORIA_CACHE_LINE - 1)) != 0 ||
+        noria_load_acquire64(&chain->magic) != NORIA_CHAIN_MAGIC) /* K: pairs with the store in format */
+        return -EBADMSG;
+    return noria_chain_take_geometry(h, chain, size);
 }
 
 static inline void *noria_chain_memory(const struct noria_chain_handle *h, unsigned range)
@@ -296,16 +303,16 @@ static inline int noria_chain_format(void *memory, size_t size, const struct nor
     chain->first_position = config->first_position;
     chain->max_message = config->max_message;
     chain->owners = config->owners;
-    noria_store_release64(&chain->magic, NORIA_CHAIN_MAGIC);
-    if (noria_chain_read_geometry(&h, memory, size) != 0)
+    if (noria_chain_take_geometry(&h, chain, size) != 0)
         return -EINVAL;
     chain->ranges = h.ranges;
     link = noria_chain_link_config(h.first_slots, h.max_message, h.owners, config->first_position);
     if (noria_mpmc_format(noria_chain_memory(&h, 0), (size_t)h.range[0].size, &link) != 0)
         return -EINVAL;
-    /* Relaxed: nobody is there yet but us. */
+    /* Relaxed, these two: the magic publishes them. */
     noria_store_relaxed64(&h.words[0], NORIA_CHAIN_WORD(1, 0, NORIA_CHAIN_LIVE));
     noria_store_relaxed64(&chain->tail, NORIA_CHAIN_TAIL(1, 0));
+    noria_store_release64(&chain->magic, NORIA_CHAIN_MAGIC); /* K: who sees the magic sees a whole chain */
     return 0;
 }
 
@@ -318,8 +325,10 @@ static inline int noria_chain_start(struct noria_chain_handle *h, uint32_t owner
         return -EINVAL;
     h->owner = owner;
     h->views = views;
-    for (uint32_t range = 0; range < h->ranges; range++) /* ours, and nobody of ours is inside yet */
-        noria_store_relaxed64(&h->visits[(owner - 1) * (size_t)h->stride + range], life << 16);
+    /* L: nobody of ours is inside yet, and an earlier life's use of the links is over, which whoever reclaims
+     * learns from our word alone. */
+    for (uint32_t range = 0; range < h->ranges; range++)
+        noria_store_release64(&h->visits[(owner - 1) * (size_t)h->stride + range], life << 16);
     return 0;
 }
 

@@ -21,6 +21,9 @@
 #ifndef EOWNERDEAD /* GenMC brings an errno.h of its own */
 #define EOWNERDEAD 130
 #endif
+#ifndef ECANCELED
+#define ECANCELED 125
+#endif
 
 #define THREADS_OR_CHECKER(threads, checker) (checker)
 

@@ -5,6 +5,7 @@
  *
  * check: -DTAKE
  * check: -DREADY
+ * check: -DGLANCE
  */
 #ifndef NORIA_MPMC_HINT_LAG
 #define NORIA_MPMC_HINT_LAG 16

@@ -8,6 +8,7 @@
  * check: -DSLOTS=4 -DORPHAN
  * check: -DSLOTS=4 -DSTOPPED -DREADY
  * check: -DSLOTS=4 -DORPHAN -DREADY
+ * check: -DSLOTS=4 -DSTOPPED -DLOOK
  */
 #ifndef NORIA_MPMC_HINT_LAG
 #define NORIA_MPMC_HINT_LAG 16

@@ -38,6 +38,17 @@ static inline void zero_handle(struct noria_mpmc_handle *handle, size_t size)
 {
     (void)size;
     handle->lap_shift = 0;
+#ifdef WHOLE_HANDLES /* they are copied: every member, in its own size */
+    handle->lap_drop = handle->owner = handle->patience = handle->prefetch = 0;
+    handle->write_guess = handle->write_hint_known = handle->read_floor = handle->solid_to = handle->in_the_way = 0;
+    handle->send_backoff.position = handle->send_backoff.pauses = 0;
+    handle->recv_backoff.position = handle->recv_backoff.pauses = 0;
+    for (int i = 0; i < 5; i++)
+        handle->reserved[i] = 0;
+    handle->read_guess = handle->read_hint_known = handle->orphans_seen = 0;
+    handle->open.position = handle->open.offset = handle->open.cut_position = 0;
+    handle->open.next = handle->open.count = handle->open.flags = handle->open.cut_count = 0;
+#endif
 }
 
 static inline void zero_walk(struct noria_mpmc_walk *walk, size_t size)
@@ -88,6 +99,27 @@ static inline bool send_number(struct noria_mpmc_handle *handle, uint64_t number
     return rc == 0;
 }
 
+#ifdef LOOK
+/* With -DLOOK a record is looked at first, and then taken if it is still there, as a chain does it. */
+static inline bool recv_number(struct noria_mpmc_handle *handle, uint64_t *number)
+{
+    struct noria_mpmc_record record;
+    uint64_t word;
+    int rc;
+
+    do {
+        rc = noria_mpmc_look(handle, &record, &word);
+        assert(rc == 0 || rc == -EAGAIN);
+        if (rc == -EAGAIN)
+            return false;
+        rc = noria_mpmc_take_found(handle, word, sizeof(*number), &record);
+    } while (rc == -EAGAIN); /* another one was faster */
+    assert(rc == 0 && record.len == sizeof(*number));
+    *number = *(const uint64_t *)record.data;
+    assert(noria_mpmc_release(handle, &record) == 0);
+    return true;
+}
+#else
 /* True if one was received; empty is the only other answer there may be. */
 static inline bool recv_number(struct noria_mpmc_handle *handle, uint64_t *number)
 {
@@ -97,11 +129,15 @@ static inline bool recv_number(struct noria_mpmc_handle *handle, uint64_t *numbe
     assert(rc == -EAGAIN || (rc == 0 && len == sizeof(*number)));
     return rc == 0;
 }
+#endif
 
-/* With -DREADY the clients ask whether they may, instead of doing it. */
+/* With -DREADY the clients ask whether they may, instead of doing it; with -DGLANCE, whether nothing is there for certain. */
 #ifdef READY
 #define MAY_SEND(handle, number) ((void)(number), noria_mpmc_may_send(handle))
 #define MAY_RECV(handle, number) ((void)(number), noria_mpmc_may_receive(handle))
+#elif defined(GLANCE)
+#define MAY_RECV(handle, number) ((void)(number), !noria_mpmc_starts_empty(handle))
+#define MAY_SEND(handle, number) send_number(handle, number)
 #else
 #define MAY_SEND(handle, number) send_number(handle, number)
 #define MAY_RECV(handle, number) recv_number(handle, number)

@@ -5,6 +5,7 @@
  *
  * check: -DMESSAGES=4 -DFIRST=0
  * check: -DMESSAGES=4 -DFIRST=120
+ * check: -DMESSAGES=4 -DFIRST=64 -DSIZE=56
  */
 #include "checker.h"
 

@@ -7,8 +7,10 @@
 #   - the steps of the lines "both", "first", "second" of needless, all "both" and "first" at once and then all "both" and
 #     "second" at once, must change nothing for any client. A single one then changes nothing either: it allows less.
 #
-#   weaken.sh spsc|mpmc               all of this: the evidence for docs/ORDERING.md
-#   weaken.sh RING STEP ...           these steps at once: which client catches them?       environment as for genmc.sh
+#   weaken.sh spsc|mpmc|...           all of this: the evidence for docs/ORDERING.md
+#   weaken.sh RING STEP ...           these steps at once: which client catches them?
+#
+# Environment as for genmc.sh; CLIENTS='NAME ...': these alone are asked.
 #
 # A step is PLACE:ORDER. PLACE is a function without its prefix and the number of the access in it. ORDER is what a load, store or
 # addition becomes (relaxed), or what of acq_rel stays (acquire, release), or failure: relaxed where a swap fails; or gone, of a fence.
@@ -20,13 +22,13 @@ shift
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 mkdir "$dir/as-shipped" "$dir/noria"
-cp "$here/../../ring/$ring.h" "$here/../../sync/atomic.h" "$dir/as-shipped"
+cp "$here"/../../ring/*.h "$here/../../sync/atomic.h" "$dir/as-shipped"
 grep "^$ring " "$here/needless" >"$dir/needless" || :
 
 # The accesses stronger than relaxed: line, place, name.
-awk '/^static inline/ && match($0, /noria_[a-z_0-9]*\(/) {
-        place = substr($0, RSTART, RLENGTH - 1); sub(/noria_(spsc|mpmc|broadcast)_/, "", place); n = 0 }
-    match($0, /noria_(load_acquire|store_release|cas_acq_rel|add_release|fence_[a-z]+)(_cst)?[0-9]*\(/) {
+awk '/^(static inline|NORIA_SLOW_PATH)/ && match($0, /noria_[a-z_0-9]*\(/) {
+        place = substr($0, RSTART, RLENGTH - 1); sub(/noria_(spsc|mpmc|broadcast|rendezvous|chain)_/, "", place); n = 0 }
+    match($0, /noria_(load_acquire|store_release|cas_acq_rel|add_(release|acquire)|fence_[a-z]+)(_cst)?[0-9]*\(/) {
         print NR, place "." ++n, substr($0, RSTART, RLENGTH - 1) }' "$dir/as-shipped/$ring.h" >"$dir/places"
 
 steps_of() {
@@ -107,9 +109,12 @@ must_be() {
     case $verdict in "$expected"*) ;; *) echo "WRONG: should be $expected"; wrong=1 ;; esac
 }
 
-for client in "$here/$ring"_*.c; do
-    echo "0 $client"
-done >"$dir/clients"
+if [ -n "${CLIENTS:-}" ]; then
+    for client in $CLIENTS; do echo "$here/$client.c"; done
+else
+    printf '%s\n' "$here/$ring"_*.c
+fi >"$dir/asked"
+sed 's/^/0 /' "$dir/asked" >"$dir/clients"
 if [ $# -gt 0 ]; then
     weaken "$@"
     catch
@@ -120,11 +125,11 @@ export MODELS=rc11
 
 # As shipped, all clients must hold: otherwise what follows says nothing. The quick ones first from then on.
 cp "$dir"/as-shipped/*.h "$dir/noria/"
-for client in "$here/$ring"_*.c; do
+while read -r client; do
     start=$(date +%s%N)
     RING=$dir "$here/genmc.sh" "$client" >"$dir/out" || { cat "$dir/out"; exit 1; }
     echo "$((($(date +%s%N) - start) / 1000000)) $client"
-done | sort -n >"$dir/clients"
+done <"$dir/asked" | sort -n >"$dir/clients"
 
 for step in $(while read -r _ place access; do steps_of "$place" "$access"; done <"$dir/places"); do
     grep -v ' together ' "$dir/needless" | grep -q " $step\( \|\$\)" || must_be caught "$step"

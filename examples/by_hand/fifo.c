@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * anywhere.c at fifo:/path by hand, with plain system calls, for those who learn. What it does not do is why there is a
- * library: messages of other than 8 bytes, more than PIPE_BUF at once, telling senders apart, a time-out, saying what was lost.
+ * A FIFO by hand: a pipe with a name in the file system. Many may write, and what is at most PIPE_BUF bytes is never mixed.
  *
- *     plain_fifo recv /tmp/numbers &
- *     plain_fifo send /tmp/numbers 10
+ *     fifo recv /tmp/numbers &
+ *     fifo send /tmp/numbers 10
+ *
+ * What "fifo:" of noria adds: longer messages that do not mix either, telling senders apart, time-outs, a second reader
+ * is refused instead of taking bytes away, saying what was lost when a reader died, going on with the next reader.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -24,14 +26,18 @@ static int send_numbers(const char *path, uint64_t n)
     signal(SIGPIPE, SIG_IGN); /* or a reader that goes away would end us */
     if (fd < 0)
         return perror(path), 1;
-    for (uint64_t i = 0; i < n; i++)
-        if (write(fd, &i, sizeof i) != sizeof i)
-            return perror("write"), 1;
+    for (uint64_t i = 0; i < n; i++) {
+        ssize_t done;
+        while ((done = write(fd, &i, sizeof i)) < 0 && errno == EINTR)
+            ;
+        if (done != sizeof i)
+            return perror("fifo: write"), 1;
+    }
     close(fd);
     return 0;
 }
 
-/* A read may end in the middle of a number. */
+/* Until the last writer has left. A read may end in the middle of a number. */
 static int receive_numbers(const char *path)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC); /* waits for a writer */
@@ -51,7 +57,7 @@ static int receive_numbers(const char *path)
     }
     close(fd);
     printf("%" PRIu64 " numbers, sum %" PRIu64 "\n", count, sum);
-    return got < 0;
+    return got < 0 || have > 0 ? fprintf(stderr, "fifo: it ended in the middle\n"), 1 : 0;
 }
 
 int main(int argc, char **argv)
@@ -59,7 +65,7 @@ int main(int argc, char **argv)
     int sends = argc == 4 && strcmp(argv[1], "send") == 0;
 
     if (!sends && !(argc == 3 && strcmp(argv[1], "recv") == 0))
-        return fprintf(stderr, "usage: plain_fifo send PATH COUNT | plain_fifo recv PATH\n"), 2;
+        return fprintf(stderr, "usage: fifo send PATH COUNT | fifo recv PATH\n"), 2;
     if (mkfifo(argv[2], 0600) != 0 && errno != EEXIST)
         return perror(argv[2]), 1;
     return sends ? send_numbers(argv[2], strtoull(argv[3], NULL, 10)) : receive_numbers(argv[2]);
