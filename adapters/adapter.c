@@ -183,8 +183,13 @@ static int may_send(struct noria_adapter *adapter)
 
     if (rc != 0)
         return rc;
-    rc = noria_adapter_get_ready(adapter);
+    if (adapter->mechanism->may_give != NULL)
+        rc = adapter->mechanism->may_give(adapter);
+    else
+        rc = noria_adapter_get_ready(adapter);
     noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    if (adapter->mechanism->may_give != NULL)
+        return rc;
     return rc == 0 && set.fd >= 0 && poll(&set, 1, 0) <= 0 ? -EAGAIN : rc;
 }
 
@@ -216,6 +221,13 @@ static bool has_ended(noria_channel *channel, enum noria_side side)
     (void)channel;
     (void)side;
     return true; /* look_round knows */
+}
+
+static ssize_t excuse(noria_channel *channel, enum noria_side side, ssize_t rc)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+
+    return adapter->mechanism->excuse != NULL ? adapter->mechanism->excuse(adapter, side, (int)rc) : rc;
 }
 
 static void back_off(noria_channel *channel, enum noria_side side)
@@ -408,6 +420,9 @@ static int check_options(const struct noria_mechanism *mechanism, const struct n
         return refuse(mechanism, "cannot take back what is under way to overwrite it");
     if (options->full > NORIA_FULL_OVERWRITE_OLDEST)
         return noria_fail(-EINVAL, "there is no policy %u for full channels", options->full);
+    if (options->full == NORIA_FULL_DROP_NEWEST && mechanism->give != NULL)
+        return noria_fail(-ENOTSUP, "a channel of %s: is known to be full only when the server has said so; it waits or fails",
+                          mechanism->scheme);
     if (options->max_bytes != 0)
         return refuse(mechanism, "does not grow");
     if (options->lifetime == NORIA_UNLINK_LAST)
@@ -451,31 +466,17 @@ static void close_handle(noria_channel *channel, bool stale)
     noria_adapter_free(adapter);
 }
 
-static const struct noria_verbs verbs = {.send = noria_adapter_send,
-                                         .send_many = noria_adapter_send_many,
-                                         .recv = noria_adapter_recv,
-                                         .recv_many = noria_adapter_recv_many,
-                                         .reserve = noria_adapter_reserve,
-                                         .commit = noria_adapter_commit,
-                                         .abort = noria_adapter_abort,
-                                         .peek = noria_adapter_peek,
-                                         .release = noria_adapter_release,
-                                         .put_back = noria_adapter_put_back,
-                                         .send_call = noria_adapter_send_call,
-                                         .recv_call = noria_recv_call,
-                                         .count_lost = count_lost,
-                                         .back_off = back_off,
-                                         .look_round = look_round,
-                                         .has_ended = has_ended,
-                                         .sleep = sleep_at,
-                                         .wake = wake,
-                                         .fd = fd_of,
-                                         .arm = arm,
-                                         .ready = ready,
-                                         .notify_signal = notify_signal,
-                                         .stat = stat,
-                                         .reopen = reopen,
-                                         .close = close_handle};
+#define VERBS \
+    .send = noria_adapter_send, .recv = noria_adapter_recv, .recv_many = noria_adapter_recv_many, \
+    .reserve = noria_adapter_reserve, .commit = noria_adapter_commit, .abort = noria_adapter_abort, \
+    .peek = noria_adapter_peek, .release = noria_adapter_release, .put_back = noria_adapter_put_back, \
+    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .excuse = excuse, .count_lost = count_lost, \
+    .back_off = back_off, .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, \
+    .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
+    .close = close_handle
+
+static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many};
+static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)
 {
@@ -538,7 +539,8 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
         free(adapter);
         return noria_fail(-ENOMEM, "out of memory for a handle");
     }
-    noria_channel_init(&adapter->base, &verbs, flags, 0, all.full);
+    noria_channel_init(&adapter->base, mechanism->give != NULL ? &verbs_of_whole_messages : &verbs,
+                       flags, 0, all.full);
     /* Each look is a system call, so there are few; but a receiver that takes all that is there would else sleep after
      * each message, and each send would pay for waking it. */
     noria_channel_limit_spins(&adapter->base, all.most_spins < MOST_LOOKS ? all.most_spins : MOST_LOOKS);

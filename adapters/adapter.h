@@ -23,6 +23,7 @@ enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of frames that go out at 
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
 
 struct noria_adapter;
+struct noria_outgoing;
 
 /* Where frames come from: the end of a pipe, one of many connections. */
 struct noria_inlet {
@@ -64,6 +65,15 @@ struct noria_mechanism {
     int (*notify_signal)(struct noria_adapter *adapter, int signo, int how); /* NULL: cannot */
     bool (*arm)(struct noria_adapter *adapter);
     void (*stat)(struct noria_adapter *adapter, struct noria_stat *stat); /* what else there is to tell; NULL */
+    /* Of a mechanism that carries whole messages and not bytes, which is asked for nothing of attach to is_loss. */
+    int (*give)(struct noria_adapter *adapter, const struct noria_outgoing *message);
+    /* The call that gives it is over, with rc: 0 the mechanism sees to it, or what the call returns. */
+    int (*give_up)(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc);
+    int (*may_give)(struct noria_adapter *adapter);
+    int (*take)(struct noria_adapter *adapter); /* the next message into `incoming` */
+    /* That has been received. `surely`: returns only when it cannot come again. */
+    int (*taken)(struct noria_adapter *adapter, bool surely);
+    int (*excuse)(struct noria_adapter *adapter, enum noria_side side, int rc); /* as the verb; NULL */
     int (*open)(noria_channel **out, const char *rest, int flags, const struct noria_options *options);
     int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags); /* NULL: opened once more */
     void (*close)(struct noria_adapter *adapter, bool stale);
@@ -74,6 +84,7 @@ struct noria_outgoing {
     const uint8_t *data;
     size_t len, offset;
     unsigned priority;
+    const struct noria_origin *origin; /* of a message that is passed on; NULL */
     bool last_is_out; /* of its frames, or a part of it: there is no way back */
 };
 
@@ -168,6 +179,8 @@ void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side);
 
 int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
                             int64_t timeout_ns);
+int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                              const struct noria_origin *origin, int64_t timeout_ns);
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);

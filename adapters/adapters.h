@@ -7,9 +7,11 @@
 
 struct noria_mechanism;
 extern const struct noria_mechanism noria_mechanism_pipe, noria_mechanism_fifo, noria_mechanism_fd,
-    noria_mechanism_unix, noria_mechanism_tcp, noria_mechanism_mq, noria_mechanism_svmq;
+    noria_mechanism_unix, noria_mechanism_tcp, noria_mechanism_mq, noria_mechanism_svmq,
+    noria_mechanism_nats;
 extern const struct noria_transport noria_transport_pipe, noria_transport_fifo, noria_transport_fd,
-    noria_transport_unix, noria_transport_tcp, noria_transport_mq, noria_transport_svmq;
+    noria_transport_unix, noria_transport_tcp, noria_transport_mq, noria_transport_svmq,
+    noria_transport_nats;
 
 /* The longest message of a byte stream: what is asked for, and a mebibyte at least. */
 uint64_t noria_adapter_bound(const struct noria_options *options);

@@ -20,15 +20,19 @@ static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
     return (struct noria_frame_limits){NORIA_MOST_PIECE, (uint32_t)adapter->base.max_message};
 }
 
-static void release_incoming(struct noria_adapter *adapter)
+static int release_incoming(struct noria_adapter *adapter, bool surely)
 {
     struct noria_incoming *incoming = &adapter->incoming;
+    int rc = 0;
 
-    if (incoming->owned == NULL)
+    if (adapter->mechanism->taken != NULL)
+        rc = adapter->mechanism->taken(adapter, surely);
+    else if (incoming->owned == NULL)
         incoming->inlet->from += incoming->frame_size;
     free(incoming->owned);
     *incoming = (struct noria_incoming){0};
-    adapter->received++;
+    adapter->received += rc == 0;
+    return rc;
 }
 
 static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
@@ -171,6 +175,8 @@ int noria_adapter_next(struct noria_adapter *adapter)
 {
     int rc = 1;
 
+    if (adapter->mechanism->take != NULL)
+        return adapter->incoming.there ? 0 : adapter->mechanism->take(adapter);
     for (int gets = 0; rc == 1 && !adapter->incoming.there && gets < MOST_GETS; gets++) {
         struct noria_inlet *inlet = adapter->inlet;
         rc = inlet != NULL ? take_frames(adapter, inlet) : 0;
@@ -204,7 +210,7 @@ static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capac
         memcpy(buffer, incoming->data, len);
     if (info != NULL)
         *info = incoming->info;
-    release_incoming(adapter);
+    release_incoming(adapter, false);
     return (ssize_t)len;
 }
 
@@ -290,7 +296,7 @@ static int end_peek(struct noria_adapter *adapter, const struct noria_span *span
         return rc;
     rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
     if (rc == 0 && taken)
-        release_incoming(adapter);
+        rc = release_incoming(adapter, true);
     else if (rc == 0)
         adapter->incoming.held = false;
     noria_adapter_unlock(adapter, NORIA_SIDE_RECV);

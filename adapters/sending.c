@@ -195,12 +195,24 @@ int noria_adapter_get_ready(struct noria_adapter *adapter)
     return rc == 0 && adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : rc;
 }
 
+static int give(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    int rc = adapter->mechanism->give(adapter, message);
+
+    adapter->under_way = rc == -EAGAIN ? message : NULL;
+    message->last_is_out = rc == 0;
+    adapter->sent += rc == 0;
+    return rc;
+}
+
 static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     int rc;
 
     if (adapter->under_way != NULL && adapter->under_way != message)
         return -EAGAIN; /* another thread's */
+    if (adapter->mechanism->give != NULL)
+        return give(adapter, message);
     rc = noria_adapter_get_ready(adapter);
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
@@ -216,6 +228,8 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
  * the last step met; only if its receiver has gone it is not. */
 static int finish(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc)
 {
+    if (adapter->under_way == message && adapter->mechanism->give_up != NULL)
+        rc = adapter->mechanism->give_up(adapter, message, rc);
     if (adapter->under_way == message)
         adapter->under_way = NULL;
     return message->last_is_out && rc != -EPIPE ? 0 : rc;
@@ -250,7 +264,13 @@ static ssize_t end_message(noria_channel *channel, void *arguments, ssize_t rc)
 
 int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
-    struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
+    return noria_adapter_send_origin(channel, data, len, priority, NULL, timeout_ns);
+}
+
+int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                              const struct noria_origin *origin, int64_t timeout_ns)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .priority = priority, .origin = origin};
     ssize_t rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
                             &(struct noria_attempt){try_message, &message, true, 1, end_message});
 

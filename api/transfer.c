@@ -15,6 +15,7 @@ static ssize_t explain(ssize_t rc, bool by_system)
         return rc;
     switch (by_system ? -rc : 0) {
     case EBADMSG: case EIO: case ENOMEM: case ENOENT: case EACCES: case EPERM: case ENOSPC: case EMFILE: case ENFILE: case EBADF:
+    case ENOTCONN:
         return rc;
     default:
         return noria_fail_plain((int)rc);

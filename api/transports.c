@@ -12,11 +12,11 @@
 static const struct noria_transport *const transports[] = {
     &noria_transport_shm,  &noria_transport_file, &noria_transport_sysv, &noria_transport_memfd, &noria_transport_memory,
     &noria_transport_anon, &noria_transport_pipe, &noria_transport_fifo, &noria_transport_fd,    &noria_transport_unix,
-    &noria_transport_tcp,  &noria_transport_mq,   &noria_transport_svmq,
+    &noria_transport_tcp,  &noria_transport_mq,   &noria_transport_svmq, &noria_transport_nats,
     &noria_transport_auto};
 
 static const char forms[] = "shm:/name, file:/path, sysv:KEY, memfd:FD, memory:, anon:, pipe:, fifo:/path, fd:N, "
-                            "unix:/path, tcp:host:port, mq:/name, svmq:KEY and auto:/name";
+                            "unix:/path, tcp:host:port, mq:/name, svmq:KEY, nats://host:port/subject and auto:/name";
 
 const struct noria_transport *noria_transport_of(const char *address, const char **rest)
 {

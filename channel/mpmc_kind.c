@@ -36,6 +36,40 @@ static int send_one(noria_channel *base, const void *data, size_t len, unsigned 
     return rc;
 }
 
+/* One that may have been seen before, where it comes from. */
+static ssize_t try_send_again(noria_channel *base, void *arguments)
+{
+    const struct iovec *message = arguments;
+    struct noria_mpmc_record record;
+    int rc;
+
+    if (noria_reservation_exists(&noria_segment_channel_of(base)->part.mpmc))
+        return -EBUSY;
+    rc = noria_mpmc_reserve(ring_of(base), &record);
+    if (rc != 0)
+        return rc;
+    noria_copy(record.data, message->iov_base, message->iov_len);
+    record.flags = NORIA_MPMC_REDELIVERED;
+    rc = noria_mpmc_commit(ring_of(base), &record, message->iov_len);
+    if (rc == 0)
+        noria_mpmc_sent(noria_segment_channel_of(base), ring_of(base), 1);
+    else if (rc == -EAGAIN)
+        noria_mpmc_abort(ring_of(base), &record);
+    return rc;
+}
+
+static int send_origin(noria_channel *base, const void *data, size_t len, unsigned priority,
+                       const struct noria_origin *origin, int64_t timeout_ns)
+{
+    struct iovec message = {(void *)(uintptr_t)data, len};
+    ssize_t rc;
+
+    if (!origin->redelivered)
+        return base->verbs->send_call(base, data, len, priority, timeout_ns);
+    rc = noria_call(base, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_send_again, &message, true, 1, NULL});
+    return rc < 0 ? (int)rc : 0;
+}
+
 static int send_many(noria_channel *base, const struct iovec *messages, int n)
 {
     int rc = noria_reservation_exists(&noria_segment_channel_of(base)->part.mpmc)
@@ -420,7 +454,7 @@ const struct noria_kind_table noria_mpmc_kind = {
     .name = "mpmc", .sealed = &sealed,
     .takes = NORIA_TAKES_PACK | NORIA_TAKES_MANY_HELD | NORIA_TAKES_ORPHANS_DROP | NORIA_TAKES_DROP_NEWEST,
     .verbs = {.send = send_one, .send_many = send_many, .reserve = noria_queue_reserve, .send_call = send_call,
-              .recv_call = recv_call, NORIA_QUEUE_VERBS, NORIA_SEGMENT_VERBS},
+              .send_origin = send_origin, .recv_call = recv_call, NORIA_QUEUE_VERBS, NORIA_SEGMENT_VERBS},
     NORIA_QUEUE_FUNCTIONS,
     .settle = noria_queue_settle,
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_REDELIVER | NORIA_CAN_ZERO_COPY,

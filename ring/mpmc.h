@@ -98,6 +98,7 @@
 #define NORIA_MPMC_MAX_SLOTS (UINT64_C(1) << 32)
 #define NORIA_MPMC_MAX_MESSAGE (UINT32_C(1) << 30)
 #define NORIA_MPMC_REDELIVERED 1u
+#define NORIA_MPMC_SEEN_BEFORE (UINT32_C(1) << 31) /* in a slot's sender: committed with that flag */
 
 enum { NORIA_MPMC_READING = 0, NORIA_MPMC_EMPTY = 1, NORIA_MPMC_WRITING = 2, NORIA_MPMC_FULL = 3 };
 enum { NORIA_MPMC_SENDER = 0, NORIA_MPMC_RECEIVER = 1 };
@@ -795,7 +796,7 @@ static inline int noria_mpmc_commit_bytes(struct noria_mpmc_handle *h, struct no
     struct noria_mpmc_slot *slot = noria_mpmc_slot_at(h, record->position);
 
     noria_store_release32(&slot->length, length); /* H: after our claim of the slot; see noria_mpmc_fits */
-    slot->sender = h->owner;
+    slot->sender = h->owner | (record->flags & NORIA_MPMC_REDELIVERED) * NORIA_MPMC_SEEN_BEFORE;
     if (noria_mpmc_fill(h, record->position, noria_mpmc_word(h, record->position, NORIA_MPMC_WRITING, h->owner))) {
         record->sequence = record->position;
         return 0;
@@ -1007,6 +1008,15 @@ static inline int noria_mpmc_adopt(struct noria_mpmc_handle *h, uint64_t announc
     return -EAGAIN;
 }
 
+/* Who committed it, and whether he had it from somebody who had delivered it before. */
+static inline void noria_mpmc_read_sender(const struct noria_mpmc_slot *slot, struct noria_mpmc_record *record)
+{
+    uint32_t sender = noria_load_relaxed32(&slot->sender); /* B acquired it; once, like the length */
+
+    record->sender = sender & ~NORIA_MPMC_SEEN_BEFORE;
+    record->flags |= (sender & NORIA_MPMC_SEEN_BEFORE) != 0 ? NORIA_MPMC_REDELIVERED : 0;
+}
+
 /* Reads the slot just taken. The length is loaded again, so it is bounded again: what the copy uses is what was checked. */
 static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, size_t limit, struct noria_mpmc_record *record)
 {
@@ -1014,7 +1024,7 @@ static inline int noria_mpmc_open_record(struct noria_mpmc_handle *h, size_t lim
     uint32_t length = noria_load_relaxed32(&slot->length); /* once: its owner could be hostile */
 
     record->sequence = noria_load_relaxed64(&slot->sequence); /* B acquired them; once, like the length */
-    record->sender = noria_load_relaxed32(&slot->sender);
+    noria_mpmc_read_sender(slot, record);
     record->index = 0;
     record->count = 1;
     record->data = noria_mpmc_payload(slot);
@@ -1053,8 +1063,8 @@ static inline int noria_mpmc_next_of_group(struct noria_mpmc_handle *h, size_t l
     record->data = noria_mpmc_payload(slot) + h->open.offset + 8;
     record->position = h->open.position;
     record->sequence = noria_load_relaxed64(&slot->sequence) * h->pack + h->open.next; /* B acquired it, as above */
-    record->sender = noria_load_relaxed32(&slot->sender);
     record->flags = h->open.flags;
+    noria_mpmc_read_sender(slot, record);
     record->index = h->open.next++;
     record->count = h->open.count;
     h->open.offset += 8 + noria_mpmc_align(length, 8);

@@ -19,11 +19,14 @@ spin;       spin;                   spin*;                        spin*;        
 gcovr;      gcovr;                  gcovr;                        gcovr*;            gcovr;                      gcovr
 dpdk;       libdpdk-dev;            dpdk-devel;                   dpdk;              dpdk-dev;                   dpdk-devel
 m32;        gcc-multilib;           glibc-devel.i686 libgcc.i686; lib32-gcc-libs;    m32*;                       gcc-32bit glibc-devel-32bit
-run32;      qemu-user;              qemu-user;                    qemu-user;         qemu-i386;                  qemu-linux-user'
+run32;      qemu-user;              qemu-user;                    qemu-user;         qemu-i386;                  qemu-linux-user
+nats;       libnats-dev;            cnats-devel*;                 cnats*;            nats.c-dev*;                cnats-devel*
+nats-server; nats-server;           nats-server*;                 nats-server;       nats-server;                nats-server*
+openssl;    openssl;                openssl;                      openssl;           openssl;                    openssl'
 package_managers=(apt-get dnf pacman apk zypper)
 
 needed_to_build='cc meson ninja pkg-config cmocka liburcu ck'
-wanted_to_test='g++ sanitizers clang spin gcovr dpdk m32 run32'
+wanted_to_test='g++ sanitizers clang spin gcovr dpdk m32 run32 nats nats-server openssl'
 wanted_to_fuzz='clang'
 
 compiles() { # compiler and its options; the program comes on stdin
@@ -60,6 +63,8 @@ is_there() { # thing
         liburcu) pkg-config --exists liburcu-bp ;;
         ck) pkg-config --exists ck ;;
         dpdk) pkg-config --exists libdpdk ;;
+        nats) pkg-config --exists libnats ;;
+        nats-server) command -v nats-server || [ -x /usr/sbin/nats-server ] ;;
         deb:*) [ "$(dpkg-query -W -f '${db:Status-Status}' "${1#deb:}" 2>/dev/null)" = installed ] ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
@@ -126,7 +131,7 @@ say_what_to_install() { # things...
         printf '  %-8s %s\n' "${manager%-get}" "$(packages_for "$manager" "$@")" >&2
     done
     echo "  (* not packaged there: Concurrency Kit from https://concurrencykit.org, Spin from https://spinroot.com," >&2
-    echo "     gcovr with pip)" >&2
+    echo "     gcovr with pip, NATS from https://nats.io)" >&2
 }
 
 # Installs what is missing of both lists. Without the needed things it cannot go on; the wanted ones only

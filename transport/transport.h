@@ -24,6 +24,13 @@
 
 enum noria_side { NORIA_SIDE_SEND = 0, NORIA_SIDE_RECV = 1 };
 
+/* Where a message comes from that is passed on. The same source (0: it cannot be told), level and sequence are the same
+ * message. */
+struct noria_origin {
+    uint64_t source, sequence;
+    unsigned level;
+    bool redelivered;
+};
 struct noria_auto;
 
 /* All tries: 0 or a count, -EAGAIN full or empty, or another -errno. Outputs are untouched on failure. send and recv may be
@@ -44,6 +51,12 @@ struct noria_verbs {
     int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
     ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                          int64_t timeout_ns);
+    /* As send_call, of a message that is passed on: what says at the destination that it has been there before. NULL: this
+     * channel cannot tell. */
+    int (*send_origin)(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                       const struct noria_origin *origin, int64_t timeout_ns);
+    /* A call has waited in vain: what it returns instead of -EAGAIN or -ETIMEDOUT. NULL: just that. */
+    ssize_t (*excuse)(noria_channel *channel, enum noria_side side, ssize_t rc);
     /* Messages were dropped by policy. */
     void (*count_lost)(noria_channel *channel, uint64_t n);
     /* After a failed try: a moment away from the other side's cache line. */

@@ -203,6 +203,8 @@ ssize_t noria_call_on(noria_channel *channel, enum noria_side side, int64_t time
             rc = arm_and_try(channel, side, attempt, rc);
         if (rc < 0 && attempt->end != NULL)
             rc = attempt->end(channel, attempt->arguments, rc);
+        if ((rc == -EAGAIN || rc == -ETIMEDOUT) && channel->verbs->excuse != NULL)
+            rc = channel->verbs->excuse(channel, side, rc);
         if (rc == -EAGAIN && drops && attempt->drops != 0) {
             channel->verbs->count_lost(channel, (uint64_t)attempt->drops);
             rc = attempt->drops;

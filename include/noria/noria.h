@@ -16,6 +16,7 @@
  *     -EBUSY       role or quota taken                       -EBADMSG    the segment is corrupt
  *     -EINVAL      an argument, or options that contradict   -EPROTO     the segment has another layout version
  *     -ENOTSUP     this transport cannot do that             -EDEADLK    second call at once in one SPSC role
+ *     -ENOTCONN    no server of a nats: channel answers, for now
  *     -EIO         a peer has truncated the segment (options.guard): for good
  *     -EOWNERDEAD  a rendezvous: the receiver died while it took the message; or the peers took this handle for dead
  *
@@ -276,8 +277,16 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * nobody but its caller works for a handle. Who has nothing more to send waits once at noria_fd or closes. What they cannot do is -ENOTSUP;
  * noria_stat says what they can.
  *
+ * Between machines "nats://[user:password@]host[:port][,host...]/subject[?option&...]", a stream of NATS' JetStream: messages are
+ * kept by the servers, and delivered at least once, flagged when they come again. Senders and receivers are many; nobody
+ * knows when the last sender has left, so there is no end of the stream. A send returns when the servers have the message;
+ * one whose answer has not come at its deadline is -ETIMEDOUT and may have been stored: the same bytes sent next are the
+ * same message. With timeout 0 a message that is on its way counts as sent, and the next call or noria_close sees to it;
+ * a receive with timeout 0 asks for a message, and a later one finds it. -ENOTCONN: the server is away; the handle goes on
+ * when it is back. noria(7) has the options. A message longer than the server takes is -EMSGSIZE at open or send.
+ *
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
- * -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
+ * -ECONNREFUSED, -EHOSTUNREACH, -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
  * creator is stopped), -EBADMSG, -ENOTSUP, -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name
  * vanishes again and again), -EROFS and the like of a disk. If only this handle could not be had, for instance a descriptor to wait at, a
  * channel that was just created stays, and the next open finds it. */

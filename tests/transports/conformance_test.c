@@ -40,7 +40,7 @@ static void sizes_order_and_boundaries(void **state)
         assert_int_equal(info.flags, 0);
         last = info.sequence;
     }
-    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    expect_stream_end(A_WHILE);
     expect_end(child);
 }
 
@@ -71,6 +71,12 @@ static void expect_with_sender(uint32_t number)
     expect(1, number, 500);
 }
 
+/* How long it takes to know whether there is room, or a message: no time, unless somebody else is to be asked. */
+static int64_t a_look(void)
+{
+    return it.transport->is_served ? 2 * SECOND : 0;
+}
+
 static void full_is_told_in_time(void **state)
 {
     /* Claim: a full channel refuses at once (-EAGAIN) or at the deadline (-ETIMEDOUT), also a message in several
@@ -81,9 +87,9 @@ static void full_is_told_in_time(void **state)
 
     (void)state;
     open_pair();
-    while ((rc = send_numbered(it.tx, 1, sent, 500, sent == 0 ? A_WHILE : 0)) == 0) /* the first one connects */
+    while ((rc = send_numbered(it.tx, 1, sent, 500, sent == 0 ? A_WHILE : a_look())) == 0) /* the first one connects */
         sent++;
-    assert_int_equal(rc, -EAGAIN);
+    assert_int_equal(rc, it.transport->is_served ? -ETIMEDOUT : -EAGAIN);
     start_ns = now_ns();
     assert_fails(send_numbered(it.tx, 1, 1000000, it.transport->longest, 20 * MS), ETIMEDOUT);
     assert_true(now_ns() - start_ns >= 20 * MS);
@@ -211,7 +217,7 @@ static void many_at_once(void **state)
             assert_int_equal(infos[i].size, got % 200);
         }
     }
-    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    expect_stream_end(A_WHILE);
     expect_end(child);
 }
 
@@ -265,7 +271,7 @@ static void many_senders_do_not_mix(void **state)
         expect_end(pids[i]);
     close_end(1);
     close_handle(&it.tx);
-    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    expect_stream_end(A_WHILE);
 }
 
 static void second_receivers_are_refused_or_served(void **state)
@@ -360,7 +366,7 @@ static void streams_end_and_go_on(void **state)
     close_handle(&it.tx);
     expect(1, 0, 100);
     for (int i = 0; i < 3; i++)
-        assert_fails(noria_recv(it.rx, received, sizeof(received), i == 0 ? -1 : 0, NULL), EPIPE);
+        expect_stream_end(i == 0 ? -1 : 0);
     if (!it.transport->renews)
         return;
     open_sender();
@@ -558,11 +564,11 @@ static void descriptors_tell(void **state)
     }
     until_ns = now_ns() + A_WHILE;
     do { /* what TCP has on its way makes room a little later */
-        while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
+        while (send_numbered(it.tx, 1, 0, 500, 20 * MS + a_look()) == 0)
             ;
         assert_true(now_ns() < until_ns);
     } while (poll(&tx, 1, 0) != 0);
-    while (noria_recv(it.rx, received, sizeof(received), 0, NULL) >= 0)
+    while (noria_recv(it.rx, received, sizeof(received), a_look(), NULL) >= 0)
         ;
     assert_int_equal(poll(&tx, 1, 60000), 1);
     assert_int_equal(send_numbered(it.tx, 1, 0, 500, A_WHILE), 0);
@@ -652,7 +658,7 @@ static void children_reopen(void **state)
     expect(1, 0, 100);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
-    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    expect_stream_end(A_WHILE);
 }
 
 static void capabilities_are_true(void **state)
@@ -688,6 +694,10 @@ static void dropping_is_told(void **state)
 
     (void)state;
     it.options.full = NORIA_FULL_DROP_NEWEST;
+    if (it.transport->is_served) {
+        assert_fails(try_open(&it.tx, NORIA_SEND), ENOTSUP);
+        return;
+    }
     open_pair();
     while (stat_of(it.tx).lost == 0)
         assert_int_equal(send_numbered(it.tx, 1, sent++, 500, -1), 0);

@@ -36,6 +36,8 @@
 
 #include <noria/noria.h>
 
+#include "nats_server.h"
+
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 #define A_WHILE (20 * SECOND) /* for what hangs */
@@ -48,6 +50,8 @@ struct transport {
     bool renews;            /* a new sender reopens the stream, a new receiver takes over */
     bool keeps_for_nobody;  /* messages can be sent before a receiver is there, and stay if all leave */
     bool has_no_descriptor; /* noria_fd is -ENOTSUP */
+    bool is_endless;        /* nobody can tell that the last sender has left */
+    bool is_served;         /* by a server, which is started; only if it is asked for by name */
     bool cannot_be_claimed; /* by one receiver: a socket that was passed */
     uint32_t longest;       /* message that the test sends */
     int (*make_ends)(int ends[2]);
@@ -205,7 +209,8 @@ static inline int setup(void **state)
             snprintf(it.sender_address, sizeof(it.sender_address), "pipe:,%d", it.ends[1]);
         }
     } else {
-        snprintf(it.address, sizeof(it.address), it.transport->format, number);
+        snprintf(it.address, sizeof(it.address), it.transport->format,
+                 it.transport->is_served ? nats_nodes[0].port : number, number);
         noria_unlink(it.address);
     }
     return 0;
@@ -338,6 +343,15 @@ static inline void expect_end(pid_t child)
     assert_int_equal(status, 0);
 }
 
+/* The last sender has left, and all that it sent has been received. */
+static inline void expect_stream_end(int64_t timeout_ns)
+{
+    ssize_t rc = noria_recv(it.rx, received, sizeof(received), it.transport->is_endless ? 0 : timeout_ns, NULL);
+
+    assert_int_equal(rc, it.transport->is_endless ? -EAGAIN : -EPIPE);
+    assert_true(strlen(noria_detail()) > 3);
+}
+
 static inline void kill_child(pid_t child)
 {
     kill(child, SIGKILL);
@@ -394,6 +408,13 @@ static const struct transport transports[] = {
      .keeps_for_nobody = true,
      .has_no_descriptor = true,
      .longest = 8000},
+    {.name = "nats",
+     .format = "nats://127.0.0.1:%u/suite.%u?memory",
+     .renews = true,
+     .keeps_for_nobody = true,
+     .is_endless = true,
+     .is_served = true,
+     .longest = MIB},
 };
 enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
 
@@ -414,14 +435,19 @@ static inline int run_suite_with(const char *group, const struct named_test *nam
 
     for (size_t t = 0; t < TRANSPORTS; t++)
         for (size_t i = 0; i < n; i++) {
-            if (only != NULL && strcmp(only, transports[t].name) != 0)
+            if (only != NULL ? strcmp(only, transports[t].name) != 0 : transports[t].is_served)
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s", named[i].name, transports[t].name);
             tests[used] = (struct CMUnitTest){names[used], named[i].run, before, after,
                                               (void *)(uintptr_t)&transports[t]};
             used++;
         }
+    if (only != NULL && strcmp(only, "nats") == 0) {
+        nats_extra = "max_payload: 2MB";
+        nats_start(1);
+    }
     failed = _cmocka_run_group_tests(group, tests, used, NULL, NULL);
+    nats_stop();
     free(tests);
     free(names);
     return failed;

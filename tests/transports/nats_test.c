@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What is particular to NATS: addresses, servers that are away or refuse, streams and their limits, redelivery. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include <noria/noria.h>
+
+#include "nats_server.h"
+
+#define MS INT64_C(1000000)
+#define SECOND (1000 * MS)
+#define A_WHILE (20 * SECOND)
+
+#define assert_fails(call, error) \
+    do { \
+        int fails_rc = (int)(call); \
+        if (fails_rc != -(error)) \
+            print_message("%d: %s\n", fails_rc, noria_detail()); \
+        assert_int_equal(fails_rc, -(error)); \
+        assert_true(strlen(noria_detail()) > 3); \
+    } while (0)
+
+#define assert_says(words) \
+    do { \
+        if (strstr(noria_detail(), words) == NULL) \
+            fail_msg("says: %s", noria_detail()); \
+    } while (0)
+
+static struct noria_options options;
+
+static int setup(void **state)
+{
+    (void)state;
+    noria_options_init(&options);
+    options.open_timeout_ns = 5 * SECOND;
+    return 0;
+}
+
+static int open_at(noria_channel **channel, const char *subject, int flags)
+{
+    return noria_open(channel, nats_address(subject), flags, &options);
+}
+
+static noria_channel *must_open(const char *subject, int flags)
+{
+    noria_channel *channel = NULL;
+    int rc = open_at(&channel, subject, flags);
+
+    if (rc != 0)
+        print_message("%s: %d, %s\n", subject, rc, noria_detail());
+    assert_int_equal(rc, 0);
+    return channel;
+}
+
+static void remove_stream(const char *subject)
+{
+    assert_int_equal(noria_unlink(nats_address(subject)), 0);
+}
+
+/* --------------------------------------------------------------------------------------------------------- addresses */
+
+static void wrong_addresses(void **state)
+{
+    /* Claim: what is no address is -EINVAL with a sentence, before anybody is asked. */
+    static const char *const wrong[] = {"nats:",
+                                        "nats:host/subject",
+                                        "nats://",
+                                        "nats:///orders",
+                                        "nats://host",
+                                        "nats://host/",
+                                        "nats://host:port/orders",
+                                        "nats://host:70000/orders",
+                                        "nats://host:0/orders",
+                                        "nats://h1,,:4222/orders",
+                                        "nats://host/or ders",
+                                        "nats://host/orders.*",
+                                        "nats://host/orders.>",
+                                        "nats://host/.orders",
+                                        "nats://host/orders.",
+                                        "nats://host/or..ders",
+                                        "nats://host/$JS.API.INFO",
+                                        "nats://host/orders?nonsense",
+                                        "nats://host/orders?nonsense=1",
+                                        "nats://host/orders?replicas=0",
+                                        "nats://host/orders?replicas=9",
+                                        "nats://host/orders?ack_wait=soon",
+                                        "nats://host/orders?stream=a.b",
+                                        "nats://host/orders?consumer=",
+                                        "nats://host/orders?creds=",
+                                        "nats://host/orders?cert=/tmp/x",
+                                        "nats://host/orders?ca=%zz",
+                                        "nats://:secret@host/orders",
+                                        "nats://us%er@host/orders"};
+    noria_channel *channel = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        int rc = noria_open(&channel, wrong[i], NORIA_SEND | NORIA_CREATE, &options);
+        if (rc != -EINVAL)
+            print_message("%s: %d\n", wrong[i], rc);
+        assert_int_equal(rc, -EINVAL);
+        assert_true(strlen(noria_detail()) > 10);
+        assert_null(strstr(noria_detail(), "secret"));
+    }
+}
+
+static void nobody_there(void **state)
+{
+    /* Claim: where no server listens, open and unlink say so, and name the server but no password. */
+    noria_channel *channel = NULL;
+    char address[96];
+
+    (void)state;
+    snprintf(address, sizeof(address), "nats://me:secret@127.0.0.1:%u/orders", nats_free_port());
+    assert_fails(noria_open(&channel, address, NORIA_SEND | NORIA_CREATE, &options), ECONNREFUSED);
+    assert_says("nats://127.0.0.1:");
+    assert_null(strstr(noria_detail(), "secret"));
+    assert_fails(noria_unlink(address), ECONNREFUSED);
+}
+
+/* ----------------------------------------------------------------------------------------------- streams, their limits */
+
+static void streams_are_made_found_and_removed(void **state)
+{
+    /* Claim: without CREATE there is no channel (-ENOENT), with EXCL no second one (-EEXIST); noria removes what it has
+     * made; a handle whose stream is removed says so. */
+    noria_channel *channel = NULL, *tx, *rx;
+    char buffer[8];
+
+    (void)state;
+    assert_fails(open_at(&channel, "made", NORIA_SEND), ENOENT);
+    assert_fails(noria_unlink(nats_address("made")), ENOENT);
+    tx = must_open("made", NORIA_SEND | NORIA_CREATE | NORIA_EXCL);
+    assert_fails(open_at(&channel, "made", NORIA_SEND | NORIA_CREATE | NORIA_EXCL), EEXIST);
+    assert_fails(open_at(&channel, "made?stream=other", NORIA_SEND | NORIA_CREATE), EEXIST);
+    assert_says("another stream has that subject");
+    rx = must_open("made", NORIA_RECV);
+    assert_int_equal(noria_send(tx, "x", 1, A_WHILE), 0);
+    remove_stream("made");
+    assert_fails(noria_send(tx, "y", 1, A_WHILE), ENOENT);
+    assert_fails(noria_recv(rx, buffer, sizeof(buffer), 0, NULL) == -EAGAIN
+                     ? noria_recv(rx, buffer, sizeof(buffer), A_WHILE, NULL)
+                     : -ENOENT,
+                 ENOENT);
+    noria_close(tx);
+    noria_close(rx);
+}
+
+static void limits_are_told(void **state)
+{
+    /* Claim: a full stream is a full channel; a message above what the server takes is -EMSGSIZE, whether it is asked for
+     * at open or sent. */
+    noria_channel *channel = NULL;
+    struct noria_stat stat = {.size = sizeof(stat)};
+    char *bytes;
+
+    (void)state;
+    options.max_message = 4 << 20;
+    assert_fails(open_at(&channel, "limits", NORIA_SEND | NORIA_CREATE), EMSGSIZE);
+    assert_says("max_payload");
+    options.max_message = 256;
+    options.capacity = 3;
+    channel = must_open("limits", NORIA_SEND | NORIA_CREATE);
+    assert_int_equal(noria_stat(channel, &stat), 0);
+    assert_int_equal(stat.capacity, 3);
+    bytes = calloc(1, stat.max_message + 1ul);
+    assert_fails(noria_send(channel, bytes, stat.max_message + 1ul, 0), EMSGSIZE);
+    assert_int_equal(noria_send(channel, bytes, stat.max_message, A_WHILE), 0); /* headers and all */
+    free(bytes);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(noria_send(channel, "x", 1, A_WHILE), 0);
+    assert_fails(noria_send(channel, "x", 1, 100 * MS), ETIMEDOUT);
+    noria_close(channel);
+    remove_stream("limits");
+}
+
+static void what_is_not_released_comes_again(void **state)
+{
+    /* Claim: a held message goes to another receiver when its holder leaves, at once, or lets ack_wait pass, flagged; with
+     * `strict` nothing passes it; what was released does not come again. */
+    noria_channel *tx = must_open("again?ack_wait=1&strict", NORIA_SEND | NORIA_CREATE);
+    noria_channel *one = must_open("again?ack_wait=1&strict", NORIA_RECV), *two;
+    struct noria_span span, other;
+    struct noria_info first, second;
+    char text[8];
+
+    (void)state;
+    assert_int_equal(noria_send(tx, "a", 1, A_WHILE), 0);
+    assert_int_equal(noria_send(tx, "b", 1, A_WHILE), 0);
+    assert_int_equal(noria_peek(one, &span, A_WHILE, &first), 0);
+    assert_int_equal(first.flags, 0);
+    assert_int_equal(noria_close(one), 0);
+    two = must_open("again", NORIA_RECV);
+    assert_int_equal(noria_peek(two, &other, A_WHILE, &second), 0);
+    assert_int_equal(((char *)other.data)[0], 'a');
+    assert_int_equal(second.flags, NORIA_REDELIVERED);
+    assert_int_equal(second.sequence, first.sequence);
+    one = must_open("again", NORIA_RECV);
+    assert_int_equal(noria_recv(one, text, sizeof(text), A_WHILE, &first), 1); /* two is too slow */
+    assert_int_equal(text[0], 'a');
+    assert_int_equal(first.flags, NORIA_REDELIVERED);
+    assert_int_equal(noria_release(two, &other), 0);
+    assert_int_equal(noria_recv(one, text, sizeof(text), A_WHILE, &first), 1);
+    assert_int_equal(text[0], 'b');
+    assert_int_equal(first.flags, 0);
+    assert_fails(noria_recv(one, text, sizeof(text), 3 * SECOND, NULL), ETIMEDOUT);
+    noria_close(one);
+    noria_close(two);
+    noria_close(tx);
+    remove_stream("again");
+}
+
+static void messages_of_others(void **state)
+{
+    /* Claim: a stream that noria has not made is used, and not removed. */
+    noria_channel *channel = NULL;
+
+    (void)state;
+    channel = must_open("theirs", NORIA_SEND | NORIA_CREATE);
+    noria_close(channel);
+    channel = must_open("theirs?stream=noria-theirs", NORIA_SEND | NORIA_RECV);
+    assert_int_equal(noria_send(channel, "x", 1, A_WHILE), 0);
+    noria_close(channel);
+    remove_stream("theirs");
+}
+
+/* ------------------------------------------------------------------------------------------------------ servers away */
+
+static void a_server_that_goes_and_comes(void **state)
+{
+    /* Claim: while the server is away sends and receives end in time with -ENOTCONN and a sentence; when it is back both
+     * handles go on, with nothing lost and nothing twice. */
+    noria_channel *tx = must_open("away", NORIA_SEND | NORIA_CREATE), *rx = must_open("away", NORIA_RECV);
+    struct noria_info info;
+    char text[8];
+
+    (void)state;
+    assert_int_equal(noria_send(tx, "a", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, NULL), 1);
+    nats_kill(0);
+    assert_fails(noria_send(tx, "b", 1, 100 * MS), ENOTCONN);
+    assert_says("no server has answered");
+    assert_fails(noria_recv(rx, text, sizeof(text), 100 * MS, NULL), ENOTCONN);
+    assert_fails(noria_send(tx, "b", 1, 0), ENOTCONN);
+    assert_fails(noria_recv(rx, text, sizeof(text), 0, NULL), ENOTCONN);
+    nats_restart(0);
+    assert_int_equal(noria_send(tx, "c", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, &info), 1);
+    assert_int_equal(text[0], 'c');
+    noria_close(tx);
+    noria_close(rx);
+    remove_stream("away");
+}
+
+static void wrong_credentials(void **state)
+{
+    /* Claim: who is not let in is told so (-EACCES), and who may not use a subject, too. */
+    noria_channel *channel = NULL;
+    char address[128];
+
+    (void)state;
+    nats_stop();
+    nats_extra = "max_payload: 2MB\nauthorization { users: [ {user: me, password: \"se/cret\"}, {user: you, password: x, "
+                 "permissions: {publish: [\"$JS.API.>\"], subscribe: [\">\"]}} ] }";
+    nats_start(1);
+    assert_fails(open_at(&channel, "kept", NORIA_SEND | NORIA_CREATE), EACCES);
+    snprintf(address, sizeof(address), "nats://me:wrong@127.0.0.1:%u/kept", nats_nodes[0].port);
+    assert_fails(noria_open(&channel, address, NORIA_SEND | NORIA_CREATE, &options), EACCES);
+    snprintf(address, sizeof(address), "nats://me:se%%2Fcret@127.0.0.1:%u/kept", nats_nodes[0].port);
+    assert_int_equal(noria_open(&channel, address, NORIA_SEND | NORIA_CREATE, &options), 0);
+    assert_int_equal(noria_send(channel, "x", 1, A_WHILE), 0);
+    noria_close(channel);
+    snprintf(address, sizeof(address), "nats://you:x@127.0.0.1:%u/kept", nats_nodes[0].port);
+    assert_int_equal(noria_open(&channel, address, NORIA_SEND, &options), 0);
+    assert_fails(noria_send(channel, "x", 1, A_WHILE), EACCES);
+    noria_close(channel);
+}
+
+static void secured_by_certificates(void **state)
+{
+    /* Claim: with TLS a server whose certificate is not known is refused, and one that is known is used, both ways; a
+     * server that goes away costs nobody SIGPIPE. */
+    noria_channel *tx = NULL, *rx = NULL;
+    char command[600], address[256], conf[400], folder[] = "/tmp/noria-nats-tls-XXXXXX", text[8];
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(command, sizeof(command),
+             "openssl req -x509 -newkey rsa:2048 -nodes -keyout %s/key -out %s/cert -days 2 -subj /CN=localhost -addext "
+             "subjectAltName=IP:127.0.0.1,DNS:localhost >/dev/null 2>&1",
+             folder, folder);
+    if (system(command) != 0)
+        skip();
+    nats_stop();
+    snprintf(conf, sizeof(conf), "tls { cert_file: \"%s/cert\", key_file: \"%s/key\" }", folder, folder);
+    nats_extra = conf;
+    nats_start(1);
+    signal(SIGPIPE, SIG_DFL);
+    snprintf(address, sizeof(address), "nats://localhost:%u/tls?tls", nats_nodes[0].port);
+    assert_int_not_equal(noria_open(&tx, address, NORIA_SEND | NORIA_CREATE, &options), 0);
+    snprintf(address, sizeof(address), "nats://localhost:%u/tls?ca=%s/cert", nats_nodes[0].port, folder);
+    assert_int_equal(noria_open(&tx, address, NORIA_SEND | NORIA_CREATE, &options), 0);
+    assert_int_equal(noria_open(&rx, address, NORIA_RECV, &options), 0);
+    assert_int_equal(noria_send(tx, "x", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, NULL), 1);
+    nats_kill(0);
+    assert_fails(noria_send(tx, "y", 1, 200 * MS), ENOTCONN);
+    nats_restart(0);
+    assert_int_equal(noria_send(tx, "z", 1, A_WHILE), 0);
+    noria_close(tx);
+    noria_close(rx);
+    snprintf(command, sizeof(command), "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void no_jetstream(void **state)
+{
+    /* Claim: a server without JetStream is -ENOTSUP with what is missing. */
+    noria_channel *channel = NULL;
+
+    (void)state;
+    nats_stop();
+    nats_extra = "jetstream: disabled";
+    nats_start(1);
+    options.open_timeout_ns = SECOND;
+    assert_fails(open_at(&channel, "none", NORIA_SEND | NORIA_CREATE), ENOTSUP);
+    assert_says("JetStream");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(wrong_addresses, setup),
+        cmocka_unit_test_setup(nobody_there, setup),
+        cmocka_unit_test_setup(streams_are_made_found_and_removed, setup),
+        cmocka_unit_test_setup(limits_are_told, setup),
+        cmocka_unit_test_setup(what_is_not_released_comes_again, setup),
+        cmocka_unit_test_setup(messages_of_others, setup),
+        cmocka_unit_test_setup(a_server_that_goes_and_comes, setup),
+        cmocka_unit_test_setup(wrong_credentials, setup),
+        cmocka_unit_test_setup(secured_by_certificates, setup),
+        cmocka_unit_test_setup(no_jetstream, setup),
+    };
+    int failed;
+
+    nats_extra = "max_payload: 2MB";
+    nats_start(1);
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    nats_stop();
+    return failed;
+}
