@@ -11,7 +11,8 @@
  * them. Foreign rounds come right before instructions that touch the ring, and so do the stop after them and
  * twelve victims at once or in turn: between two such instructions the victim is alone with itself, so one
  * position stands for all. A contestant that shares most of its code with another goes through every
- * instruction in the long run only; of the positions after a foreign round it and batches take one in FEWER.
+ * instruction in the long run only; of the positions after a foreign round it and batches take one in FEWER, and of
+ * those with twelve victims it and long calls.
  * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
@@ -180,9 +181,13 @@ static bool round_makes_sense(enum foreign round)
 
 /* ------------------------------------------------------------------------------------------ sweeps */
 
-static bool is_its_turn(int n)
+/* In a short run some operations take one position in so many, and twelve victims in a long call take long. */
+static bool is_its_turn(int n, int repeats)
 {
-    return wanted.long_run || operation->stride == 0 || n % operation->stride == 0;
+    bool dear = repeats > 1 && (operation->is_long || contestant.shares_code);
+    int stride = (operation->stride != 0 ? operation->stride : 1) * (dear ? FEWER : 1);
+
+    return wanted.long_run || n % stride == 0;
 }
 
 static void sweep_plain(enum sweep sweep, int repeats, bool every)
@@ -197,7 +202,7 @@ static void sweep_plain(enum sweep sweep, int repeats, bool every)
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
-        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at] || !is_its_turn(passed++))
+        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at] || !is_its_turn(passed++, repeats))
             continue;
         for (position.mode = KILLED; position.mode < MODES; position.mode++)
             if (mode_makes_sense(position.mode, sweep))
