@@ -11,8 +11,8 @@
  * them. Foreign rounds come right before instructions that touch the ring, and so do the stop after them and
  * twelve victims at once or in turn: between two such instructions the victim is alone with itself, so one
  * position stands for all. A contestant that shares most of its code with another goes through every
- * instruction in the long run only; of the positions after a foreign round it and batches take one in FEWER, and of
- * those with twelve victims it and long calls.
+ * instruction in the long run only. Batches take one position in FEWER, so do contestants that share code and long
+ * calls of those with twelve victims, and all of those after a foreign round.
  * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
@@ -181,10 +181,12 @@ static bool round_makes_sense(enum foreign round)
 
 /* ------------------------------------------------------------------------------------------ sweeps */
 
-/* In a short run some operations take one position in so many, and twelve victims in a long call take long. */
+/* In a short run some operations take one position in so many; batches have many, and twelve victims in a long call take
+ * long. */
 static bool is_its_turn(int n, int repeats)
 {
-    bool dear = repeats > 1 && (operation->is_long || contestant.shares_code);
+    bool batch = operation->sends > 1 || operation->receives > 1;
+    bool dear = batch || (repeats > 1 && (operation->is_long || contestant.shares_code));
     int stride = (operation->stride != 0 ? operation->stride : 1) * (dear ? FEWER : 1);
 
     return wanted.long_run || n % stride == 0;
@@ -217,12 +219,10 @@ static struct choice contended_choice(void)
     return choice;
 }
 
-/* In a short run, one in how many: pairs of places are many in long calls. */
+/* In a short run, one in how many: pairs of places are many. */
 static int contended_stride(void)
 {
-    bool batch = operation->sends > 1 || operation->receives > 1;
-
-    return !wanted.long_run && wanted.more < 0 && (batch || contestant.shares_code) ? FEWER : 1;
+    return !wanted.long_run && wanted.more < 0 ? FEWER : 1;
 }
 
 /* `turn`: which of each FEWER, so that all places have their turn after one place or another. */
