@@ -45,6 +45,13 @@ timeout 240 "$noria" bridge "$from" "$at/orders?strict" 2>out &
 bridges+=($!)
 timeout 240 "$noria" bridge "$at/orders?strict" "$to" --max-message 4000 2>in & # waits for the stream
 bridges+=($!)
+for i in 0 1; do
+    side=$([ $i = 0 ] && echo out || echo in)
+    until grep -q 'at least once' $side; do
+        kill -0 "${bridges[$i]}" 2>/dev/null || { bad "a bridge ended: $(cat $side)"; break; }
+        sleep 0.05
+    done
+done
 timeout 120 "$noria" send "$from" lines &
 sender=$!
 timeout 120 "$noria" recv "$to" --count 2001 --timeout 60s >copy || bad "recv behind the bridges: $(cat out in)"
