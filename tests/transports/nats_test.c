@@ -232,7 +232,7 @@ static void messages_of_others(void **state)
 static void a_server_that_goes_and_comes(void **state)
 {
     /* Claim: while the server is away sends and receives end in time with -ENOTCONN and a sentence; when it is back both
-     * handles go on, with nothing lost and nothing twice. */
+     * handles go on, with nothing lost, and what comes twice (the acknowledgement was on its way) is flagged. */
     noria_channel *tx = must_open("away", NORIA_SEND | NORIA_CREATE), *rx = must_open("away", NORIA_RECV);
     struct noria_info info;
     char text[8];
@@ -248,7 +248,9 @@ static void a_server_that_goes_and_comes(void **state)
     assert_fails(noria_recv(rx, text, sizeof(text), 0, NULL), ENOTCONN);
     nats_restart(0);
     assert_int_equal(noria_send(tx, "c", 1, A_WHILE), 0);
-    assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, &info), 1);
+    do
+        assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, &info), 1);
+    while (text[0] == 'a' && (info.flags & NORIA_REDELIVERED) != 0);
     assert_int_equal(text[0], 'c');
     noria_close(tx);
     noria_close(rx);
