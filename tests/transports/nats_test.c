@@ -181,8 +181,8 @@ static void what_is_not_released_comes_again(void **state)
 {
     /* Claim: a held message goes to another receiver when its holder leaves, at once, or lets ack_wait pass, flagged; with
      * `strict` nothing passes it; what was released does not come again. */
-    noria_channel *tx = must_open("again?ack_wait=1&strict", NORIA_SEND | NORIA_CREATE);
-    noria_channel *one = must_open("again?ack_wait=1&strict", NORIA_RECV), *two;
+    noria_channel *tx = must_open("again?ack_wait=5&strict", NORIA_SEND | NORIA_CREATE);
+    noria_channel *one = must_open("again?ack_wait=5&strict", NORIA_RECV), *two;
     struct noria_span span, other;
     struct noria_info first, second;
     char text[8];
@@ -206,7 +206,7 @@ static void what_is_not_released_comes_again(void **state)
     assert_int_equal(noria_recv(one, text, sizeof(text), A_WHILE, &first), 1);
     assert_int_equal(text[0], 'b');
     assert_int_equal(first.flags, 0);
-    assert_fails(noria_recv(one, text, sizeof(text), 3 * SECOND, NULL), ETIMEDOUT);
+    assert_fails(noria_recv(one, text, sizeof(text), 7 * SECOND, NULL), ETIMEDOUT);
     noria_close(one);
     noria_close(two);
     noria_close(tx);
