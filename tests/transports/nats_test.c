@@ -35,7 +35,7 @@ static int setup(void **state)
 {
     (void)state;
     noria_options_init(&options);
-    options.open_timeout_ns = 5 * SECOND;
+    options.open_timeout_ns = A_WHILE;
     return 0;
 }
 
@@ -265,8 +265,8 @@ static void wrong_credentials(void **state)
 
     (void)state;
     nats_stop();
-    nats_extra = "max_payload: 2MB\nauthorization { users: [ {user: me, password: \"se/cret\"}, {user: you, password: x, "
-                 "permissions: {publish: [\"$JS.API.>\"], subscribe: [\">\"]}} ] }";
+    nats_extra = "max_payload: 2MB\nauthorization { timeout: 30, users: [ {user: me, password: \"se/cret\"}, "
+                 "{user: you, password: x, permissions: {publish: [\"$JS.API.>\"], subscribe: [\">\"]}} ] }";
     nats_start(1);
     assert_fails(open_at(&channel, "kept", NORIA_SEND | NORIA_CREATE), EACCES);
     snprintf(address, sizeof(address), "nats://me:wrong@127.0.0.1:%u/kept", nats_nodes[0].port);
@@ -297,7 +297,7 @@ static void secured_by_certificates(void **state)
     if (system(command) != 0)
         skip();
     nats_stop();
-    snprintf(conf, sizeof(conf), "tls { cert_file: \"%s/cert\", key_file: \"%s/key\" }", folder, folder);
+    snprintf(conf, sizeof(conf), "tls { cert_file: \"%s/cert\", key_file: \"%s/key\", timeout: 30 }", folder, folder);
     nats_extra = conf;
     nats_start(1);
     signal(SIGPIPE, SIG_DFL);
@@ -327,7 +327,6 @@ static void no_jetstream(void **state)
     nats_stop();
     nats_extra = "jetstream: disabled";
     nats_start(1);
-    options.open_timeout_ns = SECOND;
     assert_fails(open_at(&channel, "none", NORIA_SEND | NORIA_CREATE), ENOTSUP);
     assert_says("JetStream");
 }
