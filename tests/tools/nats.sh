@@ -27,8 +27,8 @@ for try in 1 2 3 4 5 6 7 8; do
     port=$((21000 + ($$ * 8 + try) % 9000))
     nats-server -a 127.0.0.1 -p $port -js -sd "$work/store" >log 2>&1 &
     server=$!
-    until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
-    kill -0 $server 2>/dev/null && grep -q 'Server is ready' log && break
+    until grep -q 'Server is ready' log || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
+    kill -0 $server 2>/dev/null && break
 done
 at=nats://127.0.0.1:$port
 
