@@ -14,7 +14,7 @@
 
 #include "detail.h"
 
-enum { MOST_MOVES = 256, RECONNECT_MS = 50, INBOX_ROOM = 128 };
+enum { MOST_MOVES = 256, RECONNECT_MS = 50, DOWN_MS = 100, INBOX_ROOM = 128 };
 
 /* ------------------------------------------------------------------------------------- what the client calls us for */
 
@@ -310,6 +310,9 @@ void noria_nats_link_wake_at(struct noria_nats_link *link, int64_t time_ns)
 
     if (time_ns == 0 && !link->is_timed)
         return;
+    if (time_ns != 0 && !noria_nats_link_is_up(link)) /* what is due is so until there is a connection */
+        time_ns = noria_now_ns() + DOWN_MS * NORIA_NS_PER_MS;
+    when = (struct itimerspec){.it_value = noria_timespec_of(time_ns)};
     timerfd_settime(link->timer, TFD_TIMER_ABSTIME, &when, NULL); /* takes an expiry back, too */
     link->is_timed = time_ns != 0;
 }
