@@ -213,6 +213,61 @@ static void what_is_not_released_comes_again(void **state)
     remove_stream("again");
 }
 
+static int send_and_close(const char *text)
+{
+    noria_channel *tx;
+    int rc = open_at(&tx, "family", NORIA_SEND);
+
+    if (rc == 0)
+        rc = noria_send(tx, text, 1, A_WHILE);
+    if (rc == 0)
+        rc = noria_close(tx);
+    if (rc != 0)
+        print_message("%s: %d, %s\n", text, rc, noria_detail());
+    return rc;
+}
+
+/* A process sends a letter, and has a child that goes on with the next one. */
+static void live_in_turn(char letter, char last)
+{
+    int status = 0;
+    pid_t child = 0;
+
+    for (; child == 0 && status == 0 && letter <= last; letter++) {
+        char text[] = {letter, '\0'};
+        alarm(60); /* one that hangs */
+        status = send_and_close(text);
+        if (status == 0 && letter < last)
+            child = fork();
+    }
+    if (child != 0 && waitpid(child, &status, 0) != child)
+        status = 1;
+    _exit(status != 0);
+}
+
+static void children_of_children(void **state)
+{
+    /* Claim: a child opens channels, and its child, and that one's. */
+    noria_channel *rx = must_open("family", NORIA_RECV | NORIA_CREATE);
+    char text[8];
+    int status;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(send_and_close("a"), 0);
+    child = fork();
+    if (child == 0)
+        live_in_turn('b', 'd');
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    for (char letter = 'a'; letter <= 'd'; letter++) {
+        assert_int_equal(noria_recv(rx, text, sizeof(text), A_WHILE, NULL), 1);
+        assert_int_equal(text[0], letter);
+    }
+    noria_close(rx);
+    remove_stream("family");
+}
+
 static void messages_of_others(void **state)
 {
     /* Claim: a stream that noria has not made is used, and not removed. */
@@ -339,6 +394,7 @@ int main(void)
         cmocka_unit_test_setup(streams_are_made_found_and_removed, setup),
         cmocka_unit_test_setup(limits_are_told, setup),
         cmocka_unit_test_setup(what_is_not_released_comes_again, setup),
+        cmocka_unit_test_setup(children_of_children, setup),
         cmocka_unit_test_setup(messages_of_others, setup),
         cmocka_unit_test_setup(a_server_that_goes_and_comes, setup),
         cmocka_unit_test_setup(wrong_credentials, setup),
