@@ -187,23 +187,31 @@ static void write_loan(const struct noria_choice_file *file, int place, const st
         return; /* nobody finds it: others may lend it, too */
 }
 
-/* The memory, if that process still has it: the inode is the only proof that counts. -errno. */
+/* The memory, if that process still has it: the inode is the only proof that counts, and it has no name. By now the
+ * number may be that of something else, which is not even opened: for a device or a FIFO that is an event. -errno. */
 static int open_loan(const struct loan *loan, int access)
 {
     char path[64];
     struct stat status;
-    int fd, rc;
+    int seen, fd;
 
     if (loan->pid == 0)
         return -ENOENT;
     snprintf(path, sizeof(path), "/proc/%llu/fd/%llu", (unsigned long long)loan->pid, (unsigned long long)loan->fd);
-    fd = open(path, access | O_CLOEXEC);
-    if (fd < 0)
+    seen = open(path, O_PATH | O_CLOEXEC);
+    if (seen < 0)
         return -errno;
-    rc = fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != loan->inode ? -ENOENT : 0;
-    if (rc != 0)
-        close(fd);
-    return rc != 0 ? rc : fd;
+    if (fstat(seen, &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != loan->inode || status.st_nlink != 0) {
+        close(seen);
+        return -ENOENT;
+    }
+    if (access == O_PATH)
+        return seen;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", seen);
+    fd = open(path, access | O_CLOEXEC);
+    fd = fd < 0 ? -errno : fd;
+    close(seen);
+    return fd;
 }
 
 /* Whether its borrowers would find nothing there. */
