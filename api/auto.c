@@ -393,7 +393,7 @@ static int open_auto(noria_channel **out, const char *rest, int flags, const str
 void noria_auto_leave(struct noria_auto *of, bool stale)
 {
     if (!stale)
-        noria_choice_take_back(&of->file, of->place);
+        noria_choice_take_back(&of->file, of->place, of->memory);
     dispose(of);
 }
 

@@ -224,14 +224,23 @@ static bool is_over(const struct loan *loan)
     return fd == -ENOENT;
 }
 
-int noria_choice_lend(const struct noria_choice_file *file, int memory)
+/* What this process writes down to lend it. */
+static bool describe_loan(int memory, struct loan *own)
 {
-    struct loan own = {.pid = (uint64_t)getpid(), .fd = (uint64_t)memory}, loan;
     struct stat status;
 
-    if (fstat(memory, &status) != 0)
+    if (memory < 0 || fstat(memory, &status) != 0)
+        return false;
+    *own = (struct loan){(uint64_t)getpid(), (uint64_t)memory, status.st_ino};
+    return true;
+}
+
+int noria_choice_lend(const struct noria_choice_file *file, int memory)
+{
+    struct loan own, loan;
+
+    if (!describe_loan(memory, &own))
         return -1;
-    own.inode = status.st_ino;
     for (int place = 0; place < PLACES; place++)
         if (!read_loan(file, place, &loan) || is_over(&loan)) {
             write_loan(file, place, &own);
@@ -240,11 +249,13 @@ int noria_choice_lend(const struct noria_choice_file *file, int memory)
     return -1;
 }
 
-void noria_choice_take_back(const struct noria_choice_file *file, int place)
+void noria_choice_take_back(const struct noria_choice_file *file, int place, int memory)
 {
     const struct loan nothing = {0};
+    struct loan own, loan;
 
-    if (place >= 0)
+    if (place >= 0 && describe_loan(memory, &own) && read_loan(file, place, &loan) &&
+        memcmp(&own, &loan, sizeof(own)) == 0)
         write_loan(file, place, &nothing);
 }
 
