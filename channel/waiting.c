@@ -48,19 +48,16 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
     return false;
 }
 
-/* In the first half of a name: of a channel in a file on disk, which may be anywhere. */
-#define OF_FILE (UINT64_C(1) << 63)
-
 bool noria_waiting_name_is_of_file(const uint64_t id[2])
 {
-    return (id[0] & OF_FILE) != 0;
+    return (id[0] & NORIA_SEGMENT_ID_OF_FILE) != 0;
 }
 
 /* What the names of things outside of the segment are made of: the channel's id, and its file, for a copy
  * of the file has the same id. Whoever can open the channel knows both. */
 void noria_waiting_name(const struct noria_segment_channel *channel, uint64_t id[2])
 {
-    id[0] = (channel->segment.super.id[0] & ~OF_FILE) | (channel->segment.backend->on_disk ? OF_FILE : 0);
+    id[0] = channel->segment.super.id[0];
     id[1] = channel->segment.super.id[1] ^ (uint64_t)channel->segment.inode;
 }
 

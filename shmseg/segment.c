@@ -259,6 +259,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
     super->created_ns = noria_clock_read(CLOCK_REALTIME);
     if (getrandom(super->id, sizeof(super->id), GRND_NONBLOCK) != (ssize_t)sizeof(super->id))
         super->id[0] = (uint64_t)noria_now_ns();
+    super->id[0] = (super->id[0] & ~NORIA_SEGMENT_ID_OF_FILE) | (segment->backend->on_disk ? NORIA_SEGMENT_ID_OF_FILE : 0);
     /* Release: who sees the magic sees all of the above, and the content. */
     noria_store_release64(&super->magic, NORIA_SEGMENT_MAGIC);
     segment->super = *super;

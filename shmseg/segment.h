@@ -50,6 +50,9 @@
 #define NORIA_LOCK_CREATE (INT64_C(1) << 61)
 #define NORIA_LOCK_PARTICIPANTS (INT64_C(1) << 60)
 
+/* In id[0]: made as a file on disk, which may be anywhere, whatever address it is opened by. */
+#define NORIA_SEGMENT_ID_OF_FILE (UINT64_C(1) << 63)
+
 struct noria_superblock {
     uint64_t magic;
     uint32_t version;

@@ -115,9 +115,10 @@ static int mend(const struct noria_bell_place *place, int fd)
     /* First the mode, which is the owner's to set. */
     if (fchmod(fd, mode_of(place)) != 0)
         return -errno;
-    if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM)
+    if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM &&
+        errno != EINVAL)
         return -errno;
-    return 0; /* EPERM: a group that we are not in */
+    return 0; /* EPERM: a group that we are not in; EINVAL: one that our user namespace does not know */
 }
 
 /* The maker died before its mode was right, and we may not even open it. Whether that could be changed. */

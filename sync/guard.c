@@ -150,8 +150,10 @@ static int install(void)
     }
     while (fresh < HANDLERS && predecessors[fresh].left)
         fresh++;
+    if (fresh == HANDLERS && (now.sa_flags & SA_SIGINFO) == 0 && (now.sa_handler == SIG_DFL || now.sa_handler == SIG_IGN))
+        fresh = 0; /* what has no handler leads back to none of ours */
     if (fresh == HANDLERS)
-        return 0;
+        return 0; /* whoever is on top leads to one of ours, through those that were put over it */
     predecessors[fresh].action = now; /* before anybody can come there */
     ours.sa_sigaction = handlers[fresh];
     sigemptyset(&ours.sa_mask);

@@ -134,8 +134,10 @@ static void count_user(struct noria_bell *bell, int set, short by)
 {
     struct sembuf step = {.sem_num = USERS, .sem_op = by, .sem_flg = IPC_NOWAIT | SEM_UNDO};
 
-    semop(set, &step, 1);
-    bell->object = by > 0 ? (void *)(intptr_t)getpid() : NULL; /* whose it is: undoing is not inherited */
+    bool counted = semop(set, &step, 1) == 0;
+
+    /* Whose it is: undoing is not inherited. Not counted, it must not be taken off again: that would be another's. */
+    bell->object = by > 0 && counted ? (void *)(intptr_t)getpid() : NULL;
 }
 
 /* Our set under any of the keys, or -ENOENT with the first key that is free, or -EEXIST. */
