@@ -227,6 +227,20 @@ static int send_and_close(const char *text)
     return rc;
 }
 
+/* How many pieces of copies of the client are mapped. */
+static int count_mapped(void)
+{
+    FILE *maps = fopen("/proc/self/maps", "re");
+    char line[512];
+    int count = 0;
+
+    while (maps != NULL && fgets(line, sizeof(line), maps) != NULL)
+        count += strstr(line, "memfd:libnats") != NULL;
+    if (maps != NULL)
+        fclose(maps);
+    return count;
+}
+
 /* A process sends a letter, and has a child that goes on with the next one. */
 static void live_in_turn(char letter, char last)
 {
@@ -235,8 +249,13 @@ static void live_in_turn(char letter, char last)
 
     for (; child == 0 && status == 0 && letter <= last; letter++) {
         char text[] = {letter, '\0'};
+        int mapped = count_mapped();
         alarm(60); /* one that hangs */
         status = send_and_close(text);
+        if (status == 0 && count_mapped() <= mapped) {
+            print_message("%s: uses its parent's copy of the client\n", text);
+            status = 1;
+        }
         if (status == 0 && letter < last)
             child = fork();
     }
@@ -247,7 +266,8 @@ static void live_in_turn(char letter, char last)
 
 static void children_of_children(void **state)
 {
-    /* Claim: a child opens channels, and its child, and that one's. */
+    /* Claim: a child opens channels, and its child, and that one's, each with a copy of the client of its own: an
+     * inherited one has lost its threads. */
     noria_channel *rx = must_open("family", NORIA_RECV | NORIA_CREATE);
     char text[8];
     int status;
