@@ -86,10 +86,12 @@ void noria_file_close(struct noria_segment *segment)
 /* With the flock held. */
 static int unlink_locked(const struct noria_segment *segment, const char *name, const char *path)
 {
-    struct stat status;
+    struct stat status, own; /* asked for: a look in vain may be why it goes */
 
+    if (fstat(segment->fd, &own) != 0)
+        return noria_fail(-errno, "cannot look at '%s:%s': %s", segment->backend->scheme, name, noria_error_words(errno));
     if (lstat(path, &status) == 0) {
-        if (status.st_dev != segment->device || status.st_ino != segment->inode)
+        if (status.st_dev != own.st_dev || status.st_ino != own.st_ino)
             return NORIA_SEGMENT_VANISHED;
         if (unlink(path) == 0)
             return 0;

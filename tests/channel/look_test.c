@@ -119,9 +119,10 @@ static void every_kind_shows_its_words(void **state)
      * a copied file alike; the pieces of its ring say what they are. */
     static const struct {
         const char *part, *text;
-    } pieces[SHAPES] = {{"record", "message of 5 bytes"}, {"slot", "FULL"}, {"slot", "FULL"}, {"slot of a level", "FULL"},
-                        {"buffer", "length 5"}, {"slot", "FREE"}, {"range", "LIVE"}, {"cursor", "LIVE"},
-                        {"cursor", "LIVE"}, {"role", "sender"}};
+    } pieces[SHAPES] = {{"record", "message of 5 bytes"}, {"slot", "FULL"},
+                        {"record", "message of 13 bytes"}, /* with its seal */ {"slot", "FULL"},
+                        {"slot", "FULL"}, {"slot of a level", "FULL"}, {"buffer", "length 5"}, {"slot", "FREE"},
+                        {"range", "LIVE"}, {"cursor", "LIVE"}, {"cursor", "LIVE"}, {"role", "sender"}};
 
     (void)state;
     for (int i = 0; i < SHAPES; i++) {
@@ -294,8 +295,8 @@ static void patch(const char *path, uint64_t offset, uint64_t value, size_t size
 static void broken_rings_are_told(void **state)
 {
     /* Claim: a ring whose words contradict each other is broken, in use or not; so is a copy of it. */
-    static const char *const fields[SHAPES] = {"read_pos", "slots", "slots", NULL, "owners", "slots", "tail", "capacity",
-                                               "capacity", "capacity"};
+    static const char *const fields[SHAPES] = {"read_pos", "slots", "read_pos", "slots", "slots", NULL, "owners", "slots",
+                                               "tail", "capacity", "capacity", "capacity"};
 
     (void)state;
     for (int i = 0; i < SHAPES; i++) {
