@@ -38,15 +38,18 @@ static void after_fork(void)
     pthread_mutex_unlock(&lock);
 }
 
-/* Opens the file that is loaded already once more, under another name and number. */
+/* Opens the file that is loaded already once more, under another name and number. A child's child that has the same
+ * descriptor free would find its parent's copy under that name; so there is a slash more in it each time. */
 static void *load_copy(void)
 {
     int from = open(file, O_RDONLY | O_CLOEXEC), to = memfd_create("libnats", MFD_CLOEXEC);
     struct stat status;
-    char path[40];
+    static const char slashes[] = "////////////////////////////////";
+    static unsigned copies; /* that this process and its parents have made */
+    char path[72];
     void *copy = NULL;
 
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", to);
+    snprintf(path, sizeof(path), "/proc/self/%.*sfd/%d", (int)(copies++ % sizeof(slashes)), slashes, to);
     if (from >= 0 && to >= 0 && fstat(from, &status) == 0 &&
         sendfile(to, from, NULL, (size_t)status.st_size) == status.st_size)
         copy = dlopen(path, RTLD_NOW | RTLD_LOCAL);

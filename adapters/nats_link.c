@@ -14,7 +14,7 @@
 
 #include "detail.h"
 
-enum { MOST_MOVES = 256, RECONNECT_MS = 50, INBOX_ROOM = 128 };
+enum { MOST_MOVES = 256, RECONNECT_MS = 50, DOWN_MS = 100, INBOX_ROOM = 128 };
 
 /* ------------------------------------------------------------------------------------- what the client calls us for */
 
@@ -193,11 +193,15 @@ static natsStatus connect_link(struct noria_nats_link *link, natsOptions *option
     return status;
 }
 
+#define ATTEMPT_NS (5 * NORIA_NS_PER_S) /* to connect, at each server */
+
 int noria_nats_link_open(struct noria_nats_link *link, const struct noria_nats_client *client,
                          const struct noria_nats_address *address, int64_t timeout_ns)
 {
     natsOptions *options = NULL;
     struct noria_nats_quiet quiet;
+    /* Later attempts take as long, and noria_close waits for one that is under way. */
+    int64_t most_ns = ATTEMPT_NS * address->server_count;
     natsStatus status;
     int rc;
 
@@ -209,7 +213,7 @@ int noria_nats_link_open(struct noria_nats_link *link, const struct noria_nats_c
         noria_nats_link_close(link, false);
         return rc;
     }
-    rc = noria_nats_options_make(client, address, timeout_ns, &options);
+    rc = noria_nats_options_make(client, address, timeout_ns < most_ns ? timeout_ns : most_ns, &options);
     if (rc == 0) {
         noria_nats_begin_quiet(&quiet, address->tls);
         status = connect_link(link, options);
@@ -306,10 +310,13 @@ void noria_nats_link_await(struct noria_nats_link *link, int64_t until_ns)
 
 void noria_nats_link_wake_at(struct noria_nats_link *link, int64_t time_ns)
 {
-    struct itimerspec when = {.it_value = noria_timespec_of(time_ns)};
+    struct itimerspec when;
 
     if (time_ns == 0 && !link->is_timed)
         return;
+    if (time_ns != 0 && !noria_nats_link_is_up(link)) /* what is due is so until there is a connection */
+        time_ns = noria_now_ns() + DOWN_MS * NORIA_NS_PER_MS;
+    when = (struct itimerspec){.it_value = noria_timespec_of(time_ns)};
     timerfd_settime(link->timer, TFD_TIMER_ABSTIME, &when, NULL); /* takes an expiry back, too */
     link->is_timed = time_ns != 0;
 }

@@ -23,7 +23,8 @@
 #include "nats_handle.h"
 
 /* Whether there is room is not told, so it is asked: soon, then more and more seldom. */
-enum { FIRST_LOOK_MS = 2, LAST_LOOK_MS = 25, LAST_WORD_MS = 250, FLUSH_MS = 1000, MOST_KEPT_WORDS = 200 };
+enum { FIRST_LOOK_MS = 2, LAST_LOOK_MS = 25, LAST_WORD_MS = 250, MOST_KEPT_WORDS = 200 };
+enum { FLUSH_MS = 20000, FLUSH_DOWN_MS = 1000 }; /* that closing waits, with a connection and without */
 
 static struct noria_nats_link *link_of(struct noria_nats *nats)
 {
@@ -334,11 +335,13 @@ int noria_nats_may_give(struct noria_adapter *adapter)
 
 void noria_nats_end_sending(struct noria_nats *nats, bool stale)
 {
-    int64_t until_ns = noria_now_ns() + FLUSH_MS * NORIA_NS_PER_MS;
+    struct noria_nats_link *link = link_of(nats);
+    int64_t now_ns = noria_now_ns(), until_ns = now_ns + FLUSH_MS * NORIA_NS_PER_MS;
+    int64_t down_until_ns = now_ns + FLUSH_DOWN_MS * NORIA_NS_PER_MS; /* a server that is away may stay away */
 
-    if (link_of(nats)->client != NULL && !stale)
-        while (pay(nats) == -EAGAIN && noria_now_ns() < until_ns)
-            noria_nats_link_await(link_of(nats), until_ns);
+    if (link->client != NULL && !stale)
+        while (pay(nats) == -EAGAIN && noria_now_ns() < (noria_nats_link_is_up(link) ? until_ns : down_until_ns))
+            noria_nats_link_await(link, noria_nats_link_is_up(link) ? until_ns : down_until_ns);
     free(nats->sender.kept);
     nats->sender.kept = NULL;
 }

@@ -17,6 +17,10 @@ static const char mark[] = "noria";
 
 enum { HEADERS = 512 }; /* bytes of a message's headers, at most: they count as payload */
 
+/* How long a receiver is looked for, and how long it is between two looks. */
+#define LOOK_NS NORIA_NS_PER_S
+enum { NAPS_OF_A_LOOK = 25 };
+
 struct desk {
     const struct noria_nats_client *client;
     const struct noria_nats_address *address;
@@ -272,22 +276,39 @@ int noria_nats_unlink(const char *rest)
     return rc;
 }
 
-/* Receivers that wait are known, others are not. */
+/* Receivers that wait are known, others are not. Between two requests none of theirs stands at the server, so who is
+ * not seen is looked for again for a while. */
+static int look_for_receivers(struct desk *desk)
+{
+    int64_t until_ns = noria_now_ns() + LOOK_NS;
+    bool seen = false, last = false;
+
+    while (!seen && !last) {
+        jsConsumerInfo *consumer = NULL;
+        last = noria_now_ns() >= until_ns;
+        if (desk->client->js_GetConsumerInfo(&consumer, desk->jetstream, desk->address->stream, desk->address->consumer,
+                                             NULL, NULL) != NATS_OK)
+            return 0; /* nobody has received yet */
+        seen = consumer->NumWaiting > 0 || consumer->NumAckPending > 0;
+        desk->client->jsConsumerInfo_Destroy(consumer);
+        for (int naps = 0; naps < NAPS_OF_A_LOOK && !seen && !last; naps++)
+            noria_nap(until_ns);
+    }
+    return seen;
+}
+
 int noria_nats_in_use(const char *rest)
 {
     struct noria_nats_address address;
     struct desk desk;
     jsStreamInfo *info = NULL;
-    jsConsumerInfo *consumer = NULL;
     int rc = visit(rest, &address, &desk);
 
     if (rc != 0)
         return rc;
     rc = find_stream(&desk, &info);
-    if (rc == 0 && desk.client->js_GetConsumerInfo(&consumer, desk.jetstream, address.stream, address.consumer, NULL,
-                                                   NULL) == NATS_OK)
-        rc = consumer->NumWaiting > 0 || consumer->NumAckPending > 0;
-    desk.client->jsConsumerInfo_Destroy(consumer);
+    if (rc == 0)
+        rc = look_for_receivers(&desk);
     desk.client->jsStreamInfo_Destroy(info);
     close_desk(&desk);
     noria_nats_address_free(&address);

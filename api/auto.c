@@ -370,7 +370,9 @@ static int open_auto(noria_channel **out, const char *rest, int flags, const str
     if (of == NULL)
         return -ENOMEM;
     count = rc == 0 ? parse(rest, of->name, order) : rc;
-    until_ns = noria_deadline_ns((flags & NORIA_CREATE) != 0 ? 0 : of->options.wait_create_ns);
+    /* Who creates meets -ENOENT where the one who lends the memory is just dying: its lock goes last. */
+    until_ns = noria_deadline_ns((flags & NORIA_CREATE) != 0 ? of->options.open_timeout_ns
+                                                             : of->options.wait_create_ns);
     of->options.wait_create_ns = 0; /* we wait, for the choice */
     rc = count > 0 ? lock_and_open(&channel, of, order, count, flags) : count;
     while (rc == -ENOENT && noria_now_ns() < until_ns) {
@@ -391,7 +393,7 @@ static int open_auto(noria_channel **out, const char *rest, int flags, const str
 void noria_auto_leave(struct noria_auto *of, bool stale)
 {
     if (!stale)
-        noria_choice_take_back(&of->file, of->place);
+        noria_choice_take_back(&of->file, of->place, of->memory);
     dispose(of);
 }
 

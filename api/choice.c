@@ -187,23 +187,31 @@ static void write_loan(const struct noria_choice_file *file, int place, const st
         return; /* nobody finds it: others may lend it, too */
 }
 
-/* The memory, if that process still has it: the inode is the only proof that counts. -errno. */
+/* The memory, if that process still has it: the inode is the only proof that counts, and it has no name. By now the
+ * number may be that of something else, which is not even opened: for a device or a FIFO that is an event. -errno. */
 static int open_loan(const struct loan *loan, int access)
 {
     char path[64];
     struct stat status;
-    int fd, rc;
+    int seen, fd;
 
     if (loan->pid == 0)
         return -ENOENT;
     snprintf(path, sizeof(path), "/proc/%llu/fd/%llu", (unsigned long long)loan->pid, (unsigned long long)loan->fd);
-    fd = open(path, access | O_CLOEXEC);
-    if (fd < 0)
+    seen = open(path, O_PATH | O_CLOEXEC);
+    if (seen < 0)
         return -errno;
-    rc = fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != loan->inode ? -ENOENT : 0;
-    if (rc != 0)
-        close(fd);
-    return rc != 0 ? rc : fd;
+    if (fstat(seen, &status) != 0 || !S_ISREG(status.st_mode) || status.st_ino != loan->inode || status.st_nlink != 0) {
+        close(seen);
+        return -ENOENT;
+    }
+    if (access == O_PATH)
+        return seen;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", seen);
+    fd = open(path, access | O_CLOEXEC);
+    fd = fd < 0 ? -errno : fd;
+    close(seen);
+    return fd;
 }
 
 /* Whether its borrowers would find nothing there. */
@@ -216,14 +224,23 @@ static bool is_over(const struct loan *loan)
     return fd == -ENOENT;
 }
 
-int noria_choice_lend(const struct noria_choice_file *file, int memory)
+/* What this process writes down to lend it. */
+static bool describe_loan(int memory, struct loan *own)
 {
-    struct loan own = {.pid = (uint64_t)getpid(), .fd = (uint64_t)memory}, loan;
     struct stat status;
 
-    if (fstat(memory, &status) != 0)
+    if (memory < 0 || fstat(memory, &status) != 0)
+        return false;
+    *own = (struct loan){(uint64_t)getpid(), (uint64_t)memory, status.st_ino};
+    return true;
+}
+
+int noria_choice_lend(const struct noria_choice_file *file, int memory)
+{
+    struct loan own, loan;
+
+    if (!describe_loan(memory, &own))
         return -1;
-    own.inode = status.st_ino;
     for (int place = 0; place < PLACES; place++)
         if (!read_loan(file, place, &loan) || is_over(&loan)) {
             write_loan(file, place, &own);
@@ -232,11 +249,13 @@ int noria_choice_lend(const struct noria_choice_file *file, int memory)
     return -1;
 }
 
-void noria_choice_take_back(const struct noria_choice_file *file, int place)
+void noria_choice_take_back(const struct noria_choice_file *file, int place, int memory)
 {
     const struct loan nothing = {0};
+    struct loan own, loan;
 
-    if (place >= 0)
+    if (place >= 0 && describe_loan(memory, &own) && read_loan(file, place, &loan) &&
+        memcmp(&own, &loan, sizeof(own)) == 0)
         write_loan(file, place, &nothing);
 }
 

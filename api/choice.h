@@ -52,7 +52,8 @@ int noria_choice_use(const struct noria_choice_file *file);
 /* Memory without a name, for those who come later: they open it through the process that has it. `memory` stays open as
  * long as the place is taken. Returns the place, -1: all are taken. */
 int noria_choice_lend(const struct noria_choice_file *file, int memory);
-void noria_choice_take_back(const struct noria_choice_file *file, int place);
+/* Without the lock, so only what is still there of it. */
+void noria_choice_take_back(const struct noria_choice_file *file, int place, int memory);
 /* A description of one's own of the memory that somebody lends. -ENOENT: nobody does, -errno: it cannot be opened. */
 int noria_choice_borrow(const struct noria_choice_file *file);
 

@@ -45,6 +45,7 @@ static int run_bridge(const struct command *self, int argc, char **argv)
     noria_options_init(&options);
     options.max_message = 64 * 1024;
     options.capacity = 256;
+    options.open_timeout_ns = OPEN_PATIENCE_NS;
     for (int option; (option = getopt_long(argc, argv, "qh", table, NULL)) != -1;) {
         if (option == 'q')
             quiet = true;
@@ -62,7 +63,7 @@ static int run_bridge(const struct command *self, int argc, char **argv)
         return FAILED;
     noria_channel *from, *to;
     struct noria_options source = options;
-    source.wait_create_ns = INT64_C(5000000000);
+    source.wait_create_ns = OPEN_PATIENCE_NS;
     if (open_as_it_is(&from, addresses[0], NORIA_RECV, &source) != 0)
         return fail_detail();
     int rc = open_as_it_is(&to, addresses[1], NORIA_SEND, &options);

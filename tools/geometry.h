@@ -86,6 +86,9 @@ int check_address(const char *address);
 /* What was not asked for is taken from the channel that is there. */
 void ask_for_no_more(struct noria_options *options, unsigned asked, const struct noria_stat *stat);
 
+/* A command has time for a server, or another process, that is slow and there. */
+#define OPEN_PATIENCE_NS INT64_C(20000000000)
+
 /* Opens a channel that exists, whatever it was created with; of the options only the handle's own count. */
 int open_as_it_is(noria_channel **channel, const char *address, int flags,
                   const struct noria_options *options);

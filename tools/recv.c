@@ -193,6 +193,7 @@ static int run_recv(const struct command *self, int argc, char **argv)
     struct request request = {.count = UINT64_MAX, .timeout_ns = -1};
     noria_options_init(&request.options);
     request.options.wait_create_ns = INT64_C(5000000000);
+    request.options.open_timeout_ns = OPEN_PATIENCE_NS;
     for (int option; (option = getopt_long(argc, argv, "h", table, NULL)) != -1;) {
         if (option == 'h' || option == '?')
             return other_option(self, option);

@@ -152,6 +152,7 @@ static void set_defaults(struct request *request)
     noria_options_init(&request->options);
     request->options.max_message = DEFAULT_MAX_MESSAGE;
     request->options.capacity = DEFAULT_CAPACITY;
+    request->options.open_timeout_ns = OPEN_PATIENCE_NS;
 }
 
 static int run_send(const struct command *self, int argc, char **argv)

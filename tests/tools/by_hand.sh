@@ -104,7 +104,7 @@ head -c 20 /dev/zero >half &
 fails 'half a number in a FIFO' 'in the middle' fifo recv half
 head -c 8 half >/dev/null &
 fails 'a FIFO whose reader goes' 'Broken pipe' fifo send half 1000000000000
-fails 'half a number over TCP' 'in the middle' tcp recv "$port" &
+{ fails 'half a number over TCP' 'in the middle' tcp recv "$port"; exit $status; } &
 until_so '{ head -c 20 /dev/zero >"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null'
 wait $! || status=1
 

@@ -27,8 +27,8 @@ for try in 1 2 3 4 5 6 7 8; do
     port=$((21000 + ($$ * 8 + try) % 9000))
     nats-server -a 127.0.0.1 -p $port -js -sd "$work/store" >log 2>&1 &
     server=$!
-    until (: </dev/tcp/127.0.0.1/$port) 2>/dev/null || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
-    kill -0 $server 2>/dev/null && grep -q 'Server is ready' log && break
+    until grep -q 'Server is ready' log || ! kill -0 $server 2>/dev/null; do sleep 0.05; done
+    kill -0 $server 2>/dev/null && break
 done
 at=nats://127.0.0.1:$port
 
@@ -45,6 +45,13 @@ timeout 240 "$noria" bridge "$from" "$at/orders?strict" 2>out &
 bridges+=($!)
 timeout 240 "$noria" bridge "$at/orders?strict" "$to" --max-message 4000 2>in & # waits for the stream
 bridges+=($!)
+for i in 0 1; do
+    side=$([ $i = 0 ] && echo out || echo in)
+    until grep -q 'at least once' $side; do
+        kill -0 "${bridges[$i]}" 2>/dev/null || { bad "a bridge ended: $(cat $side)"; break; }
+        sleep 0.05
+    done
+done
 timeout 120 "$noria" send "$from" lines &
 sender=$!
 timeout 120 "$noria" recv "$to" --count 2001 --timeout 60s >copy || bad "recv behind the bridges: $(cat out in)"

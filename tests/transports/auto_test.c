@@ -29,6 +29,7 @@ static int setup_auto(void **state)
     noria_options_init(&here.options);
     here.options.max_message = LONGEST;
     here.options.capacity = 8;
+    here.options.open_timeout_ns = A_WHILE;
     it.descriptors = count_descriptors();
     return 0;
 }
@@ -296,7 +297,6 @@ static int start_in_race(int number)
     char byte;
 
     setenv("NORIA_TRANSPORT", orders[number % SCHEMES], 1);
-    here.options.open_timeout_ns = A_WHILE;
     close(go[1]);
     if (read(go[0], &byte, 1) != 0) /* all begin when the other end is closed */
         return 1;

@@ -95,7 +95,7 @@ static void full_is_told_in_time(void **state)
     assert_true(now_ns() - start_ns >= 20 * MS);
     for (taken = 0; taken < sent / 2; taken++)
         expect_with_sender(taken);
-    rc = send_numbered(it.tx, 1, 1000000, it.transport->longest, 10 * MS); /* perhaps some pieces, perhaps all */
+    rc = send_numbered(it.tx, 1, 1000000, it.transport->longest, 10 * MS + a_look()); /* perhaps some pieces */
     for (; taken < sent; taken++)
         expect_with_sender(taken);
     if (rc == 0)
@@ -486,7 +486,7 @@ static int start_blocked_sender(struct blocked *blocked)
     int sent = 0;
 
     do {
-        while (send_numbered(it.tx, 1, 0, 500, 20 * MS) == 0)
+        while (send_numbered(it.tx, 1, 0, 500, 20 * MS + a_look()) == 0)
             sent++;
     } while (!start_call(blocked, it.tx, true) && ++sent);
     return sent;

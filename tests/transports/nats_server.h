@@ -22,7 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { NATS_NODES = 3, NATS_SKIPPED = 77 };
+enum { NATS_NODES = 3, NATS_SKIPPED = 77, NATS_STARTS = 5 };
 
 static struct nats_node {
     pid_t pid;
@@ -32,20 +32,40 @@ static char nats_folder[64];
 static const char *nats_extra = ""; /* lines of every node's configuration */
 static unsigned nats_count;
 
-/* A port that nobody has just now. The server takes it a little later; if somebody was faster it says so and ends. */
-static inline unsigned nats_free_port(void)
+/* A port that nobody has just now, and nobody else gets as long as *fd is open. */
+static inline unsigned nats_hold_port(int *fd)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t size = sizeof(address);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    if (fd < 0 || bind(fd, (struct sockaddr *)&address, size) != 0 ||
-        getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
+    *fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (*fd < 0 || bind(*fd, (struct sockaddr *)&address, size) != 0 ||
+        getsockname(*fd, (struct sockaddr *)&address, &size) != 0) {
         perror("no free port");
         exit(1);
     }
-    close(fd);
     return ntohs(address.sin_port);
+}
+
+static inline unsigned nats_free_port(void)
+{
+    int fd;
+    unsigned port = nats_hold_port(&fd);
+
+    close(fd);
+    return port;
+}
+
+/* Two for each node. The servers take them a little later; one that finds somebody was faster ends. */
+static inline void nats_pick_ports(void)
+{
+    int held[2 * NATS_NODES];
+
+    for (unsigned i = 0; i < nats_count; i++)
+        nats_nodes[i] = (struct nats_node){.port = nats_hold_port(&held[2 * i]),
+                                           .route = nats_hold_port(&held[2 * i + 1])};
+    for (unsigned i = 0; i < 2 * nats_count; i++)
+        close(held[i]);
 }
 
 static inline void nats_nap_ms(long ms)
@@ -129,25 +149,40 @@ static inline void nats_stop(void)
     nats_folder[0] = '\0';
 }
 
-static inline void nats_await(unsigned node)
+/* Says why a node has ended, and stops the others. Ends this program, skipped, if there is no nats-server. */
+static inline void nats_explain(unsigned node, int status)
+{
+    char command[160];
+
+    nats_nodes[node].pid = 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NATS_SKIPPED) {
+        fprintf(stderr, "there is no nats-server here\n");
+        nats_stop();
+        exit(NATS_SKIPPED);
+    }
+    fprintf(stderr, "nats-server ended with status %x; its log:\n", (unsigned)status);
+    snprintf(command, sizeof(command), "cat '%s/%u.log' >&2", nats_folder, node);
+    if (system(command) != 0)
+        fprintf(stderr, "cannot be read\n");
+    nats_stop();
+}
+
+/* Whether it answers. False: it has ended, and so have the others. */
+static inline bool nats_await(unsigned node)
 {
     int status;
 
     while (!nats_listens(node)) {
         if (waitpid(nats_nodes[node].pid, &status, WNOHANG) == nats_nodes[node].pid) {
-            nats_nodes[node].pid = 0;
-            fprintf(stderr, "nats-server ended with status %x; its log:\n", (unsigned)status);
-            if (WIFEXITED(status) && WEXITSTATUS(status) == NATS_SKIPPED)
-                fprintf(stderr, "there is no nats-server here\n");
-            nats_stop();
-            exit(WIFEXITED(status) && WEXITSTATUS(status) == NATS_SKIPPED ? NATS_SKIPPED : 1);
+            nats_explain(node, status);
+            return false;
         }
         nats_nap_ms(10);
     }
+    return true;
 }
 
-/* Ends this program, skipped, if there is no nats-server. */
-static inline void nats_start(unsigned nodes)
+static inline bool nats_try_to_start(void)
 {
     char template[] = "/tmp/noria-nats-XXXXXX";
 
@@ -156,15 +191,25 @@ static inline void nats_start(unsigned nodes)
         exit(1);
     }
     snprintf(nats_folder, sizeof(nats_folder), "%s", template);
-    nats_count = nodes;
-    for (unsigned i = 0; i < nodes; i++)
-        nats_nodes[i] = (struct nats_node){.port = nats_free_port(), .route = nats_free_port()};
-    for (unsigned i = 0; i < nodes; i++)
+    nats_pick_ports();
+    for (unsigned i = 0; i < nats_count; i++)
         nats_configure(i);
-    for (unsigned i = 0; i < nodes; i++)
+    for (unsigned i = 0; i < nats_count; i++)
         nats_run(i);
-    for (unsigned i = 0; i < nodes; i++)
-        nats_await(i);
+    for (unsigned i = 0; i < nats_count; i++)
+        if (!nats_await(i))
+            return false;
+    return true;
+}
+
+/* Ends this program, skipped, if there is no nats-server. */
+static inline void nats_start(unsigned nodes)
+{
+    nats_count = nodes;
+    for (int i = 0; i < NATS_STARTS; i++)
+        if (nats_try_to_start())
+            return;
+    exit(1);
 }
 
 static inline void nats_kill(unsigned node)
@@ -177,7 +222,8 @@ static inline void nats_kill(unsigned node)
 static inline void nats_restart(unsigned node)
 {
     nats_run(node);
-    nats_await(node);
+    if (!nats_await(node))
+        exit(1);
 }
 
 /* Of all nodes, and a subject with options. */
