@@ -274,7 +274,7 @@ static int send_sealed(noria_channel *base, const void *data, size_t len, unsign
 
 static int reserve_sealed(noria_channel *base, size_t max_len, struct noria_span *span)
 {
-    int rc = noria_queue_reserve(base, max_len + NORIA_SEAL, span);
+    int rc = noria_queue_reserve(base, noria_with_seal(max_len), span);
 
     if (rc == 0) {
         span->data = (uint8_t *)span->data + NORIA_SEAL;

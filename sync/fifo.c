@@ -44,6 +44,7 @@
 
 #include "descriptor.h"
 #include "detail.h"
+#include "named_bell.h"
 #include "strategy.h"
 
 enum { TRIES = 16, OPEN_FLAGS = O_RDWR | O_NONBLOCK | O_CLOEXEC | O_NOCTTY };
@@ -115,10 +116,7 @@ static int mend(const struct noria_bell_place *place, int fd)
     /* First the mode, which is the owner's to set. */
     if (fchmod(fd, mode_of(place)) != 0)
         return -errno;
-    if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM &&
-        errno != EINVAL)
-        return -errno;
-    return 0; /* EPERM: a group that we are not in; EINVAL: one that our user namespace does not know */
+    return -noria_bell_give(place, fd);
 }
 
 /* The maker died before its mode was right, and we may not even open it. Whether that could be changed. */

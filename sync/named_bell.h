@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What the two kinds of semaphores share: objects that outlive their makers, whose they may be, and that they have been
+/* What bells with a name share: objects that outlive their makers, whose they are and may be, and that they have been
  * removed for good. */
 #ifndef NORIA_NAMED_BELL_H
 #define NORIA_NAMED_BELL_H
 
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,6 +36,15 @@ struct noria_unused_set {
 size_t noria_sysv_semaphore_find_unused(struct noria_unused_set *sets, size_t room);
 /* If it still is unused. 1 removed (or would be), 0 it is not, or not any more, -errno. */
 int noria_sysv_semaphore_remove_unused(const struct noria_unused_set *unused, bool dry_run);
+
+/* Gives a file that we own to the channel's group, and as root to its owner. 0 or errno. A group that we are not in (EPERM),
+ * or that our user namespace does not know (EINVAL), is no error. */
+static inline int noria_bell_give(const struct noria_bell_place *place, int fd)
+{
+    if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) == 0 || errno == EPERM || errno == EINVAL)
+        return 0;
+    return errno;
+}
 
 /* Whose objects we use: our own, root's, those of the channel's owner, and anybody's if the channel is open to others. */
 static inline bool noria_bell_is_trusted(const struct noria_bell_place *place, uid_t owner)

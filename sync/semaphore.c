@@ -109,7 +109,7 @@ static int make(const struct names *names, const struct noria_bell_place *place)
 {
     char unnamed[32];
     sem_t fresh;
-    int rc = 0, fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
+    int error, rc = 0, fd = open("/dev/shm", O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
 
     if (fd < 0)
         return report(names->path, errno);
@@ -120,9 +120,8 @@ static int make(const struct names *names, const struct noria_bell_place *place)
         rc = report(names->path, ENOSPC);
     else if (fchmod(fd, place->mode & (S_IRWXU | S_IRWXG | S_IRWXO)) != 0)
         rc = report(names->path, errno);
-    else if (fchown(fd, geteuid() == 0 ? place->owner : (uid_t)-1, place->group) != 0 && errno != EPERM &&
-             errno != EINVAL)
-        rc = report(names->path, errno); /* those: a group that we are not in, or that our user namespace does not know */
+    else if ((error = noria_bell_give(place, fd)) != 0)
+        rc = report(names->path, error);
     else if (linkat(AT_FDCWD, unnamed, AT_FDCWD, names->path, AT_SYMLINK_FOLLOW) != 0 && errno != EEXIST)
         rc = report(names->path, errno);
     close(fd);
