@@ -90,6 +90,7 @@ struct noria_kind_table {
     const struct noria_anatomy *anatomy;
     uint32_t abilities;
     bool one_caller; /* per role at a time */
+    bool reads_only; /* receivers make the ring's pages read-only, which has to be ordinary ones for that */
 };
 
 extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind, noria_overwrite_kind, noria_priority_kind,

@@ -132,7 +132,8 @@ enum noria_lifetime {
 /* What a handle would like its mapping to be. None of it fails an open; noria_stat.granted says what there is. */
 enum noria_wish {
     /* In System V memory whose creator wishes for them reserved ones (SHM_HUGETLB), if the pool has enough: see
-     * vm.nr_hugepages. Elsewhere transparent ones; see /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
+     * vm.nr_hugepages; not for lossy broadcast, whose receivers map it read-only. Elsewhere transparent ones; see
+     * /sys/kernel/mm/transparent_hugepage/shmem_enabled. */
     NORIA_WISH_HUGE_PAGES = 1,
     NORIA_WISH_POPULATED = 2,  /* page tables filled at open, so that no send is the first to touch a page (Linux 5.14) */
     NORIA_WISH_LOCKED = 4,     /* mlock: never paged out; see ulimit -l */
