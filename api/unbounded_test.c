@@ -98,6 +98,35 @@ static void room_at_every_moment(void **state)
     }
 }
 
+static bool has_room(void)
+{
+    struct noria_ready wait = {.channel = ch.tx, .side = NORIA_SEND};
+    int rc = noria_wait_any(&wait, 1, 0);
+
+    assert_int_equal(rc, wait.ready);
+    return rc == 1;
+}
+
+static void room_at_the_ceiling_is_told(void **state)
+{
+    /* Claim: at the ceiling whoever waits for room is told as soon as a send would find some: also when a receiver
+     * has just taken the last message of an older link, and does not come again. */
+    unsigned sent, found = 0;
+
+    (void)state;
+    open_pair();
+    sent = send_until_full(0);
+    for (unsigned got = 0; got < 3000; got++) {
+        bool told;
+        expect(got, LEN);
+        told = has_room();
+        assert_int_equal(try_send(sent, LEN), told ? 0 : -EAGAIN);
+        sent += told;
+        found += told;
+    }
+    assert_true(found > 0);
+}
+
 static void policies_at_the_ceiling(void **state)
 {
     /* Claim: with DROP_NEWEST nothing is lost below the ceiling, and what is lost at it is counted and
@@ -424,6 +453,7 @@ int main(void)
         ONLY_MPMC(positions_wrap),
         ONLY_MPMC(ceiling_holds),
         ONLY_MPMC(room_at_every_moment),
+        ONLY_MPMC(room_at_the_ceiling_is_told),
         ONLY_MPMC(policies_at_the_ceiling),
         ONLY_MPMC(blocks_at_the_ceiling),
         ONLY_MPMC(refusals),

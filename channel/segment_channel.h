@@ -80,7 +80,8 @@ struct noria_kind_table {
     int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
     /* Whether another receiver holds a message that could come back. */
     bool (*held_elsewhere)(struct noria_segment_channel *channel);
-    /* Whether a try on that side would get on just now, a sender's at that level. A hint; takes nothing. */
+    /* Whether a try on that side would get on just now, a sender's at that level. A hint; takes no
+     * message. */
     bool (*ready)(struct noria_segment_channel *channel, enum noria_side side, unsigned level);
     /* Any number that changes when the given side gets on. */
     uint64_t (*progress)(const struct noria_segment_channel *channel, enum noria_side side);

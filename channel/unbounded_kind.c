@@ -447,11 +447,23 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return held;
 }
 
+/* At the ceiling a send takes out what is empty before it says that the channel is full. So does who asks for
+ * room: he may be the only one who comes by. */
+static bool has_room(struct noria_segment_channel *channel)
+{
+    struct noria_chain_handle *chain = chain_of(channel);
+
+    if (noria_chain_may_send(chain))
+        return true;
+    noria_chain_retire_empty(chain);
+    reclaim(channel);
+    return noria_chain_may_send(chain);
+}
+
 static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
     (void)level;
-    return side == NORIA_SIDE_SEND ? noria_chain_may_send(chain_of(channel))
-                                   : noria_chain_may_receive(chain_of(channel));
+    return side == NORIA_SIDE_SEND ? has_room(channel) : noria_chain_may_receive(chain_of(channel));
 }
 
 static uint64_t progress(const struct noria_segment_channel *channel, enum noria_side side)
