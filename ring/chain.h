@@ -392,9 +392,11 @@ static inline int noria_chain_open_view(struct noria_chain_handle *h, struct nor
             rc = noria_chain_fill_view(h, link->range, view);
         }
     }
+    if (rc != 0) /* what was not filled is read by nobody, not even on the way out */
+        return rc;
     link->view = view;
     link->ring = &view->ring;
-    return rc;
+    return 0;
 }
 
 static inline uint64_t *noria_chain_visits(const struct noria_chain_handle *h, uint32_t owner, unsigned range)
