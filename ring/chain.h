@@ -859,16 +859,22 @@ static inline void noria_chain_forget(struct noria_chain_handle *h, uint32_t own
     }
 }
 
-/* Whether a send would find room just now, or a range to grow into. A hint. */
+/* Whether a range is free to grow into just now. A hint. */
+static inline bool noria_chain_may_grow(const struct noria_chain_handle *h)
+{
+    for (unsigned range = 0; range < h->ranges; range++)
+        if (NORIA_CHAIN_KIND(noria_load_relaxed64(&h->words[range])) == NORIA_CHAIN_FREE)
+            return true;
+    return false;
+}
+
+/* Whether a send would find room in the newest link just now. A hint. */
 static inline bool noria_chain_may_send(struct noria_chain_handle *h)
 {
     struct noria_chain_view spare;
     struct noria_chain_link link;
     bool may = false;
 
-    for (unsigned range = 0; range < h->ranges; range++)
-        if (NORIA_CHAIN_KIND(noria_load_relaxed64(&h->words[range])) == NORIA_CHAIN_FREE)
-            return true;
     if (noria_chain_tail_link(h, noria_chain_tail(h), &link) &&
         noria_chain_enter(h, &link, &spare) == 0) {
         may = noria_mpmc_may_send(link.ring);

@@ -1170,16 +1170,17 @@ static void short_buffers_leave_the_message(void **state)
 
 static void a_full_chain_says_so(void **state)
 {
-    /* Claim: may_send is true while a range is free or the newest link has room, and false in a chain that
-     * is full to its ceiling or has no tail that can be; may_receive is true as long as a receive would
+    /* Claim: may_send is true while the newest link has room, and false in a chain that is full to its ceiling
+     * or has no tail that can be; may_grow is true while a range is free; may_receive is true as long as a receive would
      * find something, whichever link it is in. */
     uint64_t sent = 0, tail;
 
     (void)state;
-    while (send_number(alice, sent) == 0) {
+    while (noria_chain_may_send(alice) || noria_chain_may_grow(alice)) {
+        assert_int_equal(send_number(alice, sent++), 0);
         assert_true(noria_chain_may_receive(bob));
-        sent++;
     }
+    assert_int_equal(send_number(alice, sent), -EAGAIN);
     assert_int_equal(ranges_in(NORIA_CHAIN_FREE), 0);
     assert_false(noria_chain_may_send(alice));
     tail = head()->tail;
@@ -1194,9 +1195,10 @@ static void a_full_chain_says_so(void **state)
     }
     assert_true(noria_chain_may_send(alice)); /* the newest link is empty; no range was given back yet */
     assert_int_equal(ranges_in(NORIA_CHAIN_FREE), 0);
+    assert_false(noria_chain_may_grow(alice));
     assert_false(noria_chain_may_receive(bob));
     reclaim_all(bob);
-    assert_true(noria_chain_may_send(alice));
+    assert_true(noria_chain_may_grow(alice));
 }
 
 static void carol_reclaims_it(void)
