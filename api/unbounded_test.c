@@ -35,6 +35,36 @@ static void grows_and_shrinks(void **state)
     }
 }
 
+static void a_trickle_keeps_no_memory(void **state)
+{
+    /* Claim: after a flood the memory goes back although messages go on coming, one by one; while as much comes again
+     * and again as a large link is for, it stays. */
+    uint64_t small, large;
+
+    (void)state;
+    open_pair();
+    small = stat_of(ch.tx).footprint;
+    send_from(0, 2000);
+    for (unsigned i = 0; i < 2000; i++)
+        expect(i, LEN);
+    expect_nothing(EAGAIN);
+    large = stat_of(ch.tx).footprint;
+    assert_true(large > small + 100 * KIB);
+    for (unsigned round = 0; round < 100; round++) {
+        send_from(0, 1000);
+        for (unsigned i = 0; i < 1000; i++)
+            expect(i, LEN);
+        expect_nothing(EAGAIN);
+        assert_true(stat_of(ch.tx).footprint >= large);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        send_from(i, 1);
+        expect(i, LEN);
+        expect_nothing(EAGAIN);
+    }
+    assert_true(stat_of(ch.tx).footprint <= small + (is_at("file") ? 65536 : 0));
+}
+
 static void positions_wrap(void **state)
 {
     /* Claim: the same where positions wrap. */
@@ -465,6 +495,7 @@ int main(void)
 {
     static const struct named_test tests[] = {
         ONLY_MPMC(grows_and_shrinks),
+        ONLY_MPMC(a_trickle_keeps_no_memory),
         ONLY_MPMC(positions_wrap),
         ONLY_MPMC(ceiling_holds),
         ONLY_MPMC(room_at_every_moment),

@@ -161,7 +161,8 @@ struct noria_unbounded_part {
     struct noria_chain_handle chain;
     struct noria_chain_view *views;
     uint64_t sent, received; /* by this handle; only to see that they grow */
-    uint32_t idle;           /* looks that found nothing, in a row */
+    uint32_t idle;           /* looks that found nothing since so many were received, */
+    uint64_t idle_since;     /* little having come between them */
     /* Growing found no memory behind this tail (0: it did not), with these words of the ranges, at this time. */
     uint64_t starved_tail, starved_words, starved_at_ns;
     struct noria_backoff backoff[2];

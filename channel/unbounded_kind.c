@@ -25,7 +25,7 @@
  * ever. */
 #define PIECE (UINT64_C(4) << 20)
 
-enum { PIECE_TRIES = 100, IDLE_LOOKS = 16, MOST_PAUSES = 256 };
+enum { PIECE_TRIES = 100, IDLE_LOOKS = 16, MUCH = 8 /* of a link: one part of so many */, MOST_PAUSES = 256 };
 
 static struct noria_chain_handle *chain_of(struct noria_segment_channel *channel)
 {
@@ -206,23 +206,31 @@ static int send_many(noria_channel *base, const struct iovec *messages, int n)
 
 /* ---------------------------------------------------------------------------------------------- receiving */
 
-/* Drained again and again while the newest link is a large one: goes on in the smallest, so that the large
- * one can go. */
+/* Drained again and again while the newest link is a large one that little goes through: goes on in the
+ * smallest, so that the large one can go. A trickle is little, however long it lasts. */
 static void shrink(struct noria_segment_channel *channel, unsigned links)
 {
     struct noria_unbounded_part *part = &channel->part.unbounded;
     struct noria_chain_handle *chain = chain_of(channel);
     uint64_t tail = noria_chain_tail(chain);
-    uint32_t idle = noria_load_relaxed32(&part->idle); /* private; a race changes only when it happens */
+    unsigned range = NORIA_CHAIN_TAIL_RANGE(tail);
+    /* Private, these three; a race changes only when it happens. */
+    uint32_t idle = noria_load_relaxed32(&part->idle);
+    uint64_t received = noria_load_relaxed64(&part->received);
+    uint64_t came = received - noria_load_relaxed64(&part->idle_since);
+    bool is_little;
 
-    if (links > 1 || NORIA_CHAIN_TAIL_RANGE(tail) == 0 ||
+    if (links > 1 || range == 0 || range >= chain->ranges ||
         NORIA_CHAIN_KIND(noria_load_relaxed64(&chain->words[0])) != NORIA_CHAIN_FREE)
         return;
     noria_store_relaxed32(&part->idle, idle + 1);
-    if (idle < IDLE_LOOKS)
+    is_little = came <= chain->range[range].slots / MUCH + IDLE_LOOKS;
+    if (is_little && idle < IDLE_LOOKS)
         return;
     noria_store_relaxed32(&part->idle, 0);
-    grow(channel, tail, 0);
+    noria_store_relaxed64(&part->idle_since, received);
+    if (is_little)
+        grow(channel, tail, 0);
 }
 
 static void received(struct noria_segment_channel *channel)
@@ -231,7 +239,6 @@ static void received(struct noria_segment_channel *channel)
 
     noria_count(&channel->table[channel->number - 1].received, 1);
     noria_store_relaxed64(&part->received, noria_load_relaxed64(&part->received) + 1); /* as in sent */
-    noria_store_relaxed32(&part->idle, 0);
     if (noria_load_relaxed32(&channel->seen_sender) == 0)
         noria_store_relaxed32(&channel->seen_sender, 1);
     noria_notify_senders(channel);
