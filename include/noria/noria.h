@@ -77,7 +77,8 @@ enum noria_order { NORIA_ORDER_STRICT = 0, NORIA_ORDER_PRODUCER = 1 /* not yet: 
  *
  * On a BROADCAST channel `full` says what the sender does about the slowest receiver. BLOCK, FAIL,
  * DROP_NEWEST: it stays behind it; a receiver that is stopped holds it, in bounded calls; with evict_ns it is
- * left behind after that time. OVERWRITE_OLDEST: it waits for nobody, and receivers map the ring read-only.
+ * left behind after that time. OVERWRITE_OLDEST: it waits for nobody, and receivers map the ring read-only
+ * (a handle for both roles maps it writable; of the rest of the segment every participant writes its own words).
  * Each receiver is told in noria_info exactly how many messages it missed; info.sequence is dense. Messages
  * stay for receivers that come later, up to the channel's size (OVERWRITE_OLDEST: at least `capacity` of
  * them). With evict_ns or OVERWRITE_OLDEST peek is -ENOTSUP, max_held 1, and a receive that fails may have
