@@ -412,6 +412,77 @@ static void it_ends_when_all_levels_are_empty(void **state)
     expect_nothing(EPIPE);
 }
 
+/* ------------------------------------------------------------------------------------------- many threads */
+
+enum { CREW = 3, EACH = 20000, MANY_LEVELS = 8 };
+
+static uint32_t times_got[CREW * EACH], left;
+
+/* cmocka's own assertions are for the test's thread alone. */
+#define REQUIRE_IN_THREAD(holds) \
+    ((holds) ? (void)0 : (fprintf(stderr, "line %d: %s: %s\n", __LINE__, #holds, noria_detail()), abort()))
+
+static unsigned level_of(uint64_t number)
+{
+    return (unsigned)(number * 5 / 3 % MANY_LEVELS);
+}
+
+static void *send_mine(void *first)
+{
+    for (uint64_t i = 0; i < EACH; i++) {
+        uint64_t number = *(unsigned *)first + i;
+        REQUIRE_IN_THREAD(noria_send_prio(ch.tx, &number, sizeof(number), level_of(number), -1) == 0);
+    }
+    return NULL;
+}
+
+static void *receive_any(void *context)
+{
+    uint64_t last[CREW][MANY_LEVELS] = {{0}};
+
+    (void)context;
+    while (noria_load_relaxed32(&left) != 0) {
+        struct noria_info info;
+        uint64_t number, *before;
+        ssize_t rc = noria_recv(ch.rx, &number, sizeof(number), 2 * MS, &info);
+        if (rc == -ETIMEDOUT)
+            continue;
+        REQUIRE_IN_THREAD(rc == (ssize_t)sizeof(number) && number < CREW * EACH);
+        REQUIRE_IN_THREAD(info.priority == level_of(number));
+        before = &last[number / EACH][info.priority];
+        REQUIRE_IN_THREAD(number >= *before); /* order of one sender at one level, at one receiver */
+        *before = number;
+        noria_add_relaxed32(&times_got[number], 1);
+        noria_sub_release32(&left, 1);
+    }
+    return NULL;
+}
+
+static void threads_share_a_handle(void **state)
+{
+    /* Claim: threads may share a sender's and a receiver's handle: each message comes once, with its level, and those
+     * of one sender at one level in order. */
+    pthread_t senders[CREW], receivers[CREW];
+    unsigned first[CREW];
+
+    (void)state;
+    memset(times_got, 0, sizeof(times_got));
+    left = CREW * EACH;
+    open_levels(MANY_LEVELS);
+    for (unsigned i = 0; i < CREW; i++) {
+        first[i] = i * EACH;
+        assert_int_equal(pthread_create(&senders[i], NULL, send_mine, &first[i]), 0);
+        assert_int_equal(pthread_create(&receivers[i], NULL, receive_any, NULL), 0);
+    }
+    for (unsigned i = 0; i < CREW; i++) {
+        pthread_join(senders[i], NULL);
+        pthread_join(receivers[i], NULL);
+    }
+    for (unsigned i = 0; i < CREW * EACH; i++)
+        assert_int_equal(times_got[i], 1);
+    expect_nothing(EAGAIN);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
@@ -431,6 +502,7 @@ int main(void)
         {"a_level_whose_hint_is_taken_back_is_looked_at", a_level_whose_hint_is_taken_back_is_looked_at,
          NORIA_KIND_MPMC, "anon"},
         ONLY_MPMC(it_ends_when_all_levels_are_empty),
+        ONLY_MPMC(threads_share_a_handle),
     };
 
     return run_variants("priorities", tests, sizeof(tests) / sizeof(tests[0]));
