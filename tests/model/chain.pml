@@ -25,7 +25,7 @@
  * reject: -DBROKEN=7 -DDEATHS=0 a sender without room takes out a link that holds a record
  * reject: -DBROKEN=8 -DDEATHS=1 -DMESSAGES=1 a settler takes back a range that the tail names, without comparing
  * reject: -DBROKEN=9 -DDEATHS=1 -DLAST=1 a settler forgets the visits of the living, too
- * reject: -DBROKEN=10 -DDEATHS=1 a settler has the record received that a dead sender had not written
+ * reject: -DBROKEN=10 -DDEATHS=1 -DLAST=1 a settler commits for a dead sender, who had not written: the last record comes again
  */
 #ifndef RANGES
 #define RANGES 2
@@ -446,8 +446,10 @@ end:
                 if
                 :: kind_in(range[r]) == LIVE && ((slot[r] >> 3) & 7) == who ->
                     if
-                    :: (slot[r] & 7) == WRITING && BROKEN == 10 -> slot[r] = (slot[r] & ~63) | FULL
-                    :: (slot[r] & 7) == WRITING && BROKEN != 10 -> slot[r] = (slot[r] & ~63) + 64 | EMPTY
+                    :: (slot[r] & 7) == WRITING && BROKEN == 10 && message_in[r] != 0 ->
+                        slot[r] = (slot[r] & ~63) | FULL
+                    :: (slot[r] & 7) == WRITING && (BROKEN != 10 || message_in[r] == 0) ->
+                        slot[r] = (slot[r] & ~63) + 64 | EMPTY
                     :: (slot[r] & 7) == READING ->
                         slot[r] = (slot[r] & ~63) + 64 | FULL;
                         taken[message_in[r]] = false
