@@ -17,9 +17,12 @@
  * pass: -DMESSAGES=6
  * pass: -DMESSAGES=5 -DEVICTING=1
  * pass: -DMESSAGES=5 -DRECEIVERS=1 -DDEATHS=1
+ * pass: -DMESSAGES=5 -DRECEIVERS=1 -DEVICTING=1 -DDEATHS=1
  * pass: -DMESSAGES=5 -DRECEIVERS=1 -DEVICTING=1 -DSENDER_DEATHS=1
  * long: -DMESSAGES=6 -DEVICTING=1
  * long: -DMESSAGES=3 -DCAPACITY=2 -DCHUNK=1 -DDEATHS=1
+ * long: -DMESSAGES=7 -DRECEIVERS=1 -DEVICTING=1 -DDEATHS=1
+ * long: -DMESSAGES=2 -DCAPACITY=2 -DCHUNK=1 -DEVICTING=1 -DDEATHS=1
  * reject: -DBROKEN=1 the sender counts the cursors before it announces what it gives away
  * reject: -DBROKEN=2 a newcomer does not look at kept again
  * reject: -DBROKEN=3 -DEVICTING=1 an evicted receiver believes what it has read
