@@ -20,6 +20,7 @@ enum {
     BENCH_MAX_BYTES = 4 << 20, /* slots x size: everybody gets the same memory */
     BENCH_BATCH = 32,
     BENCH_MOST_SIDE = 8, /* producers, and consumers, at most */
+    BENCH_MOST_LANES = 32, /* of one producer, each with an order of its own */
 };
 
 struct cell {

@@ -95,11 +95,13 @@ uint64_t participant_bucket_ticks(uint32_t bucket);
 /* The consumer's side of MPMC: what was last seen of each producer. */
 struct ledger {
     struct tally sum;
-    uint64_t last[BENCH_MOST_SIDE];
+    uint64_t last[BENCH_MOST_LANES][BENCH_MOST_SIDE];
 };
 
-BENCH_INLINE void ledger_enter(struct ledger *ledger, const uint8_t *message, size_t size)
+/* `lanes`: so many messages of a producer after each other keep no order among themselves. */
+BENCH_INLINE void ledger_enter(struct ledger *ledger, const uint8_t *message, size_t size, uint32_t lanes)
 {
+    uint64_t *last;
     bool whole;
     uint64_t tag = message_read(message, size, &whole);
     uint32_t producer = message_producer(tag);
@@ -110,8 +112,9 @@ BENCH_INLINE void ledger_enter(struct ledger *ledger, const uint8_t *message, si
         ledger->sum.garbage++;
         return;
     }
-    ledger->sum.misplaced += message_sequence(tag) <= ledger->last[producer];
-    ledger->last[producer] = message_sequence(tag);
+    last = &ledger->last[message_sequence(tag) % lanes][producer];
+    ledger->sum.misplaced += message_sequence(tag) <= *last;
+    *last = message_sequence(tag);
 }
 
 #ifdef __cplusplus

@@ -9,6 +9,8 @@
  *     #define CONTESTANT_TRAITS   TAKES_SPSC | ...
  *     #define CONTESTANT_WAIT(side, role) ...      only if it has a wait of its own
  *     #define CONTESTANT_CLOSE(memory) ...         only if format makes more than memory; once, after the run
+ *     #define CONTESTANT_LANES    n                only if message number i of a producer is in order only among those
+ *                                                  with the same i % n
  *
  * All of them are undefined again at the end, so that one file can hold several forms of a rival.
  */
@@ -55,6 +57,10 @@ enum { BENCH_STOP_CHECK = 64 }; /* messages between two looks at the stop flag *
 #endif
 
 #define OF(function) BENCH_WORD(CONTESTANT, function)
+
+#ifndef CONTESTANT_LANES
+#define CONTESTANT_LANES 1
+#endif
 
 /* After a failed try, the `failures`-th in a row. */
 static inline void OF(_failed)(const struct participant *me, struct OF(_side) *side, enum role role,
@@ -165,7 +171,7 @@ BENCH_INLINE void OF(_stream_in_any)(struct participant *me, struct OF(_side) *s
         uint32_t n = 0;
 
         while (n < batch && (message = OF(_arrived)(side, n, size, batch)) != NULL) {
-            ledger_enter(&ledger, message, size);
+            ledger_enter(&ledger, message, size, CONTESTANT_LANES);
             n++;
         }
         if (n > 0) {
@@ -317,3 +323,4 @@ __attribute__((constructor)) static void OF(_register)(void)
 #undef CONTESTANT_TRAITS
 #undef CONTESTANT_WAIT
 #undef CONTESTANT_CLOSE
+#undef CONTESTANT_LANES

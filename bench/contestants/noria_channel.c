@@ -2,7 +2,8 @@
 /*
  * noria's channels, through the library, in each way to wait. "asleep" goes to sleep at once when there is nothing (most_spins
  * 0); otherwise a call spins as long as that pays. "by fd" waits in poll, at the descriptor of noria_fd. With "32
- * priorities" each sender has a level of its own, so that its order can be checked.
+ * priorities" each sender has a level of its own; "in turn" it sends each message at another one, and its order is that of
+ * each level.
  */
 #include <noria/noria.h>
 
@@ -13,7 +14,8 @@
 
 #include "../contestant.h"
 
-enum { BY_CALL = 0, BY_FD = 1, BY_LEVEL = 2, LEVELS = 32, MOST_SPINS = 1000 };
+enum { BY_CALL = 0, BY_FD = 1, BY_LEVEL = 2, BY_LEVEL_IN_TURN = 3, LEVELS = 32, MOST_SPINS = 1000 };
+#define HAS_LEVELS(how) ((how) == BY_LEVEL || (how) == BY_LEVEL_IN_TURN)
 
 struct channel_side {
     noria_channel *channel;
@@ -36,7 +38,7 @@ static int channel_format(void *memory, const struct cell *cell, uint32_t wait, 
     options.max_message = cell->size;
     options.max_participants = 2 * BENCH_MOST_SIDE;
     options.wait = wait;
-    options.priorities = how == BY_LEVEL ? LEVELS : 1;
+    options.priorities = HAS_LEVELS(how) ? LEVELS : 1;
     options.most_spins = most_spins;
     snprintf(address, sizeof address, "shm:/noria-bench-%d-%u", getpid(), made++);
     rc = noria_open(memory, address, NORIA_CREATE | NORIA_EXCL, &options);
@@ -64,13 +66,23 @@ static int channel_join(struct channel_side *side, const struct seat *seat, int 
     return rc < 0 ? rc : 0;
 }
 
+static inline uint32_t channel_level(const struct channel_side *side, const uint8_t *message, int how)
+{
+    uint64_t tag;
+
+    memcpy(&tag, message, sizeof tag);
+    return how == BY_LEVEL ? side->level : (uint32_t)(message_sequence(tag) % LEVELS);
+}
+
 static inline uint32_t channel_publish(struct channel_side *side, uint32_t from, uint32_t to, size_t size, int how)
 {
     struct iovec messages[BENCH_BATCH];
     int sent;
 
-    if (how == BY_LEVEL)
-        return noria_send_prio(side->channel, side->scratch + from * size, size, side->level, -1) == 0;
+    if (HAS_LEVELS(how)) {
+        const uint8_t *message = side->scratch + from * size;
+        return noria_send_prio(side->channel, message, size, channel_level(side, message, how), -1) == 0;
+    }
     if (to - from == 1)
         return noria_send(side->channel, side->scratch + from * size, size, -1) == 0;
     for (uint32_t i = from; i < to; i++)
@@ -113,8 +125,8 @@ static inline void channel_wait(struct channel_side *side)
     }; \
     static size_t name##_footprint(const struct cell *cell) \
     { \
-        return cell->round_trip ? (cell->size == 8 && (how) != BY_LEVEL ? sizeof(noria_channel *) : 0) \
-                                : ((in_streams) && ((how) != BY_LEVEL || (cell->mpmc && cell->batch == 1)) \
+        return cell->round_trip ? (cell->size == 8 && !HAS_LEVELS(how) ? sizeof(noria_channel *) : 0) \
+                                : ((in_streams) && (!HAS_LEVELS(how) || (cell->mpmc && cell->batch == 1)) \
                                        ? sizeof(noria_channel *) : 0); \
     } \
     static int name##_format(void *memory, const struct cell *cell) \
@@ -168,6 +180,16 @@ CHANNEL(by_level, NORIA_WAIT_FUTEX, MOST_SPINS, BY_LEVEL, true)
 #define CONTESTANT_TRAITS (TAKES_MPMC | WAITS_ITSELF | IS_YARDSTICK)
 #define CONTESTANT_WAIT by_level_wait
 #define CONTESTANT_CLOSE channel_close
+#include "../traffic.h"
+
+CHANNEL(by_level_in_turn, NORIA_WAIT_FUTEX, MOST_SPINS, BY_LEVEL_IN_TURN, true)
+#define CONTESTANT by_level_in_turn
+#define CONTESTANT_NAME "noria channel 32 priorities in turn"
+#define CONTESTANT_CALLS "noria_send_prio at one of 32 levels after the other, noria_recv"
+#define CONTESTANT_TRAITS (TAKES_MPMC | WAITS_ITSELF | IS_YARDSTICK)
+#define CONTESTANT_WAIT by_level_in_turn_wait
+#define CONTESTANT_CLOSE channel_close
+#define CONTESTANT_LANES LEVELS
 #include "../traffic.h"
 
 CHANNEL(on_spin, NORIA_WAIT_SPIN, MOST_SPINS, BY_CALL, false)
