@@ -161,6 +161,8 @@ static void a_sender_waits_for_room_at_its_level(void **state)
     expect_prio(1, 2);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(rc, 1);
+    if (has_name())
+        assert_int_equal(noria_unlink(ch.address), 0); /* with its bells */
 }
 
 static void levels_that_are_not_there_are_refused(void **state)

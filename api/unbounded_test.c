@@ -155,6 +155,8 @@ static void room_at_the_ceiling_is_told(void **state)
         found += told;
     }
     assert_true(found > 0);
+    if (has_name())
+        assert_int_equal(noria_unlink(ch.address), 0); /* with its bells */
 }
 
 static void policies_at_the_ceiling(void **state)

@@ -16,6 +16,7 @@
  * long: -DDEATHS=0
  * long: -DDEATHS=0 -DRANGES=3
  * long: -DDEATHS=1 -DLAST=1 -DRANGES=3
+ * long: -DDEATHS=1 -DMESSAGES=1 -DRECEIVERS=2
  * reject: -DBROKEN=1 -DDEATHS=0 a range is reclaimed without looking who is in
  * reject: -DBROKEN=2 -DDEATHS=0 a visitor looks at the range before he counts himself in
  * reject: -DBROKEN=3 -DDEATHS=0 a record behind a link in use is taken without a second look at that link
