@@ -332,8 +332,9 @@ NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int
 /* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time
  * (SPSC: one); commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek:
  * the next message in place, up to max_held at a time; release gives it back, on SPSC channels and with pack
- * > 1 in order. A send with a reservation out, and on those channels a recv with a peeked message out, is
- * -EBUSY. */
+ * > 1 in order. On MPMC channels its place in the capacity is free, and senders are told, as soon as it is peeked; on SPSC
+ * channels when it is released. A send with a reservation out, and on SPSC channels and with pack > 1 a recv with a peeked
+ * message out, is -EBUSY. */
 NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
 NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
 NORIA_API int noria_abort(noria_channel *channel, struct noria_span *span);
