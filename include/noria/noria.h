@@ -350,12 +350,15 @@ NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
  *     try again            others may have been faster: then the try has armed it again
  *
  * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try
- * after that, too: a sender killed or stopped between its message and its ring has told nobody. At the end of
- * the stream (-EPIPE) and after noria_shutdown it becomes readable, and may stay so: take it out of your
- * loop, as that of a pipe without writers. Before noria_close take it out of an epoll set: other processes
- * have the same file open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel
- * has no name, and the other processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP,
- * -ECANCELED, -ESTALE. */
+ * after that, too: a sender killed or stopped between its message and its ring has told nobody, and a receiver
+ * killed or stopped in a try that finds nothing may have taken a ring with it that was for all; the others then
+ * hear nothing until one of them tries again, so for at most that timeout. Who finds nothing takes the ring back
+ * for all who wait: nothing is lost by it, but they are not served in turn, and one may be too late time and
+ * again while others are not. At the end of the stream (-EPIPE) and after noria_shutdown it becomes readable,
+ * and may stay so: take it out of your loop, as that of a pipe without writers. Before noria_close take it out
+ * of an epoll set: other processes have the same file open, so closing alone does not. -EINVAL, -EMFILE,
+ * -ENFILE, -EACCES, -EPERM (the channel has no name, and the other processes may not be traced), -EBUSY
+ * (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
 
 /* One of the places noria_wait_any waits at. */
