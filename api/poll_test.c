@@ -378,25 +378,53 @@ static bool wait_at(const struct waiter *waiter)
     return events == 1;
 }
 
-static uint64_t progress_of(noria_channel *channel)
+static uint64_t received_by_all(noria_channel *channel)
 {
     struct noria_stat stat = {0};
 
-    return noria_stat(channel, &stat) == 0 ? stat.sent + stat.received : 0;
+    return noria_stat(channel, &stat) == 0 ? stat.received : 0;
 }
 
-/* The same beside others, who may take what each event tells of before we have seen it, again and again: false if nobody
- * got on for so long. */
+/* How often this process has gone to sleep: each ring wakes it in the kernel, even if the level is gone by then. */
+static long sleeps_so_far(void)
+{
+    struct rusage usage = {0};
+
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nvcsw;
+}
+
+enum { RINGS_OF_A_STREAM = 12, WAITS_IN_VAIN = 3 };
+
+/* The same beside others, who may take what each event tells of before we have seen it, again and again. False: lost. What
+ * a wait in vain means is told by what happened meanwhile:
+ *
+ *     others received, and it was woken dozens of times      it was too late each time: it goes on
+ *     others received, and it slept through                  it is not told; the machine may have stood still after
+ *                                                            the first of them, so twice in a row is lost
+ *     nobody received                                        the machine stood still, or nobody is told: three times
+ *                                                            in a row is lost
+ */
 static bool wait_beside_others(const struct waiter *waiter, noria_channel *channel)
 {
-    uint64_t before, now = progress_of(channel);
+    int slept_through = 0, nothing = 0;
 
-    do {
+    while (slept_through < 2 && nothing < WAITS_IN_VAIN) {
+        uint64_t received = received_by_all(channel);
+        long woken = sleeps_so_far();
+
         if (wait_at(waiter))
             return true;
-        before = now;
-        now = progress_of(channel);
-    } while (now != before);
+        woken = sleeps_so_far() - woken;
+        received = received_by_all(channel) - received;
+        print_message("process %d, way %d: nothing in %d ms; slept %ld times, %llu received by others, the descriptor is "
+                      "%sreadable\n",
+                      (int)getpid(), (int)waiter->way, (int)PATIENCE_MS, woken, (unsigned long long)received,
+                      is_readable(waiter->fd) ? "" : "not ");
+        fflush(NULL); /* the process may end by _exit */
+        nothing = received == 0 ? nothing + 1 : 0;
+        slept_through = received != 0 && woken < RINGS_OF_A_STREAM ? slept_through + 1 : 0;
+    }
     return false;
 }
 
