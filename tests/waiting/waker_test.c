@@ -13,7 +13,8 @@ static int64_t patience(void)
     return wait_of_test() == NORIA_WAIT_MUTEX ? SECOND / 2 : 3 * SECOND;
 }
 
-enum { FROM_VICTIM = 1, FROM_OTHER = 2 };
+enum { FROM_VICTIM = 1, FROM_OTHER = 2, TRIES = 3 };
+#define MOST_LATE (100 * MS)
 
 static noria_channel *victims;
 
@@ -51,7 +52,7 @@ static void receive_for_ever(void)
 /* ------------------------------------------------------------------------------------------------ figures */
 
 static struct {
-    int positions, uncommitted, late, stranded;
+    int positions, uncommitted, retried, stranded;
     int64_t slowest;
 } seen;
 
@@ -67,26 +68,31 @@ static bool await_message(int64_t patience_ns)
     return rc == 0;
 }
 
-static void note(int64_t took)
+/* Whether the position is to be tried once more: a wake-up later than 100 ms may be the machine's. One that is late each
+ * time is ours. */
+static bool is_to_be_tried_again(int64_t took, int k, int *tries)
 {
     seen.slowest = took > seen.slowest ? took : seen.slowest;
-    seen.late += took > 100 * MS;
+    if (took <= MOST_LATE)
+        return false;
+    seen.retried++;
+    if (++*tries == TRIES)
+        fail_msg("%s: instruction %d: %d times more than 100 ms late", name_of_test(), k, TRIES);
+    return true;
 }
 
 static void report(const char *what, int first, int length)
 {
     print_message("%s, %s at %d instructions from the commit (%d) to the end (%d): slowest wake-up %.1f ms, "
-                  "%d above 100 ms, %d forgotten%s\n",
-                  name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.late,
+                  "%d tried again, %d forgotten%s\n",
+                  name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.retried,
                   seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
 }
 
-/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. And a
- * wake-up later than 100 ms is the machine's, so it is rare. */
-static void expect_few(void)
+/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. */
+static void expect_nobody_forgotten(void)
 {
     assert_true(seen.stranded <= (wait_of_test() == NORIA_WAIT_MUTEX ? seen.positions / 3 : 0));
-    assert_true(seen.late - seen.stranded <= seen.positions / 10 + 1);
 }
 
 /* -------------------------------------------------------------------------------------------- the victims */
@@ -177,7 +183,8 @@ static int stride(void)
 
 /* ------------------------------------------------------------------------------------------------- killed */
 
-static void kill_at(int k)
+/* How long until the message came; 0 if none was committed, or it was forgotten. */
+static int64_t kill_at(int k)
 {
     pid_t victim = start_victim(); /* with a message: the bell works after the last death */
     noria_channel *another;
@@ -188,18 +195,17 @@ static void kill_at(int k)
     start = now_ns();
     kill_peer(victim);
     seen.positions++;
-    if (await_message(patience())) {
-        note(now_ns() - start);
-        return;
-    }
+    if (await_message(patience()))
+        return now_ns() - start;
     if (stat_of(ch.keeper).messages == 0) {
         seen.uncommitted++;
-        return;
+        return 0;
     }
     seen.stranded++;
     another = open_handle(0); /* a strategy may need somebody to come by */
     expect_message(k);
     close_handle(&another);
+    return 0;
 }
 
 static void a_killed_sender_leaves_nobody_asleep(void **state)
@@ -214,11 +220,14 @@ static void a_killed_sender_leaves_nobody_asleep(void **state)
     if (!is_spsc())
         ch.tx = open_handle(NORIA_SEND); /* does nothing: the stream shall not end */
     kill_peer(victim);
-    for (int k = first; k <= way.length; k += stride())
-        kill_at(k);
+    for (int k = first; k <= way.length; k += stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(kill_at(k), k, &tries))
+            continue;
+    }
     report("killed", first, way.length);
     assert_true(seen.uncommitted <= seen.positions / 10);
-    expect_few();
+    expect_nobody_forgotten();
 }
 
 /* ------------------------------------------------------------------------------------------------ stopped */
@@ -232,10 +241,11 @@ static void on_alarm(int signo)
     _exit(1);
 }
 
-static void stop_at(pid_t victim, int k)
+/* How long until the other's message came; 0 if it was forgotten. */
+static int64_t stop_at(pid_t victim, int k)
 {
     enum whereabouts where;
-    int64_t start;
+    int64_t start, took;
     uint32_t last = 0;
 
     await_blocked(receiver);
@@ -247,7 +257,7 @@ static void stop_at(pid_t victim, int k)
     alarm(0);
     while (last != FROM_OTHER && await_message(patience()))
         last = (uint32_t)__atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE);
-    note(now_ns() - start);
+    took = now_ns() - start;
     seen.stranded += last != FROM_OTHER;
     finish_victim(victim, where, k);
     start = now_ns();
@@ -257,6 +267,7 @@ static void stop_at(pid_t victim, int k)
     while (sem_trywait(&peers->said) == 0)
         continue;
     stepper_next(victim);
+    return last == FROM_OTHER ? took : 0;
 }
 
 static void a_stopped_sender_keeps_nobody_from_waking(void **state)
@@ -270,10 +281,13 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
     signal(SIGALRM, on_alarm);
     first = begin(&victim);
     ch.tx = open_handle(NORIA_SEND);
-    for (int k = first; k <= way.length; k += stride())
-        stop_at(victim, k);
+    for (int k = first; k <= way.length; k += stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(stop_at(victim, k), k, &tries))
+            continue;
+    }
     report("stopped", first, way.length);
-    expect_few();
+    expect_nobody_forgotten();
 }
 
 int main(int argc, char **argv)
