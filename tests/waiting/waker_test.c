@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no
  * receiver asleep beside a message for longer than a re-check, and keeps no other sender from sending and
- * waking. */
+ * waking. Nor does a receiver leave a sender asleep beside room. */
 #include "ways_test.h"
 
 #include "stepper.h"
@@ -181,6 +181,11 @@ static int stride(void)
     return is_spsc() ? 16 : wait_of_test() == NORIA_WAIT_MUTEX ? 8 : 1;
 }
 
+static int coarse_stride(void)
+{
+    return is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX ? 1 : 16;
+}
+
 /* ------------------------------------------------------------------------------------------------- killed */
 
 /* How long until the message came; 0 if none was committed, or it was forgotten. */
@@ -290,11 +295,148 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
     expect_nobody_forgotten();
 }
 
+/* ------------------------------------------------------------------------------------ receivers that wake senders */
+
+/* What one before was killed over comes again, and makes no room. */
+static void receive_one(void)
+{
+    struct noria_info info;
+    uint32_t number;
+
+    do
+        PEER_REQUIRES(noria_recv(victims, &number, sizeof(number), -1, &info) == sizeof(number));
+    while ((info.flags & NORIA_REDELIVERED) != 0);
+}
+
+static void be_led_receiving(void)
+{
+    victims = open_handle(NORIA_RECV);
+    receive_one();
+    stepper_serve(receive_one);
+}
+
+static void fill_and_send_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+    const uint32_t number = FROM_OTHER;
+
+    while (noria_send(mine, &number, sizeof(number), 0) == 0)
+        continue;
+    say();
+    for (;;) {
+        PEER_REQUIRES(noria_send(mine, &number, sizeof(number), -1) == 0);
+        say();
+    }
+}
+
+static pid_t sender;
+
+/* Before its second call. The sender has filled up again what the first one took: on an SPSC channel more than one message,
+ * for what its predecessor may have seen comes again. */
+static pid_t start_receiving_victim(void)
+{
+    noria_channel *another = open_handle(0); /* cleans up after the last one */
+    pid_t victim;
+
+    close_handle(&another);
+    victim = start_peer(be_led_receiving);
+    expect_message(-1);
+    stepper_await_call(victim);
+    await_blocked(sender);
+    while (sem_trywait(&peers->said) == 0)
+        continue;
+    return victim;
+}
+
+/* Whether a sender gets on with the receiver stopped before instruction k. */
+static bool is_room_at(pid_t victim, int k)
+{
+    enum whereabouts where;
+    bool is_room;
+
+    await_blocked(sender);
+    where = stepper_advance(victim, &way, k);
+    is_room = await_message(MOST_LATE);
+    finish_victim(victim, where, k);
+    if (!is_room)
+        expect_message(k);
+    stepper_next(victim);
+    return is_room;
+}
+
+/* The first position where there is room. */
+static int find_room(pid_t victim)
+{
+    int before = 0, behind = way.length;
+
+    while (behind - before > 1) {
+        int middle = (before + behind) / 2;
+        if (is_room_at(victim, middle))
+            behind = middle;
+        else
+            before = middle;
+    }
+    return behind;
+}
+
+/* How long until the sender got on; 0 if it was forgotten. */
+static int64_t kill_receiver_at(int k)
+{
+    pid_t victim = start_receiving_victim();
+    noria_channel *another;
+    int64_t start;
+
+    stepper_advance(victim, &way, k);
+    start = now_ns();
+    kill_peer(victim);
+    seen.positions++;
+    if (await_message(patience()))
+        return now_ns() - start;
+    seen.stranded++;
+    another = open_handle(0); /* a strategy may need somebody to come by */
+    expect_message(k);
+    close_handle(&another);
+    return 0;
+}
+
+static void a_killed_receiver_leaves_no_sender_asleep(void **state)
+{
+    /* Claim: with a receiver killed before instruction k, for every k from where there is room to the end of noria_recv, a
+     * sender that slept at the full channel gets on within a re-check. */
+    pid_t victim;
+    int first;
+
+    (void)state;
+    memset(&seen, 0, sizeof(seen));
+    ch.options.recheck_ns = 25 * MS;
+    ch.options.most_spins = 0;
+    ch.keeper = open_handle(0);
+    sender = start_peer(fill_and_send_for_ever);
+    await_peer();
+    victim = start_receiving_victim();
+    for (int call = 0; call < 2; call++) {
+        await_blocked(sender);
+        assert_int_equal(stepper_trace(victim, &way), ENDED);
+        expect_message(-1);
+        stepper_next(victim);
+    }
+    first = find_room(victim);
+    kill_peer(victim);
+    for (int k = first; k <= way.length; k += coarse_stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(kill_receiver_at(k), k, &tries))
+            continue;
+    }
+    report("receiver killed", first, way.length);
+    expect_nobody_forgotten();
+}
+
 int main(int argc, char **argv)
 {
     static const struct claim claims[] = {
         CLAIM(a_killed_sender_leaves_nobody_asleep, SLEEPING),
         CLAIM(a_stopped_sender_keeps_nobody_from_waking, SLEEPING | MPMC),
+        CLAIM(a_killed_receiver_leaves_no_sender_asleep, SLEEPING),
     };
 
     return run_ways("waiting waker", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);
