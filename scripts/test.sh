@@ -98,7 +98,7 @@ run_tests() {
         *) usage >&2; exit 2 ;;
     esac
     export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
-    stage "All suites, optimised" build ''
+    stage "All suites, optimised" build '' -Dbench=true
     coverage_stage
     ! is_there clang || export CC=clang     # so that both compilers have seen everything
     memory_stage
