@@ -10,6 +10,8 @@
 #include <sys/resource.h>
 #include <sys/un.h>
 
+#include <noria/inspect.h>
+
 static const struct transport *named(const char *name)
 {
     for (size_t i = 0; i < TRANSPORTS; i++)
@@ -54,6 +56,24 @@ static int setup_fifo(void **state)
 {
     (void)state;
     return begin("fifo");
+}
+
+/* Whether this process may open no file any more. */
+static void limit_descriptors(bool none)
+{
+    static struct rlimit before;
+    struct rlimit limit;
+    int next;
+
+    if (!none) {
+        assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+        return;
+    }
+    next = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    close(next);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = (struct rlimit){(rlim_t)next, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 /* --------------------------------------------------------------------------------------------------- message queues */
@@ -110,7 +130,8 @@ static void signals_come_with_messages(void **state)
 static void limits_have_sentences(void **state)
 {
     /* Claim: RLIMIT_MSGQUEUE is -EMFILE with the bytes that would be needed, a name that cannot be one is -EINVAL with
-     * the limits, one that is missing -ENOENT, one that is there and must not -EEXIST; none leaves anything behind. */
+     * the limits, one that is missing -ENOENT, one that is there and must not -EEXIST; none leaves anything behind. A
+     * process that may open no more files is told so, also where a queue is to be removed. */
     struct rlimit limit, none = {1000, 0};
     noria_channel *channel = NULL;
 
@@ -126,6 +147,10 @@ static void limits_have_sentences(void **state)
     assert_fails(noria_open(&channel, it.address, NORIA_SEND, &it.options), ENOENT);
     open_sender();
     assert_fails(noria_open(&channel, it.address, NORIA_SEND | NORIA_CREATE | NORIA_EXCL, &it.options), EEXIST);
+    limit_descriptors(true);
+    assert_fails(noria_remove(it.address, 0), EMFILE);
+    limit_descriptors(false);
+    assert_non_null(strstr(noria_detail(), "ulimit -n"));
 }
 
 static void long_messages_want_one_receiver(void **state)
