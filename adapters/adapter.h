@@ -86,6 +86,7 @@ struct noria_outgoing {
     unsigned priority;
     const struct noria_origin *origin; /* of a message that is passed on; NULL */
     bool last_is_out; /* of its frames, or a part of it: there is no way back */
+    uint64_t sequence; /* with that: its own */
 };
 
 /* The message that comes next, taken apart. */
