@@ -215,8 +215,11 @@ static int accept_all(struct noria_adapter *adapter)
             break;
         }
         fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                rest(of); /* there is no room in this process, or this machine, until the next look */
             break;
+        }
         accept_one(adapter, fd);
         changes = true;
     }

@@ -20,7 +20,7 @@ struct noria_socket {
     socklen_t address_size;
     int type;      /* SOCK_STREAM, SOCK_SEQPACKET */
     bool asks_who; /* a peer of another user is a stranger */
-    bool rests;    /* the listener: there is no room for one more */
+    bool rests;    /* the listener, while there is no room for one more */
     uint32_t turns;
 };
 

@@ -327,6 +327,26 @@ static void more_senders_than_room_wait(void **state)
         close_handle(&senders[i]);
 }
 
+static void no_descriptor_is_left(void **state)
+{
+    /* Claim: a receiver whose process may open no more files sleeps while somebody wants to connect, and takes him in
+     * when it may. */
+    int64_t used_ns;
+
+    (void)state;
+    it.options.recheck_ns = 50 * MS;
+    open_pair();
+    assert_fails(noria_recv(it.rx, received, sizeof(received), MS, NULL), ETIMEDOUT); /* it has all it waits at */
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    limit_descriptors(true);
+    used_ns = cpu_ns();
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 300 * MS, NULL), -ETIMEDOUT);
+    used_ns = cpu_ns() - used_ns;
+    limit_descriptors(false);
+    assert_true(used_ns < 100 * MS);
+    expect(1, 0, 100);
+}
+
 enum { BATCHES = 60, IN_BATCH = 16, OF_BATCH = 3000, ONE_FRAME = 65504, EACH_ROUND = IN_BATCH + 2 };
 
 /* The lengths of a round: a batch, a message that fills a frame, one of several. */
@@ -993,6 +1013,8 @@ int main(void)
         WITH(setup_unix, a_dead_receivers_name_is_taken_over),
         WITH(setup_unix, another_type_of_socket_is_told),
         WITH(setup_unix, more_senders_than_room_wait),
+        WITH(setup_unix, no_descriptor_is_left),
+        WITH(setup_tcp, no_descriptor_is_left),
         WITH(setup_unix, batches_and_long_ones_in_turn),
         WITH(setup_tcp, batches_and_long_ones_in_turn),
         WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
