@@ -10,9 +10,11 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "detail.h"
 
 enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16 };
+#define GRACE_NS NORIA_NS_PER_S /* for the first words of who has connected */
 
 int noria_socket_make(const struct noria_socket *of)
 {
@@ -191,6 +193,7 @@ static void accept_one(struct noria_adapter *adapter, int fd)
     struct noria_end end = {.fd = fd, .kind = NORIA_END_SOCKET};
 
     if (is_welcome(noria_socket_of(adapter), fd)) {
+        noria_socket_of(adapter)->accepted_ns = noria_now_ns();
         noria_adapter_add_inlet(adapter, &end);
     } else {
         close(fd);
@@ -252,6 +255,16 @@ static struct noria_inlet *find_ready(struct noria_adapter *adapter)
     return NULL;
 }
 
+/* Nothing lies in any connection. Whether no sender is there: what has come from none of them is a frame, nor the header
+ * of one, and a sender connects only to send at once. */
+static bool only_strangers_are_there(struct noria_adapter *adapter)
+{
+    for (const struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
+        if (inlet->speaks || inlet->to - inlet->from >= NORIA_FRAME_HEADER)
+            return false;
+    return adapter->inlets == NULL || noria_now_ns() - noria_socket_of(adapter)->accepted_ns > GRACE_NS;
+}
+
 int noria_socket_choose(struct noria_adapter *adapter)
 {
     struct noria_inlet *ready;
@@ -260,7 +273,7 @@ int noria_socket_choose(struct noria_adapter *adapter)
     ready = find_ready(adapter);
     if (ready != NULL)
         adapter->inlet = ready;
-    if (ready == NULL && adapter->inlets == NULL && adapter->seen_sender)
+    if (ready == NULL && adapter->seen_sender && only_strangers_are_there(adapter))
         return -EPIPE;
     return ready != NULL ? 0 : -EAGAIN;
 }

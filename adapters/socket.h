@@ -22,6 +22,7 @@ struct noria_socket {
     bool asks_who; /* a peer of another user is a stranger */
     bool rests;    /* the listener, while there is no room for one more */
     uint32_t turns;
+    int64_t accepted_ns; /* the newest inlet */
 };
 
 static inline struct noria_socket *noria_socket_of(struct noria_adapter *adapter)
