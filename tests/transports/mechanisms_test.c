@@ -976,6 +976,23 @@ static void files_have_always_room(void **state)
     close(fd);
 }
 
+static void a_look_is_no_sender(void **state)
+{
+    /* Claim: noria_remove refuses a FIFO that has a receiver, who does not take the look for a sender that has left; one
+     * without a receiver it removes. */
+    (void)state;
+    it.rx = open_handle(NORIA_RECV);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), MS, NULL), -ETIMEDOUT);
+    assert_fails(noria_remove(it.address, 0), EBUSY);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 10 * MS, NULL), -ETIMEDOUT);
+    it.tx = open_handle(NORIA_SEND);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    close_handle(&it.tx);
+    close_handle(&it.rx);
+    assert_int_equal(noria_remove(it.address, 0), 0);
+}
+
 static void a_line_and_nobody_else(void **state)
 {
     /* Claim: somebody who writes something else into a FIFO and leaves is told of once, -EBADMSG; then the stream has
@@ -1037,6 +1054,7 @@ int main(void)
         WITH(setup_fifo, room_comes_with_a_receiver),
         WITH(setup_tcp, room_comes_with_a_receiver),
         WITH(setup_fifo, files_have_always_room),
+        WITH(setup_fifo, a_look_is_no_sender),
         WITH(setup_fifo, a_line_and_nobody_else),
     };
     return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
