@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "adapters.h"
@@ -302,6 +303,14 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
 
 /* ---------------------------------------------------------------------------------------------------------- inlets */
 
+static bool is_packet_socket(int fd)
+{
+    int type = SOCK_STREAM;
+    socklen_t size = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_STREAM;
+}
+
 struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const struct noria_end *end)
 {
     struct noria_inlet *inlet = calloc(1, sizeof(*inlet));
@@ -318,6 +327,7 @@ struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const
     inlet->end = *end;
     inlet->room = INLET_ROOM;
     inlet->page = end->kind == NORIA_END_PIPE ? (size_t)sysconf(_SC_PAGESIZE) : 0;
+    inlet->keeps_boundaries = adapter->mechanism->in_one_piece || is_packet_socket(end->fd);
     inlet->guard.drops = true;
     if (end->fd >= 0)
         noria_fork_guard_add(&inlet->guard, end->fd);

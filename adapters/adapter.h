@@ -32,6 +32,7 @@ struct noria_inlet {
     uint8_t *bytes;
     size_t room, from, to; /* of bytes: what has come and is not yet taken */
     size_t page;           /* of a pipe, where long frames may be cut; 0 of others */
+    bool keeps_boundaries; /* one get brings whole frames, or rubbish: packets, a queue's messages */
     uint64_t skipped;      /* bytes that were no frames */
     struct noria_fork_guard guard;
     struct noria_inlet *next;

@@ -189,6 +189,66 @@ static void what_is_no_frame_is_skipped(void **state)
         expect(1, 0, 100);
 }
 
+static ssize_t take_raw(uint8_t *bytes, size_t room)
+{
+    struct {
+        long type;
+        uint8_t bytes[9000];
+    } message;
+    const char *name = strchr(it.address, ':') + 1;
+    ssize_t len;
+    mqd_t queue;
+
+    if (name[0] != '/') {
+        len = msgrcv(msgget((key_t)atoi(name), 0), &message, sizeof(message.bytes), 0, IPC_NOWAIT);
+        memcpy(bytes, message.bytes, len > 0 ? (size_t)len : 0);
+        return len;
+    }
+    queue = mq_open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    len = mq_receive(queue, (char *)bytes, room, NULL);
+    mq_close(queue);
+    return len;
+}
+
+static int put_raw(const uint8_t *bytes, size_t len)
+{
+    struct {
+        long type;
+        uint8_t bytes[9000];
+    } message = {.type = 1};
+    const char *name = strchr(it.address, ':') + 1;
+    mqd_t queue;
+    int rc;
+
+    memcpy(message.bytes, bytes, len);
+    if (name[0] != '/')
+        return msgsnd(msgget((key_t)atoi(name), 0), &message, len, IPC_NOWAIT);
+    queue = mq_open(name, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    rc = mq_send(queue, (const char *)bytes, len, 0);
+    mq_close(queue);
+    return rc;
+}
+
+static void half_a_frame_takes_no_other(void **state)
+{
+    /* Claim: a frame of which a queue's message has a part only is skipped, whatever its length says, and the messages
+     * behind it come, and are not its rest. */
+    static const size_t parts[] = {1, 4, 31, 32, 33, 1000};
+    uint8_t frame[9000];
+    ssize_t size;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 7000, 0), 0);
+    size = take_raw(frame, sizeof(frame));
+    assert_true(size > 7000);
+    for (uint32_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        assert_int_equal(put_raw(frame, parts[i]), 0);
+        assert_int_equal(send_numbered(it.tx, 2, i, 3000, 0), 0);
+        assert_int_equal(expect(2, i, 3000).lost, i == 0); /* the one that was taken away */
+    }
+}
+
 static void a_removed_queue_is_told(void **state)
 {
     /* Claim: a System V queue that is removed under its users ends their calls with an error and a sentence, also those
@@ -1027,6 +1087,8 @@ int main(void)
         WITH(setup_mq, long_messages_want_one_receiver),
         WITH(setup_svmq, long_messages_want_one_receiver),
         WITH(setup_mq, what_is_no_frame_is_skipped),
+        WITH(setup_mq, half_a_frame_takes_no_other),
+        WITH(setup_svmq, half_a_frame_takes_no_other),
         WITH(setup_svmq, a_removed_queue_is_told),
         WITH(setup_unix, strangers_disturb_nobody),
         WITH(setup_tcp, strangers_disturb_nobody),
