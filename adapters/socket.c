@@ -14,6 +14,7 @@
 #include "detail.h"
 
 enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16 };
+enum { IDLE_S = 30, BETWEEN_S = 10, PROBES = 3 };
 #define GRACE_NS NORIA_NS_PER_S /* for the first words of who has connected */
 
 int noria_socket_make(const struct noria_socket *of)
@@ -23,6 +24,19 @@ int noria_socket_make(const struct noria_socket *of)
     return fd >= 0 ? fd
                    : noria_fail(-errno, "no socket for '%s:%s': %s", of->adapter.mechanism->scheme, of->adapter.rest,
                                 strerror(errno));
+}
+
+/* Whose machine has vanished without a word is missed after IDLE_S + PROBES * BETWEEN_S: he keeps no inlet. What is
+ * under way to one the system gives up by itself (tcp_retries2). No TCP_USER_TIMEOUT: it would also end the connection
+ * to a receiver that is alive and does not read for so long, and a full channel may stay full. */
+static void ask_now_and_then(int fd)
+{
+    const int yes = 1, idle = IDLE_S, between = BETWEEN_S, probes = PROBES;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof(between));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sending */
@@ -47,8 +61,10 @@ static int begin_to_connect(struct noria_adapter *adapter)
 
     if (end.fd < 0)
         return end.fd;
-    if (of->address.ss_family != AF_UNIX)
+    if (of->address.ss_family != AF_UNIX) {
         setsockopt(end.fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
+        ask_now_and_then(end.fd);
+    }
     if (connect(end.fd, (struct sockaddr *)&of->address, of->address_size) != 0 && errno != EINPROGRESS) {
         int error = errno;
         close(end.fd);
@@ -192,6 +208,8 @@ static void accept_one(struct noria_adapter *adapter, int fd)
 {
     struct noria_end end = {.fd = fd, .kind = NORIA_END_SOCKET};
 
+    if (noria_socket_of(adapter)->address.ss_family != AF_UNIX)
+        ask_now_and_then(fd);
     if (is_welcome(noria_socket_of(adapter), fd)) {
         noria_socket_of(adapter)->accepted_ns = noria_now_ns();
         noria_adapter_add_inlet(adapter, &end);

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <mqueue.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ipc.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
@@ -529,6 +530,31 @@ static void a_receiver_on_tcp_may_come_back(void **state)
     memcpy(&length, received + 4, sizeof(length)); /* its number */
     assert_int_equal(info.lost, length);
     assert_true((info.flags & NORIA_LOST) != 0);
+}
+
+static void vanished_machines_are_missed(void **state)
+{
+    /* Claim: on both ends of a connection the system asks after half a minute of silence whether the other one is still
+     * there. */
+    int asked = 0;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    for (int fd = 0; fd < 1024; fd++) {
+        struct sockaddr_storage peer;
+        socklen_t size = sizeof(peer);
+        int on = 0, idle = 0;
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) != 0 || peer.ss_family != AF_INET)
+            continue;
+        size = sizeof(on);
+        assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, &size), 0);
+        assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &size), 0);
+        assert_true(on != 0 && idle <= 30);
+        asked++;
+    }
+    assert_int_equal(asked, 2);
 }
 
 static struct {
@@ -1100,6 +1126,7 @@ int main(void)
         WITH(setup_unix, batches_and_long_ones_in_turn),
         WITH(setup_tcp, batches_and_long_ones_in_turn),
         WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
+        WITH(setup_tcp, vanished_machines_are_missed),
         WITH(setup_tcp, what_is_refused_is_not_missed),
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
         WITH(setup_fifo, long_frames_of_many_writers),
