@@ -4,9 +4,11 @@
 
 #include <arpa/inet.h>
 #include <mqueue.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
 #include <sys/un.h>
@@ -555,6 +557,67 @@ static void vanished_machines_are_missed(void **state)
         asked++;
     }
     assert_int_equal(asked, 2);
+}
+
+/* In a mount namespace of its own, where the host "two" has two addresses. 77: there is none to be had, or no second
+ * address. */
+static int send_to_host_of_two(void)
+{
+    char hosts[] = "/tmp/noria-hosts-XXXXXX", address[64];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    int fd = mkostemp(hosts, O_CLOEXEC);
+
+    CHILD_REQUIRES(dprintf(fd, "127.0.0.7 two\n127.0.0.1 two\n") > 0);
+    close(fd);
+    setenv("RESOLV_MULTI", "on", 1);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || mount(hosts, "/etc/hosts", NULL, MS_BIND, NULL) != 0) {
+        unlink(hosts);
+        return 77;
+    }
+    unlink(hosts);
+    if (getaddrinfo("two", "1", &hints, &found) != 0 || found->ai_next == NULL)
+        return 77;
+    freeaddrinfo(found);
+    snprintf(address, sizeof(address), "tcp:two%s", strrchr(it.address, ':'));
+    CHILD_REQUIRES(noria_open(&it.tx, address, NORIA_SEND, &it.options) == 0);
+    for (uint32_t i = 0; i < 2; i++)
+        CHILD_REQUIRES(send_numbered(it.tx, 1, i, 100, A_WHILE) == 0);
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    return 0;
+}
+
+/* Whether the sender finds a receiver at that one of them. */
+static void be_one_of_two(const char *address)
+{
+    int64_t until_ns = now_ns() + A_WHILE;
+    uint32_t got = 0;
+    bool ended = false;
+    int status = 0;
+    pid_t child;
+
+    snprintf(it.address, sizeof(it.address), "tcp:%s:%u", address, next_number());
+    open_receiver();
+    child = start(send_to_host_of_two);
+    while (got < 2 && now_ns() < until_ns) {
+        if (noria_recv(it.rx, received, sizeof(received), 10 * MS, NULL) == 100)
+            assert_true(is_message(received, 100, 1, got++, 100));
+        else if (!ended && waitpid(child, &status, WNOHANG) == child)
+            ended = true;
+        if (ended && WIFEXITED(status) && WEXITSTATUS(status) == 77)
+            skip(); /* there is no such namespace to be had here */
+    }
+    if (!ended)
+        kill_child(child);
+    assert_int_equal(got, 2);
+    close_handle(&it.rx);
+}
+
+static void all_addresses_of_a_host_are_tried(void **state)
+{
+    /* Claim: a sender to a host with two addresses finds the receiver at whichever it listens. */
+    (void)state;
+    be_one_of_two("127.0.0.1");
+    be_one_of_two("127.0.0.7");
 }
 
 static struct {
@@ -1126,6 +1189,7 @@ int main(void)
         WITH(setup_unix, batches_and_long_ones_in_turn),
         WITH(setup_tcp, batches_and_long_ones_in_turn),
         WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
+        WITH(setup_tcp, all_addresses_of_a_host_are_tried),
         WITH(setup_tcp, vanished_machines_are_missed),
         WITH(setup_tcp, what_is_refused_is_not_missed),
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
