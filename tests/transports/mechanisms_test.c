@@ -264,6 +264,54 @@ static void a_removed_queue_is_told(void **state)
     assert_true(strlen(noria_detail()) > 3);
 }
 
+static int send_and_stay(bool elsewhere, bool closes)
+{
+    char folder[] = "/tmp/noria-elsewhere-XXXXXX", command[64];
+
+    CHILD_REQUIRES(mkdtemp(folder) != NULL);
+    if (elsewhere)
+        setenv("NORIA_DIR", folder, 1);
+    it.tx = open_handle(NORIA_SEND);
+    CHILD_REQUIRES(send_numbered(it.tx, 1, 0, 100, 0) == 0);
+    if (closes)
+        CHILD_REQUIRES(noria_close(it.tx) == 0);
+    snprintf(command, sizeof(command), "rm -r %s", folder);
+    CHILD_REQUIRES(system(command) == 0);
+    for (;;)
+        pause();
+}
+
+static int send_from_elsewhere(void)
+{
+    return send_and_stay(true, false);
+}
+
+static int send_and_leave_the_queue(void)
+{
+    return send_and_stay(false, true);
+}
+
+static void senders_have_other_folders(void **state)
+{
+    /* Claim: a sender for whom noria's folder is another one, so that nobody here sees his lock, has not left as long
+     * as his process lives; one of this folder who has closed his handle has. */
+    pid_t child;
+
+    (void)state;
+    open_receiver();
+    child = start(send_from_elsewhere);
+    expect(1, 0, 100);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 200 * MS, NULL), -ETIMEDOUT);
+    kill_child(child);
+    expect_stream_end(A_WHILE);
+    close_handle(&it.rx);
+    open_receiver();
+    child = start(send_and_leave_the_queue);
+    expect(1, 0, 100);
+    expect_stream_end(A_WHILE);
+    kill_child(child);
+}
+
 /* -------------------------------------------------------------------------------------------------------- strangers */
 
 static int connect_stranger(void)
@@ -1179,6 +1227,7 @@ int main(void)
         WITH(setup_mq, half_a_frame_takes_no_other),
         WITH(setup_svmq, half_a_frame_takes_no_other),
         WITH(setup_svmq, a_removed_queue_is_told),
+        WITH(setup_svmq, senders_have_other_folders),
         WITH(setup_unix, strangers_disturb_nobody),
         WITH(setup_tcp, strangers_disturb_nobody),
         WITH(setup_unix, a_dead_receivers_name_is_taken_over),
