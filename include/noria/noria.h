@@ -182,7 +182,7 @@ struct noria_options {
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
-    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. SPSC, and MPMC with pack 1 */
+    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. Of rings SPSC, and MPMC with pack 1 */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */

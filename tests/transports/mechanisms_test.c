@@ -252,6 +252,28 @@ static void half_a_frame_takes_no_other(void **state)
     }
 }
 
+static void checksums_find_damage(void **state)
+{
+    /* Claim: with options.checksum a message that was damaged on its way does not come, and the next one tells that it
+     * is missing. */
+    uint8_t frame[9000];
+    ssize_t size;
+
+    (void)state;
+    it.options.checksum = 1;
+    open_pair();
+    assert_int_equal(stat_of(it.rx).checksum, 1);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 7000, 0), 0);
+    expect(1, 0, 7000);
+    assert_int_equal(send_numbered(it.tx, 1, 1, 7000, 0), 0);
+    size = take_raw(frame, sizeof(frame));
+    assert_true(size > 7000);
+    frame[5000] ^= 1;
+    assert_int_equal(put_raw(frame, (size_t)size), 0);
+    assert_int_equal(send_numbered(it.tx, 1, 2, 7000, 0), 0);
+    assert_int_equal(expect(1, 2, 7000).lost, 1);
+}
+
 static void a_removed_queue_is_told(void **state)
 {
     /* Claim: a System V queue that is removed under its users ends their calls with an error and a sentence, also those
@@ -1224,6 +1246,7 @@ int main(void)
         WITH(setup_mq, long_messages_want_one_receiver),
         WITH(setup_svmq, long_messages_want_one_receiver),
         WITH(setup_mq, what_is_no_frame_is_skipped),
+        WITH(setup_mq, checksums_find_damage),
         WITH(setup_mq, half_a_frame_takes_no_other),
         WITH(setup_svmq, half_a_frame_takes_no_other),
         WITH(setup_svmq, a_removed_queue_is_told),
