@@ -503,7 +503,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
         return is_gone(-rc) ? NORIA_SEGMENT_VANISHED : report(request->name, request->size, -rc);
     if (set == -ENOENT && !has_lost_its_set(segment) && is_removed(segment->id))
         return NORIA_SEGMENT_VANISHED;
-    if (set == -ENOENT && has_lost_its_set(segment)) {
+    /* Who asks for no locks, as gc does, makes none: a set that is too small nobody would take for ours. */
+    if (set == -ENOENT && has_lost_its_set(segment) && request->locks != 0) {
         set = make_set(segment->id, &status, request->locks);
         if (set == -EIDRM)
             return NORIA_SEGMENT_VANISHED;

@@ -61,6 +61,22 @@ static int files_in_shm(void)
     return count;
 }
 
+/* Segments and sets of System V, of this process' own IPC namespace. */
+static int rows_of_sysv(void)
+{
+    static const char *const paths[] = {"/proc/sysvipc/shm", "/proc/sysvipc/sem"};
+    int rows = -2; /* the headings */
+
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(paths[i], "re");
+        char line[512];
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+            rows++;
+        assert_int_equal(fclose(file), 0);
+    }
+    return rows;
+}
+
 static bool is_there(void)
 {
     return access(ch.path, F_OK) == 0;
@@ -430,6 +446,7 @@ static void strangers_collect_nothing(void **state)
 /* ------------------------------------------------------------------------------------------ names that mean another one */
 
 static void (*before_removal)(void); /* called once, when gc is about to take a name away */
+static void (*after_lookup)(void);   /* and when it knows what a key means */
 static int keys_looked_up, handed_over;
 
 static void about_to_remove(void)
@@ -458,9 +475,16 @@ int shm_unlink(const char *name)
 
 int shmget(key_t key, size_t size, int flags)
 {
+    void (*hook)(void) = after_lookup;
+    int id;
+
     if (before_removal != NULL && ++keys_looked_up == 2) /* the first time it was to look at it */
         about_to_remove();
-    return (int)syscall(SYS_shmget, key, size, flags);
+    after_lookup = NULL;
+    id = (int)syscall(SYS_shmget, key, size, flags);
+    if (hook != NULL)
+        hook();
+    return id;
 }
 
 /* Somebody else removes the name by hand, and a third one makes it anew; or the first one is kept from it. */
@@ -489,6 +513,31 @@ static void gc_removes_what_it_has_looked_at(void **state)
     assert_true(collect(0) >= 0);
     before_removal = NULL;
     assert_int_equal(noria_inspect(ch.address, &listing) == 0, handed_over);
+}
+
+/* What the last user does in closing, before he detaches. */
+static void take_name_and_locks(void)
+{
+    int id = (int)syscall(SYS_shmget, strtoul(ch.address + strlen("sysv:"), NULL, 16), 0, 0);
+    int set = semget((key_t)((uint32_t)id ^ 0xee6f7261u), 0, 0);
+
+    assert_int_equal(shmctl(id, IPC_RMID, NULL), 0);
+    assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+}
+
+static void gc_makes_no_locks(void **state)
+{
+    /* Claim: gc that meets a channel whose last user is half through with closing leaves no set of locks behind. */
+    int rows = rows_of_sysv();
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    ch.tx = open_handle(NORIA_SEND);
+    after_lookup = take_name_and_locks;
+    assert_int_equal(collect(0), 0);
+    assert_null(after_lookup);
+    close_handle(&ch.tx);
+    assert_int_equal(rows_of_sysv(), rows);
 }
 
 static void leave_waste(void)
@@ -599,6 +648,7 @@ static void storm(void **state)
     int64_t cycles = getenv("NORIA_LONG") != NULL ? 10000 : 1000;
     uint64_t random = 4711;
     pid_t crowd[CROWD], collector;
+    int rows = rows_of_sysv();
 
     (void)state;
     ch.options.lifetime = NORIA_UNLINK_LAST;
@@ -615,7 +665,10 @@ static void storm(void **state)
     print_message("%lld of %lld opened cycles ended, gc removed %lld names meanwhile\n", (long long)peers->numbers[0],
                   (long long)peers->numbers[1], (long long)peers->numbers[2]);
     assert_true(collect(0) >= 0);
+    ch.tx = open_handle(NORIA_SEND); /* who makes a channel sweeps away the locks of those that are gone */
+    close_handle(&ch.tx);
     assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(rows_of_sysv(), rows);
     assert_int_equal(collect(0), 0);
 }
 
@@ -633,8 +686,9 @@ int main(void)
         AT("shm", look_alikes_stay),
         AT("shm", strangers_collect_nothing),
         {"gc_removes_what_it_has_looked_at", gc_removes_what_it_has_looked_at, 0, "shm, sysv"},
+        AT("sysv", gc_makes_no_locks),
         {"persisting_names_stay", persisting_names_stay, 0, "shm, sysv"},
-        AT("shm", storm),
+        {"storm", storm, 0, "shm, sysv"},
     };
 
     if (!have_own_shm("size=16m")) {
