@@ -235,6 +235,7 @@ struct noria_stat {
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
     uint32_t checksum;                      /* as in the options */
+    uint32_t nameless;                      /* 1: the name was removed, nobody can open it any more; it goes with its users */
     uint64_t torn;                          /* of `lost`: messages whose checksum did not hold */
     const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
     const char *refused;                    /* like this: a line for each that was tried before, with its reason */

@@ -330,18 +330,23 @@ static void names_of_killed_creators_go_with_the_last(void **state)
 
 static void unlinked_channels_are_noticed(void **state)
 {
-    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at
-     * once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
+    /* Claim: who has a channel open whose name was removed is told so by stat, and goes on with those who have it, too; the
+     * name is free at once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
     noria_channel *fresh = NULL;
 
     (void)state;
     open_pair();
+    assert_int_equal(stat_of(ch.rx).nameless, 0);
+    assert_true((stat_of(ch.rx).abilities & NORIA_CAN_OUTLIVE) != 0);
     assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(stat_of(ch.rx).nameless, 1);
+    assert_int_equal(stat_of(ch.tx).abilities & NORIA_CAN_OUTLIVE, 0);
     assert_false(name_exists());
     assert_fails(noria_open(&fresh, ch.address, NORIA_RECV, NULL), ENOENT);
     assert_int_equal(noria_open(&fresh, ch.address, NORIA_RECV | NORIA_CREATE | NORIA_EXCL, &ch.options), 0);
     send_numbered(1, 10);
     assert_int_equal(stat_of(fresh).messages, 0);
+    assert_int_equal(stat_of(fresh).nameless, 0);
     expect(1, 10);
     assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
     close_handle(&fresh);
