@@ -2,6 +2,8 @@
 /* Claim: a channel of capacity 1 that overwrites keeps the newest message, for every receiver, once. */
 #include "variants_test.h"
 
+#include <pthread.h>
+
 #include "segment_channel.h"
 
 static void open_latest(void)
@@ -191,6 +193,59 @@ static void corrupt_cells_are_told(void **state)
     expect(2, 64);
 }
 
+/* ------------------------------------------------------------------------------------------- many threads */
+
+enum { CREW = 3, EACH = 10000 };
+
+static uint32_t threads_at_work;
+
+/* cmocka's own assertions are for the test's thread alone. */
+static void *send_mine(void *whose)
+{
+    for (uint64_t i = 1; i <= EACH; i++) {
+        uint64_t message[8] = {*(unsigned *)whose, i, ~i, 0, 0, 0, 0, ~i};
+        if (noria_send(ch.tx, message, sizeof(message), -1) != 0)
+            abort();
+    }
+    noria_sub_release32(&threads_at_work, 1);
+    return NULL;
+}
+
+static void threads_share_a_sender(void **state)
+{
+    /* Claim: threads may share a sender's handle: what a receiver gets is whole, of each of them newer and newer, and in
+     * the end the last message of one of them. */
+    pthread_t senders[CREW];
+    unsigned numbers[CREW];
+    uint64_t message[8], last[CREW] = {0}, newest = 0;
+    bool over = false;
+
+    (void)state;
+    open_latest();
+    threads_at_work = CREW;
+    for (unsigned i = 0; i < CREW; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&senders[i], NULL, send_mine, &numbers[i]), 0);
+    }
+    for (;;) {
+        ssize_t rc;
+        over = noria_load_acquire32(&threads_at_work) == 0; /* pairs with the end of send_mine */
+        rc = noria_recv(ch.rx, message, sizeof(message), 0, NULL);
+        if (rc == -EAGAIN && over)
+            break;
+        if (rc == -EAGAIN)
+            continue;
+        assert_int_equal(rc, sizeof(message));
+        assert_true(message[0] < CREW && message[2] == ~message[1] && message[7] == ~message[1]);
+        assert_true(message[1] > last[message[0]]);
+        newest = last[message[0]] = message[1];
+    }
+    for (unsigned i = 0; i < CREW; i++)
+        pthread_join(senders[i], NULL);
+    assert_int_equal(newest, EACH);
+    assert_int_equal(stat_of(ch.rx).sent, CREW * EACH);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
@@ -199,6 +254,7 @@ int main(void)
         ONLY_MPMC(senders_overwrite_each_other),
         ONLY_MPMC(batches_leave_their_last),
         ONLY_MPMC(one_thread_of_a_handle_sends_at_a_time),
+        ONLY_MPMC(threads_share_a_sender),
         {"corrupt_cells_are_told", corrupt_cells_are_told, NORIA_KIND_MPMC, "anon"},
         {"what_makes_no_sense_is_refused", what_makes_no_sense_is_refused, NORIA_KIND_MPMC, "anon"},
     };

@@ -82,7 +82,8 @@ static void receiver_is_told(void **state)
 
 static void sender_is_told(void **state)
 {
-    /* Claim: the same for a sender that found the channel full, and a receive. */
+    /* Claim: the same for a sender that found the channel full, and a receive; of what is peeked an MPMC channel's is
+     * told at once, for it counts as a message no more and a send finds room, an SPSC channel's when it is released. */
     struct noria_span span;
     int fd;
 
@@ -96,7 +97,8 @@ static void sender_is_told(void **state)
             assert_int_equal(drain(ch.rx) > 0, 1);
         } else {
             assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
-            assert_false(is_readable(fd));
+            assert_int_equal(is_readable(fd), !is_spsc());
+            assert_int_equal(try_send(0, 64), is_spsc() ? -EAGAIN : 0);
             assert_int_equal(noria_release(ch.rx, &span), 0);
         }
         assert_true(is_readable(fd));
@@ -646,6 +648,63 @@ static void killed_sender_delays_at_most(void **state)
     assert_true(told > 0 && told <= found && found < rounds);
 }
 
+static void try_in_vain_life(void)
+{
+    noria_channel *rx = open_in_child(NORIA_RECV);
+    uint8_t bytes[64];
+
+    open_fd(rx, NORIA_RECV); /* so that its tries arm */
+    mark();
+    noria_recv(rx, bytes, sizeof(bytes), 0, NULL);
+    mark();
+}
+
+/* Has rung, for a message that another has taken. */
+static void leave_a_ring_behind(int fd)
+{
+    uint8_t bytes[64];
+
+    drain(ch.rx);
+    send_numbered(1, 8);
+    assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), 8);
+    assert_true(is_readable(fd));
+}
+
+/* Stops another receiver so many instructions after it has taken the ring back. False if its try is over by then. */
+static bool message_is_told_beside_one_stopped_after(int steps, int fd)
+{
+    pid_t other = start_stepped(try_in_vain_life);
+    bool more = true;
+
+    set_patience(20);
+    leave_a_ring_behind(fd);
+    while (is_readable(fd)) {
+        more = step(other);
+        assert_true(more); /* or it never takes it back */
+    }
+    for (; more && steps > 0; steps--)
+        more = step(other);
+    send_numbered(1, 8);
+    assert_true(is_readable(fd));
+    end_stepped(other);
+    return more;
+}
+
+static void stopped_receiver_silences_nobody(void **state)
+{
+    /* Claim (MPMC): a receiver that finds nothing takes the ring back for all who poll; stopped at any instruction of that,
+     * if nobody sends just then, it leaves the others at a descriptor that tells of the next message. */
+    int fd, steps = 0, fineness = getenv("NORIA_LONG") != NULL ? 64 : 8;
+
+    (void)state;
+    open_pair();
+    known = ch.rx;
+    fd = open_fd(ch.rx, NORIA_RECV);
+    while (message_is_told_beside_one_stopped_after(steps, fd))
+        steps += 1 + steps / fineness; /* each of the first: it asks to be told right after */
+    assert_true(steps > 20); /* the last look at the ring lies behind it */
+}
+
 static const char sender_word[] = "--send-to";
 
 /* What this program does when it is run anew: nothing is shared with the test but the address. */
@@ -1078,6 +1137,7 @@ int main(int argc, char **argv)
         ONLY_MPMC(several_pollers_share_a_channel),
         ONLY_MPMC(last_release_tells_of_the_end),
         EVERYWHERE(killed_sender_delays_at_most),
+        ONLY_MPMC(stopped_receiver_silences_nobody),
         AT("shm", unrelated_processes),
         ONLY_MPMC(two_ask_at_once),
         {"close_waits_for_a_call_of_several_steps", close_waits_for_a_call_of_several_steps,

@@ -2,6 +2,7 @@
 /* Claim: a channel with priorities gives the highest level first and keeps the order of each level. */
 #include "variants_test.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -161,6 +162,37 @@ static void a_sender_waits_for_room_at_its_level(void **state)
     expect_prio(1, 2);
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(rc, 1);
+}
+
+static bool rings_for_room(int fd)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+
+    return poll(&entry, 1, 0) == 1;
+}
+
+static void a_peek_tells_of_the_room_it_makes(void **state)
+{
+    /* Claim: as soon as a message of a full level is peeked, at the lowest level or above, the level has room and a
+     * sender that polls for it is told. */
+    struct noria_span span;
+
+    (void)state;
+    open_levels(2);
+    for (unsigned level = 0; level < 2; level++) {
+        int fd = noria_fd(ch.tx, NORIA_SEND);
+        assert_true(fd >= 0);
+        for (unsigned n = 0; n < 8; n++)
+            send_prio(n, level);
+        assert_fails(try_prio(8, level), EAGAIN);
+        assert_false(rings_for_room(fd));
+        assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
+        assert_true(rings_for_room(fd));
+        send_prio(8, level);
+        assert_int_equal(noria_release(ch.rx, &span), 0);
+        for (unsigned n = 1; n < 9; n++)
+            expect_prio(n, level);
+    }
 }
 
 static void levels_that_are_not_there_are_refused(void **state)
@@ -412,6 +444,77 @@ static void it_ends_when_all_levels_are_empty(void **state)
     expect_nothing(EPIPE);
 }
 
+/* ------------------------------------------------------------------------------------------- many threads */
+
+enum { CREW = 3, EACH = 20000, MANY_LEVELS = 8 };
+
+static uint32_t times_got[CREW * EACH], left;
+
+/* cmocka's own assertions are for the test's thread alone. */
+#define REQUIRE_IN_THREAD(holds) \
+    ((holds) ? (void)0 : (fprintf(stderr, "line %d: %s: %s\n", __LINE__, #holds, noria_detail()), abort()))
+
+static unsigned level_of(uint64_t number)
+{
+    return (unsigned)(number * 5 / 3 % MANY_LEVELS);
+}
+
+static void *send_mine(void *first)
+{
+    for (uint64_t i = 0; i < EACH; i++) {
+        uint64_t number = *(unsigned *)first + i;
+        REQUIRE_IN_THREAD(noria_send_prio(ch.tx, &number, sizeof(number), level_of(number), -1) == 0);
+    }
+    return NULL;
+}
+
+static void *receive_any(void *context)
+{
+    uint64_t last[CREW][MANY_LEVELS] = {{0}};
+
+    (void)context;
+    while (noria_load_relaxed32(&left) != 0) {
+        struct noria_info info;
+        uint64_t number, *before;
+        ssize_t rc = noria_recv(ch.rx, &number, sizeof(number), 2 * MS, &info);
+        if (rc == -ETIMEDOUT)
+            continue;
+        REQUIRE_IN_THREAD(rc == (ssize_t)sizeof(number) && number < CREW * EACH);
+        REQUIRE_IN_THREAD(info.priority == level_of(number));
+        before = &last[number / EACH][info.priority];
+        REQUIRE_IN_THREAD(number >= *before); /* order of one sender at one level, at one receiver */
+        *before = number;
+        noria_add_relaxed32(&times_got[number], 1);
+        noria_sub_release32(&left, 1);
+    }
+    return NULL;
+}
+
+static void threads_share_a_handle(void **state)
+{
+    /* Claim: threads may share a sender's and a receiver's handle: each message comes once, with its level, and those
+     * of one sender at one level in order. */
+    pthread_t senders[CREW], receivers[CREW];
+    unsigned first[CREW];
+
+    (void)state;
+    memset(times_got, 0, sizeof(times_got));
+    left = CREW * EACH;
+    open_levels(MANY_LEVELS);
+    for (unsigned i = 0; i < CREW; i++) {
+        first[i] = i * EACH;
+        assert_int_equal(pthread_create(&senders[i], NULL, send_mine, &first[i]), 0);
+        assert_int_equal(pthread_create(&receivers[i], NULL, receive_any, NULL), 0);
+    }
+    for (unsigned i = 0; i < CREW; i++) {
+        pthread_join(senders[i], NULL);
+        pthread_join(receivers[i], NULL);
+    }
+    for (unsigned i = 0; i < CREW * EACH; i++)
+        assert_int_equal(times_got[i], 1);
+    expect_nothing(EAGAIN);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
@@ -420,6 +523,7 @@ int main(void)
         ONLY_MPMC(each_level_has_the_whole_capacity),
         ONLY_MPMC(a_full_level_may_drop),
         ONLY_MPMC(a_sender_waits_for_room_at_its_level),
+        ONLY_MPMC(a_peek_tells_of_the_room_it_makes),
         ONCE(levels_that_are_not_there_are_refused),
         ONLY_MPMC(spans_know_their_level),
         ONLY_MPMC(what_a_leaver_held_comes_back_at_its_level),
@@ -431,6 +535,7 @@ int main(void)
         {"a_level_whose_hint_is_taken_back_is_looked_at", a_level_whose_hint_is_taken_back_is_looked_at,
          NORIA_KIND_MPMC, "anon"},
         ONLY_MPMC(it_ends_when_all_levels_are_empty),
+        ONLY_MPMC(threads_share_a_handle),
     };
 
     return run_variants("priorities", tests, sizeof(tests) / sizeof(tests[0]));

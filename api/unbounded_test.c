@@ -35,6 +35,36 @@ static void grows_and_shrinks(void **state)
     }
 }
 
+static void a_trickle_keeps_no_memory(void **state)
+{
+    /* Claim: after a flood the memory goes back although messages go on coming, one by one; while as much comes again
+     * and again as a large link is for, it stays. */
+    uint64_t small, large;
+
+    (void)state;
+    open_pair();
+    small = stat_of(ch.tx).footprint;
+    send_from(0, 2000);
+    for (unsigned i = 0; i < 2000; i++)
+        expect(i, LEN);
+    expect_nothing(EAGAIN);
+    large = stat_of(ch.tx).footprint;
+    assert_true(large > small + 100 * KIB);
+    for (unsigned round = 0; round < 100; round++) {
+        send_from(0, 1000);
+        for (unsigned i = 0; i < 1000; i++)
+            expect(i, LEN);
+        expect_nothing(EAGAIN);
+        assert_true(stat_of(ch.tx).footprint >= large);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        send_from(i, 1);
+        expect(i, LEN);
+        expect_nothing(EAGAIN);
+    }
+    assert_true(stat_of(ch.tx).footprint <= small + (is_at("file") ? 65536 : 0));
+}
+
 static void positions_wrap(void **state)
 {
     /* Claim: the same where positions wrap. */
@@ -96,6 +126,35 @@ static void room_at_every_moment(void **state)
             expect(i, LEN);
         expect_footprint_to_fall(small);
     }
+}
+
+static bool has_room(void)
+{
+    struct noria_ready wait = {.channel = ch.tx, .side = NORIA_SEND};
+    int rc = noria_wait_any(&wait, 1, 0);
+
+    assert_int_equal(rc, wait.ready);
+    return rc == 1;
+}
+
+static void room_at_the_ceiling_is_told(void **state)
+{
+    /* Claim: at the ceiling whoever waits for room is told as soon as a send would find some: also when a receiver
+     * has just taken the last message of an older link, and does not come again. */
+    unsigned sent, found = 0;
+
+    (void)state;
+    open_pair();
+    sent = send_until_full(0);
+    for (unsigned got = 0; got < 3000; got++) {
+        bool told;
+        expect(got, LEN);
+        told = has_room();
+        assert_int_equal(try_send(sent, LEN), told ? 0 : -EAGAIN);
+        sent += told;
+        found += told;
+    }
+    assert_true(found > 0);
 }
 
 static void policies_at_the_ceiling(void **state)
@@ -367,6 +426,21 @@ static void many_threads(void **state)
 
 enum { CANNOT = 77, FELL_SHORT = 1 };
 
+/* Whether who waits for room that the file system does not have is told of it no more often than it is looked for. */
+static bool waits_in_peace(noria_channel *channel)
+{
+    struct noria_ready wait = {.channel = channel, .side = NORIA_SEND};
+    int64_t until = now_ns() + 200 * MS;
+    uint8_t bytes[LEN] = {0};
+    int told = 0, rc = 0;
+
+    while (rc >= 0 && now_ns() < until && noria_send(channel, bytes, LEN, 0) == -EAGAIN) {
+        rc = noria_wait_any(&wait, 1, 20 * MS);
+        told += rc;
+    }
+    return now_ns() >= until && told <= 200 * MS / ch.options.recheck_ns;
+}
+
 /* In a process with a /dev/shm of its own that has 600 KiB. */
 static int fill_small_file_system(void)
 {
@@ -384,7 +458,7 @@ static int fill_small_file_system(void)
         int rc;
         for (fitted[round] = 0; (rc = noria_send(channel, bytes, LEN, 0)) == 0; fitted[round]++)
             continue;
-        if (rc != -EAGAIN || noria_send(channel, bytes, LEN, 2 * MS) != -ETIMEDOUT)
+        if (rc != -EAGAIN || noria_send(channel, bytes, LEN, 2 * MS) != -ETIMEDOUT || !waits_in_peace(channel))
             return FELL_SHORT;
         for (unsigned i = 0; i < fitted[round]; i++)
             if (noria_recv(channel, bytes, LEN, 0, NULL) != LEN)
@@ -400,7 +474,7 @@ static int fill_small_file_system(void)
 static void full_file_system(void **state)
 {
     /* Claim: where the file system has no memory left below the ceiling, the channel is full, without a
-     * signal; and what is drained can be filled again. */
+     * signal, and who waits for room sleeps; and what is drained can be filled again. */
     int status;
     pid_t child;
 
@@ -421,9 +495,11 @@ int main(void)
 {
     static const struct named_test tests[] = {
         ONLY_MPMC(grows_and_shrinks),
+        ONLY_MPMC(a_trickle_keeps_no_memory),
         ONLY_MPMC(positions_wrap),
         ONLY_MPMC(ceiling_holds),
         ONLY_MPMC(room_at_every_moment),
+        ONLY_MPMC(room_at_the_ceiling_is_told),
         ONLY_MPMC(policies_at_the_ceiling),
         ONLY_MPMC(blocks_at_the_ceiling),
         ONLY_MPMC(refusals),

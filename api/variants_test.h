@@ -29,6 +29,8 @@
 #include <noria/inspect.h>
 #include <noria/noria.h>
 
+#include "fails_test.h"
+
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 
@@ -184,13 +186,6 @@ static inline void open_pair(void)
     ch.tx = open_handle(NORIA_SEND);
     ch.rx = open_handle(NORIA_RECV);
 }
-
-/* A failure: the code, and a sentence about it. */
-#define assert_fails(call, error)                        \
-    do {                                                 \
-        assert_int_equal((call), -(error));              \
-        assert_true(strlen(noria_detail()) > 3);         \
-    } while (0)
 
 /* -------------------------------------------------------------------------------------- numbered messages */
 

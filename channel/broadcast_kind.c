@@ -627,5 +627,5 @@ const struct noria_kind_table noria_lossy_kind = {
     .name = "broadcast that overwrites", .takes = NORIA_TAKES_OVERWRITE,
     .verbs = {COPYING_VERBS, SENDER_VERBS},
     .join = join_lossy, .settle = settle_lossy, SHARED_FUNCTIONS,
-    .abilities = NORIA_CAN_MANY_RECEIVERS,
+    .abilities = NORIA_CAN_MANY_RECEIVERS, .reads_only = true,
 };

@@ -6,6 +6,7 @@
  *     removal, so whoever opens at the same time waits for it, finds the name gone, and looks again (segment.c).
  *   - Channels that were to go with their last participant, when no participant lives. Joining such a channel and
  *     deciding about its name exclude each other by the same lock (lifecycle.c).
+ *   - What they left without a name: locks of System V segments that are gone, memory that was just being made (sysv.c).
  *   - FIFOs and semaphores named after a channel that has no name any more, and that nobody has open or mapped. A
  *     participant of an unlinked channel who asks for his FIFO later makes it again. Those of channels in files on disk
  *     stay, for files are not listed: where they are is not known.
@@ -45,7 +46,7 @@ struct collection {
     bool out_of_memory; /* some id is missing: objects are not judged */
 };
 
-/* `scheme`: of a channel; NULL: `name` is a path. */
+/* `scheme`: of a channel; NULL: `name` says it all. */
 static void tell(struct collection *collection, const char *scheme, const char *name, uint32_t kind, int result)
 {
     struct noria_leftover leftover = {.kind = kind, .result = result};
@@ -133,6 +134,12 @@ static int remember_id(const char *name, void *context)
     return 0;
 }
 
+/* What has no name, or none any more. */
+static void tell_of_remnant(const char *what, bool is_memory, int result, void *context)
+{
+    tell(context, NULL, what, is_memory ? NORIA_LEFTOVER_UNFINISHED : NORIA_LEFTOVER_SEMAPHORE, result);
+}
+
 static int collect_of_backend(const struct noria_segment_backend *backend, void *context)
 {
     struct collection *collection = context;
@@ -140,6 +147,8 @@ static int collect_of_backend(const struct noria_segment_backend *backend, void 
 
     collection->backend = backend;
     rc = backend->list(collect_channel, collection);
+    if (backend->sweep != NULL)
+        backend->sweep(collection->dry_run, tell_of_remnant, collection);
     return rc == 0 ? backend->list(remember_id, collection) : rc;
 }
 

@@ -216,6 +216,7 @@ static int hold(noria_channel *base, struct noria_span *span, struct noria_info 
     noria_store_relaxed64(&place->position, record.position); /* the key publishes it: noria_holding_find */
     noria_store_release64(&place->key, key_of(channel, record.position, record.index));
     noria_mpmc_fill_info(channel, info, &record);
+    noria_notify_senders(channel); /* what is held counts as a message no more: there is room */
     return 0;
 }
 

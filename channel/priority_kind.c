@@ -300,6 +300,7 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
     noria_store_relaxed64(&place->position, find.record.position);
     noria_store_release64(&place->key, key_of(part, find.record.position, find.level));
     fill_info(channel, info, &find);
+    noria_notify_senders(channel); /* what is held counts as a message no more: there is room */
     return 0;
 }
 

@@ -80,7 +80,8 @@ struct noria_kind_table {
     int (*settle)(struct noria_segment_channel *channel, uint32_t owner, uint64_t entry_word);
     /* Whether another receiver holds a message that could come back. */
     bool (*held_elsewhere)(struct noria_segment_channel *channel);
-    /* Whether a try on that side would get on just now, a sender's at that level. A hint; takes nothing. */
+    /* Whether a try on that side would get on just now, a sender's at that level. A hint; takes no
+     * message. */
     bool (*ready)(struct noria_segment_channel *channel, enum noria_side side, unsigned level);
     /* Any number that changes when the given side gets on. */
     uint64_t (*progress)(const struct noria_segment_channel *channel, enum noria_side side);
@@ -90,6 +91,7 @@ struct noria_kind_table {
     const struct noria_anatomy *anatomy;
     uint32_t abilities;
     bool one_caller; /* per role at a time */
+    bool reads_only; /* receivers make the ring's pages read-only, which has to be ordinary ones for that */
 };
 
 extern const struct noria_kind_table noria_spsc_kind, noria_mpmc_kind, noria_overwrite_kind, noria_priority_kind,
@@ -159,7 +161,10 @@ struct noria_unbounded_part {
     struct noria_chain_handle chain;
     struct noria_chain_view *views;
     uint64_t sent, received; /* by this handle; only to see that they grow */
-    uint32_t idle;           /* looks that found nothing, in a row */
+    uint32_t idle;           /* looks that found nothing since so many were received, */
+    uint64_t idle_since;     /* little having come between them */
+    /* Growing found no memory behind this tail (0: it did not), with these words of the ranges, at this time. */
+    uint64_t starved_tail, starved_words, starved_at_ns;
     struct noria_backoff backoff[2];
 };
 

@@ -25,7 +25,7 @@
  * ever. */
 #define PIECE (UINT64_C(4) << 20)
 
-enum { PIECE_TRIES = 100, IDLE_LOOKS = 16, MOST_PAUSES = 256 };
+enum { PIECE_TRIES = 100, IDLE_LOOKS = 16, MUCH = 8 /* of a link: one part of so many */, MOST_PAUSES = 256 };
 
 static struct noria_chain_handle *chain_of(struct noria_segment_channel *channel)
 {
@@ -103,11 +103,43 @@ static void reclaim(struct noria_segment_channel *channel)
         noria_notify_senders(channel);
 }
 
+/* No two states of the chain have the same, or hardly: generations only grow. */
+static uint64_t sum_of_words(const struct noria_chain_handle *chain)
+{
+    uint64_t sum = 0;
+
+    for (unsigned range = 0; range < chain->ranges; range++)
+        sum += noria_load_relaxed64(&chain->words[range]); /* a hint, like all of this */
+    return sum;
+}
+
+/* Private, these three; threads that mix theirs up are wrong for recheck_ns at most. */
+static void note_starved(struct noria_segment_channel *channel, uint64_t tail)
+{
+    struct noria_unbounded_part *part = &channel->part.unbounded;
+
+    noria_store_relaxed64(&part->starved_words, sum_of_words(&part->chain));
+    noria_store_relaxed64(&part->starved_at_ns, (uint64_t)noria_now_ns());
+    noria_store_relaxed64(&part->starved_tail, tail);
+}
+
+/* Whether it was just tried to grow, and there was no memory to be had. Links that go may have left some since;
+ * other files may, too, of which nobody tells us. */
+static bool is_starved(struct noria_segment_channel *channel)
+{
+    struct noria_unbounded_part *part = &channel->part.unbounded;
+
+    return noria_load_relaxed64(&part->starved_tail) == noria_chain_tail(&part->chain) &&
+           noria_load_relaxed64(&part->starved_words) == sum_of_words(&part->chain) &&
+           (uint64_t)noria_now_ns() - noria_load_relaxed64(&part->starved_at_ns) < (uint64_t)channel->recheck_ns;
+}
+
 /* Puts a link behind the tail. 0 it, or another, is there; -EAGAIN the ceiling, or the file system, allows
  * no more. */
 static int grow(struct noria_segment_channel *channel, uint64_t tail, unsigned wanted)
 {
     struct noria_chain_handle *chain = chain_of(channel);
+    bool starved;
     unsigned range;
     uint64_t mine;
     int rc = noria_chain_claim(chain, tail, wanted, &range, &mine);
@@ -120,6 +152,7 @@ static int grow(struct noria_segment_channel *channel, uint64_t tail, unsigned w
     if (rc != 0)
         return noria_chain_tail(chain) != tail ? 0 : rc;
     rc = get_pages(channel, range, tail);
+    starved = rc != 0 && rc != -EAGAIN;
     if (rc == 0)
         rc = noria_chain_link(chain, tail, range, mine);
     if (rc == 0) {
@@ -127,6 +160,8 @@ static int grow(struct noria_segment_channel *channel, uint64_t tail, unsigned w
         return 0;
     }
     give_back(channel, range, mine);
+    if (starved)
+        note_starved(channel, tail);
     if (rc == -EBADMSG)
         return rc;
     return noria_chain_tail(chain) != tail ? 0 : -EAGAIN;
@@ -171,23 +206,31 @@ static int send_many(noria_channel *base, const struct iovec *messages, int n)
 
 /* ---------------------------------------------------------------------------------------------- receiving */
 
-/* Drained again and again while the newest link is a large one: goes on in the smallest, so that the large
- * one can go. */
+/* Drained again and again while the newest link is a large one that little goes through: goes on in the
+ * smallest, so that the large one can go. A trickle is little, however long it lasts. */
 static void shrink(struct noria_segment_channel *channel, unsigned links)
 {
     struct noria_unbounded_part *part = &channel->part.unbounded;
     struct noria_chain_handle *chain = chain_of(channel);
     uint64_t tail = noria_chain_tail(chain);
-    uint32_t idle = noria_load_relaxed32(&part->idle); /* private; a race changes only when it happens */
+    unsigned range = NORIA_CHAIN_TAIL_RANGE(tail);
+    /* Private, these three; a race changes only when it happens. */
+    uint32_t idle = noria_load_relaxed32(&part->idle);
+    uint64_t received = noria_load_relaxed64(&part->received);
+    uint64_t came = received - noria_load_relaxed64(&part->idle_since);
+    bool is_little;
 
-    if (links > 1 || NORIA_CHAIN_TAIL_RANGE(tail) == 0 ||
+    if (links > 1 || range == 0 || range >= chain->ranges ||
         NORIA_CHAIN_KIND(noria_load_relaxed64(&chain->words[0])) != NORIA_CHAIN_FREE)
         return;
     noria_store_relaxed32(&part->idle, idle + 1);
-    if (idle < IDLE_LOOKS)
+    is_little = came <= chain->range[range].slots / MUCH + IDLE_LOOKS;
+    if (is_little && idle < IDLE_LOOKS)
         return;
     noria_store_relaxed32(&part->idle, 0);
-    grow(channel, tail, 0);
+    noria_store_relaxed64(&part->idle_since, received);
+    if (is_little)
+        grow(channel, tail, 0);
 }
 
 static void received(struct noria_segment_channel *channel)
@@ -196,7 +239,6 @@ static void received(struct noria_segment_channel *channel)
 
     noria_count(&channel->table[channel->number - 1].received, 1);
     noria_store_relaxed64(&part->received, noria_load_relaxed64(&part->received) + 1); /* as in sent */
-    noria_store_relaxed32(&part->idle, 0);
     if (noria_load_relaxed32(&channel->seen_sender) == 0)
         noria_store_relaxed32(&channel->seen_sender, 1);
     noria_notify_senders(channel);
@@ -447,11 +489,28 @@ static bool held_elsewhere(struct noria_segment_channel *channel)
     return held;
 }
 
+static bool finds_room(struct noria_segment_channel *channel)
+{
+    struct noria_chain_handle *chain = chain_of(channel);
+
+    return noria_chain_may_send(chain) || (noria_chain_may_grow(chain) && !is_starved(channel));
+}
+
+/* At the ceiling a send takes out what is empty before it says that the channel is full. So does who asks for
+ * room: he may be the only one who comes by. */
+static bool has_room(struct noria_segment_channel *channel)
+{
+    if (finds_room(channel))
+        return true;
+    noria_chain_retire_empty(chain_of(channel));
+    reclaim(channel);
+    return finds_room(channel);
+}
+
 static bool ready(struct noria_segment_channel *channel, enum noria_side side, unsigned level)
 {
     (void)level;
-    return side == NORIA_SIDE_SEND ? noria_chain_may_send(chain_of(channel))
-                                   : noria_chain_may_receive(chain_of(channel));
+    return side == NORIA_SIDE_SEND ? has_room(channel) : noria_chain_may_receive(chain_of(channel));
 }
 
 static uint64_t progress(const struct noria_segment_channel *channel, enum noria_side side)

@@ -392,9 +392,11 @@ static inline int noria_chain_open_view(struct noria_chain_handle *h, struct nor
             rc = noria_chain_fill_view(h, link->range, view);
         }
     }
+    if (rc != 0) /* what was not filled is read by nobody, not even on the way out */
+        return rc;
     link->view = view;
     link->ring = &view->ring;
-    return rc;
+    return 0;
 }
 
 static inline uint64_t *noria_chain_visits(const struct noria_chain_handle *h, uint32_t owner, unsigned range)
@@ -857,16 +859,22 @@ static inline void noria_chain_forget(struct noria_chain_handle *h, uint32_t own
     }
 }
 
-/* Whether a send would find room just now, or a range to grow into. A hint. */
+/* Whether a range is free to grow into just now. A hint. */
+static inline bool noria_chain_may_grow(const struct noria_chain_handle *h)
+{
+    for (unsigned range = 0; range < h->ranges; range++)
+        if (NORIA_CHAIN_KIND(noria_load_relaxed64(&h->words[range])) == NORIA_CHAIN_FREE)
+            return true;
+    return false;
+}
+
+/* Whether a send would find room in the newest link just now. A hint. */
 static inline bool noria_chain_may_send(struct noria_chain_handle *h)
 {
     struct noria_chain_view spare;
     struct noria_chain_link link;
     bool may = false;
 
-    for (unsigned range = 0; range < h->ranges; range++)
-        if (NORIA_CHAIN_KIND(noria_load_relaxed64(&h->words[range])) == NORIA_CHAIN_FREE)
-            return true;
     if (noria_chain_tail_link(h, noria_chain_tail(h), &link) &&
         noria_chain_enter(h, &link, &spare) == 0) {
         may = noria_mpmc_may_send(link.ring);

@@ -374,6 +374,23 @@ static void threads_that_stop_while_they_open(void **state)
     assert_int_equal(ranges_in(NORIA_CHAIN_LIVE), 1);
 }
 
+static void views_that_were_not_filled(void **state)
+{
+    /* Claim: who comes while another thread opens the process' view of a link that turns out to be none reads
+     * nothing out of a view of its own that was not filled: nobody is said to be in the way. */
+    struct noria_mpmc *ring = (struct noria_mpmc *)noria_chain_memory(carol, 0);
+    struct noria_chain_link link = {.generation = 1};
+    struct noria_chain_view spare;
+
+    (void)state;
+    memset(&spare, 0xa5, sizeof(spare));
+    carol->views[0].generation = 2 * link.generation + 1;
+    ring->magic ^= 1;
+    assert_int_equal(noria_chain_enter(carol, &link, &spare), -EBADMSG);
+    assert_int_equal(carol->in_the_way, 0);
+    assert_false(noria_chain_is_visited(carol, 0));
+}
+
 static void links_that_never_were(void **state)
 {
     /* Claim: generation 0, which no link has but views start with, is not taken for an opened one. */
@@ -1153,16 +1170,17 @@ static void short_buffers_leave_the_message(void **state)
 
 static void a_full_chain_says_so(void **state)
 {
-    /* Claim: may_send is true while a range is free or the newest link has room, and false in a chain that
-     * is full to its ceiling or has no tail that can be; may_receive is true as long as a receive would
+    /* Claim: may_send is true while the newest link has room, and false in a chain that is full to its ceiling
+     * or has no tail that can be; may_grow is true while a range is free; may_receive is true as long as a receive would
      * find something, whichever link it is in. */
     uint64_t sent = 0, tail;
 
     (void)state;
-    while (send_number(alice, sent) == 0) {
+    while (noria_chain_may_send(alice) || noria_chain_may_grow(alice)) {
+        assert_int_equal(send_number(alice, sent++), 0);
         assert_true(noria_chain_may_receive(bob));
-        sent++;
     }
+    assert_int_equal(send_number(alice, sent), -EAGAIN);
     assert_int_equal(ranges_in(NORIA_CHAIN_FREE), 0);
     assert_false(noria_chain_may_send(alice));
     tail = head()->tail;
@@ -1177,9 +1195,10 @@ static void a_full_chain_says_so(void **state)
     }
     assert_true(noria_chain_may_send(alice)); /* the newest link is empty; no range was given back yet */
     assert_int_equal(ranges_in(NORIA_CHAIN_FREE), 0);
+    assert_false(noria_chain_may_grow(alice));
     assert_false(noria_chain_may_receive(bob));
     reclaim_all(bob);
-    assert_true(noria_chain_may_send(alice));
+    assert_true(noria_chain_may_grow(alice));
 }
 
 static void carol_reclaims_it(void)
@@ -1404,6 +1423,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(dead_builders, setup, teardown),
         cmocka_unit_test_setup_teardown(dead_visitors, setup, teardown),
         cmocka_unit_test_setup_teardown(threads_that_stop_while_they_open, setup, teardown),
+        cmocka_unit_test_setup_teardown(views_that_were_not_filled, setup, teardown),
         cmocka_unit_test_setup_teardown(links_that_never_were, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_geometry, setup, teardown),
         cmocka_unit_test_setup_teardown(whoever_is_stopped_anywhere_goes_on, setup, teardown),

@@ -179,6 +179,9 @@ struct noria_segment_backend {
     /* Calls `each` with every name at which a segment may stand, in order, until it returns non-zero, and returns that;
      * NULL: there is no list. */
     int (*list)(int (*each)(const char *name, void *context), void *context);
+    /* Removes what the killed left and no name leads to: memory that was just being made, locks of segments that are gone.
+     * `dry_run`: only tells. Calls `each`, which may be NULL, with what it is and 0 or plain -errno. NULL: nothing stays. */
+    void (*sweep)(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context);
 };
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */

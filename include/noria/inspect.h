@@ -65,7 +65,7 @@ enum noria_leftover_kind {
     NORIA_LEFTOVER_UNFINISHED = 1, /* a channel whose creator died over it */
     NORIA_LEFTOVER_DESERTED = 2,   /* a channel that was to go with its last user, who died */
     NORIA_LEFTOVER_FIFO = 3,       /* by which participants of a channel waited that is gone */
-    NORIA_LEFTOVER_SEMAPHORE = 4   /* the same */
+    NORIA_LEFTOVER_SEMAPHORE = 4   /* the same, or a System V channel's locks */
 };
 
 struct noria_leftover {
@@ -99,9 +99,9 @@ NORIA_API int noria_dump(const char *address, int (*each)(const struct noria_dum
 NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *health);
 
 /* Removes what nobody holds and nobody can want: channels whose creator died over them, channels with lifetime
- * UNLINK_LAST whose last user died, FIFOs and semaphores of channels that are gone. Others may open and close all the
- * time: nothing that is in use, or just comes into use, is touched. With `dry_run` only tells. Calls `each`, which may
- * be NULL, for each of them. How many were removed, or would be; -errno. */
+ * UNLINK_LAST whose last user died, FIFOs and semaphores of channels that are gone; of all users, if the caller is root.
+ * Others may open and close all the time: nothing that is in use, or just comes into use, is touched. With `dry_run`
+ * only tells. Calls `each`, which may be NULL, for each of them. How many were removed, or would be; -errno. */
 NORIA_API int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context);
 
 /* Removes a name as noria_unlink does, but refuses with -EBUSY while live handles are attached, unless `force`. */

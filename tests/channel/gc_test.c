@@ -61,6 +61,22 @@ static int files_in_shm(void)
     return count;
 }
 
+/* Segments and sets of System V, of this process' own IPC namespace. */
+static int rows_of_sysv(void)
+{
+    static const char *const paths[] = {"/proc/sysvipc/shm", "/proc/sysvipc/sem"};
+    int rows = -2; /* the headings */
+
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(paths[i], "re");
+        char line[512];
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+            rows++;
+        assert_int_equal(fclose(file), 0);
+    }
+    return rows;
+}
+
 static bool is_there(void)
 {
     return access(ch.path, F_OK) == 0;
@@ -305,10 +321,10 @@ static void sets_go_with_their_users(void **state)
     assert_int_equal(collect(0), 0);
     assert_int_equal(sets_of_semaphores(), before + 2);
     kill_peer(peer);
-    assert_int_equal(collect(1), 1);
+    assert_int_equal(collect(1), 1 + is_at("sysv")); /* its locks, too */
     assert_int_equal(told[0].kind, NORIA_LEFTOVER_SEMAPHORE);
     assert_int_equal(sets_of_semaphores(), before + 2);
-    assert_int_equal(collect(0), 1);
+    assert_int_equal(collect(0), 1 + is_at("sysv"));
     assert_int_equal(sets_of_semaphores(), before + 1);
     assert_int_equal(semctl(theirs, 0, IPC_RMID), 0);
     ch.tx = open_handle(NORIA_SEND); /* of a channel that nobody has open */
@@ -317,6 +333,37 @@ static void sets_go_with_their_users(void **state)
     assert_int_equal(sets_of_semaphores(), before + 1);
     assert_int_equal(noria_unlink(ch.address), 0);
     assert_int_equal(sets_of_semaphores(), before);
+}
+
+static void unlink_and_stay(void)
+{
+    PEER_REQUIRES(peers->numbers[0] == 0 || (setgid(65533) == 0 && setuid(65533) == 0));
+    PEER_REQUIRES(open_handle(NORIA_SEND) != NULL && noria_unlink(ch.address) == 0);
+    say();
+    await_end();
+}
+
+static void locks_go_with_their_users(void **state)
+{
+    /* Claim: the locks of a System V channel that was unlinked stay while somebody has it open, and are told and go when he
+     * was killed; if we are root, also those of another user. */
+    int rows = rows_of_sysv();
+
+    (void)state;
+    for (int stranger = 0; stranger <= (geteuid() == 0); stranger++) {
+        pid_t peer;
+        peers->numbers[0] = stranger;
+        peer = start_peer(unlink_and_stay);
+        await_peer();
+        assert_int_equal(collect(0), 0);
+        assert_int_equal(rows_of_sysv(), rows + 2);
+        kill_peer(peer);
+        assert_int_equal(collect(1), 1);
+        assert_int_equal(rows_of_sysv(), rows + 1);
+        assert_int_equal(collect(0), 1);
+        assert_int_equal(told[0].kind, NORIA_LEFTOVER_SEMAPHORE);
+        assert_int_equal(rows_of_sysv(), rows);
+    }
 }
 
 /* In a pid namespace where nobody else is to be seen. */
@@ -430,6 +477,7 @@ static void strangers_collect_nothing(void **state)
 /* ------------------------------------------------------------------------------------------ names that mean another one */
 
 static void (*before_removal)(void); /* called once, when gc is about to take a name away */
+static void (*after_lookup)(void);   /* and when it knows what a key means */
 static int keys_looked_up, handed_over;
 
 static void about_to_remove(void)
@@ -458,9 +506,16 @@ int shm_unlink(const char *name)
 
 int shmget(key_t key, size_t size, int flags)
 {
+    void (*hook)(void) = after_lookup;
+    int id;
+
     if (before_removal != NULL && ++keys_looked_up == 2) /* the first time it was to look at it */
         about_to_remove();
-    return (int)syscall(SYS_shmget, key, size, flags);
+    after_lookup = NULL;
+    id = (int)syscall(SYS_shmget, key, size, flags);
+    if (hook != NULL)
+        hook();
+    return id;
 }
 
 /* Somebody else removes the name by hand, and a third one makes it anew; or the first one is kept from it. */
@@ -489,6 +544,31 @@ static void gc_removes_what_it_has_looked_at(void **state)
     assert_true(collect(0) >= 0);
     before_removal = NULL;
     assert_int_equal(noria_inspect(ch.address, &listing) == 0, handed_over);
+}
+
+/* What the last user does in closing, before he detaches. */
+static void take_name_and_locks(void)
+{
+    int id = (int)syscall(SYS_shmget, strtoul(ch.address + strlen("sysv:"), NULL, 16), 0, 0);
+    int set = semget((key_t)((uint32_t)id ^ 0xee6f7261u), 0, 0);
+
+    assert_int_equal(shmctl(id, IPC_RMID, NULL), 0);
+    assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+}
+
+static void gc_makes_no_locks(void **state)
+{
+    /* Claim: gc that meets a channel whose last user is half through with closing leaves no set of locks behind. */
+    int rows = rows_of_sysv();
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    ch.tx = open_handle(NORIA_SEND);
+    after_lookup = take_name_and_locks;
+    assert_int_equal(collect(0), 0);
+    assert_null(after_lookup);
+    close_handle(&ch.tx);
+    assert_int_equal(rows_of_sysv(), rows);
 }
 
 static void leave_waste(void)
@@ -599,6 +679,7 @@ static void storm(void **state)
     int64_t cycles = getenv("NORIA_LONG") != NULL ? 10000 : 1000;
     uint64_t random = 4711;
     pid_t crowd[CROWD], collector;
+    int rows = rows_of_sysv();
 
     (void)state;
     ch.options.lifetime = NORIA_UNLINK_LAST;
@@ -616,6 +697,7 @@ static void storm(void **state)
                   (long long)peers->numbers[1], (long long)peers->numbers[2]);
     assert_true(collect(0) >= 0);
     assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(rows_of_sysv(), rows);
     assert_int_equal(collect(0), 0);
 }
 
@@ -629,12 +711,14 @@ int main(void)
         AT("shm", who_became_another_program_is_gone),
         AT("shm", objects_go_with_their_users),
         {"sets_go_with_their_users", sets_go_with_their_users, 0, "shm, sysv"},
+        AT("sysv", locks_go_with_their_users),
         AT("file", what_belongs_to_files_stays),
         AT("shm", look_alikes_stay),
         AT("shm", strangers_collect_nothing),
         {"gc_removes_what_it_has_looked_at", gc_removes_what_it_has_looked_at, 0, "shm, sysv"},
+        AT("sysv", gc_makes_no_locks),
         {"persisting_names_stay", persisting_names_stay, 0, "shm, sysv"},
-        AT("shm", storm),
+        {"storm", storm, 0, "shm, sysv"},
     };
 
     if (!have_own_shm("size=16m")) {

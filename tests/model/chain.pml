@@ -23,6 +23,9 @@
  * reject: -DBROKEN=5 -DDEATHS=0 -DRANGES=3 the tail is stored, not swapped
  * reject: -DBROKEN=6 -DDEATHS=0 -DRANGES=3 a link is taken for gone as the tail moved on between two looks
  * reject: -DBROKEN=7 -DDEATHS=0 a sender without room takes out a link that holds a record
+ * reject: -DBROKEN=8 -DDEATHS=1 -DMESSAGES=1 a settler takes back a range that the tail names, without comparing
+ * reject: -DBROKEN=9 -DDEATHS=1 -DLAST=1 a settler forgets the visits of the living, too
+ * reject: -DBROKEN=10 -DDEATHS=1 a settler has the record received that a dead sender had not written
  */
 #ifndef RANGES
 #define RANGES 2
@@ -279,7 +282,7 @@ died:
 }
 
 inline note_taken(m) {
-    assert(!taken[m] || DEATHS > 0);
+    assert(!taken[m]); /* a settler puts back what a dead receiver was at */
     assert(((m - 1) % MESSAGES == 0) || taken[m - 1]);
     taken[m] = true
 }
@@ -423,12 +426,15 @@ end:
             word = range[r];
             g = generation_in(word);
             if
-            :: owner_in(word) == who && kind_in(word) == BUILDING && tail == tail_of(g, r) ->
+            :: owner_in(word) == who && kind_in(word) == BUILDING && tail == tail_of(g, r) && BROKEN != 8 ->
                 shared(compare_and_swap(range[r], word, make(g, 0, LIVE)))
             :: owner_in(word) == who && kind_in(word) != FREE &&
-               tail != tail_of(g, r) ->
+               (tail != tail_of(g, r) || BROKEN == 8) ->
                 mine = make(g + 1, SETTLER, CLOSING);
-                shared(compare_and_swap(range[r], word, mine));
+                if
+                :: BROKEN == 8 -> shared(range[r] = mine; won = true)
+                :: BROKEN != 8 -> shared(compare_and_swap(range[r], word, mine))
+                fi;
                 if
                 :: won -> pages[r] = false; shared(compare_and_swap(range[r], mine, make(g + 1, 0, FREE)))
                 :: else
@@ -440,7 +446,8 @@ end:
                 if
                 :: kind_in(range[r]) == LIVE && ((slot[r] >> 3) & 7) == who ->
                     if
-                    :: (slot[r] & 7) == WRITING -> slot[r] = (slot[r] & ~63) + 64 | EMPTY
+                    :: (slot[r] & 7) == WRITING && BROKEN == 10 -> slot[r] = (slot[r] & ~63) | FULL
+                    :: (slot[r] & 7) == WRITING && BROKEN != 10 -> slot[r] = (slot[r] & ~63) + 64 | EMPTY
                     :: (slot[r] & 7) == READING ->
                         slot[r] = (slot[r] & ~63) + 64 | FULL;
                         taken[message_in[r]] = false
@@ -455,7 +462,15 @@ end:
         atomic {
             r = 0;
             do
-            :: r < RANGES -> inside(who, r) = 0; r++
+            :: r < RANGES ->
+                inside(who, r) = 0;
+                i = 1;
+                do
+                :: BROKEN == 9 && i <= PEOPLE -> inside(i, r) = 0; i++
+                :: else -> break
+                od;
+                i = 0;
+                r++
             :: else -> break
             od;
             dead[who] = false;

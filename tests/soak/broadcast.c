@@ -2,7 +2,8 @@
 /*
  * Claim: one sender and eight receivers on whatever processors there are, one of them stopped again and again, one killed and
  * replaced, one slow, one that comes and goes: each gets whole messages in order, and received + missed is exactly
- * what was sent while it was there; with a reliable channel nobody misses anything.
+ * what was sent while it was there. With a reliable channel nobody misses anything, and the stopped one holds the sender;
+ * an evicting channel leaves it behind, and a lossy one, too, without ever waiting.
  *
  * usage: broadcast reliable|evicting|lossy SECONDS     (NORIA_LONG=1: 60 s)
  */
@@ -25,6 +26,10 @@
 
 enum { RECEIVERS = 8, STOPPED = 0, KILLED = 1, SLOW = 2, LATE = 3, LONGEST = 100 };
 
+/* The stopped one stands for 7 turns of 15 ms in every 20: much longer than it takes to fill the ring, which even
+ * the slow one does not hold up for long, and than evict_ns. */
+enum { TURN_MS = 15, TURNS = 20, TURNS_STOPPED = 7, SLOW_EVERY = 64 };
+
 /* What the processes say; each receiver's line is its own. */
 static struct report {
     _Alignas(128) uint64_t begun; /* lives */
@@ -32,8 +37,13 @@ static struct report {
     int64_t done;    /* the last life came to the end of the stream */
     int64_t settled; /* the last life has begun */
 } *reports;
-static uint64_t *sent;
-static int *over;
+static struct {
+    _Alignas(128) uint64_t sent;
+    uint64_t held;  /* sends that found no room in 20 ms, all the while the stopped one stood */
+    uint64_t waits; /* all sends that did not */
+    _Alignas(128) uint64_t stands; /* how often it was stopped and continued: odd while it stands */
+    int over;
+} *stream;
 static char address[64];
 
 static int64_t now_ns(void)
@@ -81,15 +91,17 @@ static void send_all(void)
     noria_channel *channel = must_open(NORIA_SEND, NULL);
     uint8_t bytes[LONGEST];
 
-    while (__atomic_load_n(over, __ATOMIC_RELAXED) == 0) {
-        uint64_t number = *sent;
+    while (__atomic_load_n(&stream->over, __ATOMIC_RELAXED) == 0) {
+        uint64_t number = stream->sent, stands = __atomic_load_n(&stream->stands, __ATOMIC_ACQUIRE);
         int rc;
         fill(bytes, number);
         rc = noria_send(channel, bytes, length_of(number), 20 * MS);
         if (rc != 0 && rc != -ETIMEDOUT)
             exit(3);
         if (rc == 0)
-            __atomic_store_n(sent, number + 1, __ATOMIC_RELEASE);
+            __atomic_store_n(&stream->sent, number + 1, __ATOMIC_RELEASE);
+        stream->waits += rc != 0;
+        stream->held += rc != 0 && stands % 2 == 1 && stands == __atomic_load_n(&stream->stands, __ATOMIC_ACQUIRE);
     }
     noria_close(channel);
 }
@@ -122,7 +134,7 @@ static void receive(int who, const struct noria_options *options, int64_t until)
         next = info.sequence + 1;
         report->received++;
         report->missed += info.lost;
-        if (who == SLOW)
+        if (who == SLOW && report->received % SLOW_EVERY == 0)
             nap(MS / 2);
     }
     noria_close(channel);
@@ -143,20 +155,47 @@ static pid_t start_receiver(int who, const struct noria_options *options, int64_
     return pid;
 }
 
+static void stop(pid_t pid)
+{
+    kill(pid, SIGSTOP);
+    waitpid(pid, NULL, WUNTRACED); /* it stands */
+    __atomic_fetch_add(&stream->stands, 1, __ATOMIC_ACQ_REL);
+}
+
+static void go_on(pid_t pid)
+{
+    __atomic_fetch_add(&stream->stands, 1, __ATOMIC_ACQ_REL);
+    kill(pid, SIGCONT);
+}
+
 /* Stops one, kills another, now and then. */
 static void disturb(pid_t pids[RECEIVERS], const struct noria_options *options, int64_t until)
 {
     for (unsigned turn = 0; now_ns() < until; turn++) {
-        kill(pids[STOPPED], turn % 4 == 0 ? SIGSTOP : SIGCONT);
+        if (turn % TURNS == 0)
+            stop(pids[STOPPED]);
+        if (turn % TURNS == TURNS_STOPPED)
+            go_on(pids[STOPPED]);
         if (turn % 3 == 0) {
             kill(pids[KILLED], SIGKILL);
             waitpid(pids[KILLED], NULL, 0);
             reports[KILLED].settled = 0;
             pids[KILLED] = start_receiver(KILLED, options, until);
         }
-        nap(15 * MS);
+        nap(TURN_MS * MS);
     }
-    kill(pids[STOPPED], SIGCONT);
+    if (stream->stands % 2 == 1)
+        go_on(pids[STOPPED]);
+}
+
+/* Whether the channel did to the sender and to the stopped receiver what its policy says. */
+static bool kept_policy(const char *policy)
+{
+    if (strcmp(policy, "reliable") == 0)
+        return stream->held > 0;
+    if (strcmp(policy, "lossy") == 0 && stream->waits != 0)
+        return false;
+    return reports[STOPPED].missed > 0;
 }
 
 static int judge(const char *policy, const pid_t pids[RECEIVERS])
@@ -171,14 +210,20 @@ static int judge(const char *policy, const pid_t pids[RECEIVERS])
         printf("receiver %d: %llu lives, %llu received, %llu missed\n", who, (unsigned long long)report->begun,
                (unsigned long long)report->received, (unsigned long long)report->missed);
         if (report->bad != 0 || status != 0 || !report->done ||
-            (all && report->received + report->missed != *sent) ||
+            (all && report->received + report->missed != stream->sent) ||
             (report->missed != 0 && strcmp(policy, "reliable") == 0) || report->received == 0) {
             printf("FAILED: receiver %d: bad %llu, status %d\n", who, (unsigned long long)report->bad, status);
             failed = 1;
         }
     }
-    printf("%s: %llu sent\n", policy, (unsigned long long)*sent);
-    return failed != 0 || *sent < 1000;
+    printf("%s: %llu sent; %llu sends waited in vain, %llu for the stopped one, which stood %llu times\n", policy,
+           (unsigned long long)stream->sent, (unsigned long long)stream->waits, (unsigned long long)stream->held,
+           (unsigned long long)stream->stands / 2);
+    if (!kept_policy(policy)) {
+        printf("FAILED: the stopped receiver did not meet with what the policy says\n");
+        failed = 1;
+    }
+    return failed != 0 || stream->sent < 1000;
 }
 
 int main(int argc, char **argv)
@@ -200,8 +245,7 @@ int main(int argc, char **argv)
     options.full = strcmp(policy, "lossy") == 0 ? NORIA_FULL_OVERWRITE_OLDEST : NORIA_FULL_BLOCK;
     snprintf(address, sizeof(address), "shm:/noria-broadcast-soak-%d", (int)getpid());
     reports = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    sent = (uint64_t *)(void *)(reports + RECEIVERS);
-    over = (int *)(void *)(sent + 16);
+    stream = (void *)(reports + RECEIVERS);
     keeper = must_open(NORIA_CREATE, &options);
     options.start = NORIA_START_POSITION; /* those who are there from the beginning are to get all */
     for (int who = 0; who < RECEIVERS; who++)
@@ -219,7 +263,7 @@ int main(int argc, char **argv)
     for (int who = 0; who < RECEIVERS; who++) /* or it would wait for a stream that has ended before it came */
         while (__atomic_load_n(&reports[who].settled, __ATOMIC_ACQUIRE) == 0)
             nap(MS);
-    __atomic_store_n(over, 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&stream->over, 1, __ATOMIC_RELAXED);
     waitpid(sender, &rc, 0);
     rc |= judge(policy, pids);
     noria_close(keeper);

@@ -44,6 +44,7 @@ enum {
 enum { CAST_SLACK = 6 };
 
 enum { HAS_LEVELS = LEVELS > 1, GROWS = MAX_BYTES != 0 };
+enum { TWO_LINKS = 3 /* messages, where two fill the first link */ };
 
 struct channel_party {
     noria_channel *channel;
@@ -80,6 +81,9 @@ static struct noria_options options_of(const struct situation *situation)
 
 /* Instructions of a send that grows, and of a receive. */
 static long length_of_growing, length_of_receiving;
+/* How many receives find a channel that had two links empty before one shrinks it. */
+static int looks_before_shrinking;
+enum { MANY_LOOKS = 100 };
 
 static void send_anything(void *channel)
 {
@@ -91,6 +95,27 @@ static void receive_anything(void *channel)
     char bytes[MESSAGE];
 
     noria_recv(channel, bytes, sizeof(bytes), 0, NULL);
+}
+
+static uint64_t footprint_of(noria_channel *channel)
+{
+    struct noria_stat stat = {0};
+
+    noria_stat(channel, &stat);
+    return stat.footprint;
+}
+
+/* The one that puts the small link behind again: it can be told by the memory. */
+static int count_looks_before_shrinking(noria_channel *channel)
+{
+    uint64_t before;
+    int looks = -1;
+
+    do {
+        before = footprint_of(channel);
+        receive_anything(channel);
+    } while (++looks < MANY_LOOKS && footprint_of(channel) <= before);
+    return looks;
 }
 
 /* On a channel of its own. */
@@ -107,7 +132,10 @@ static int measure_calls(const struct situation *situation)
     length_of_growing = call_length(send_anything, channel);
     receive_anything(channel); /* the first has things to find out */
     length_of_receiving = call_length(receive_anything, channel);
-    return noria_close(channel);
+    receive_anything(channel); /* the last */
+    looks_before_shrinking = count_looks_before_shrinking(channel);
+    rc = noria_close(channel);
+    return rc == 0 && looks_before_shrinking == MANY_LOOKS ? -EPROTO : rc;
 }
 
 /* The ring's memory in the arena holds the address; the channel has a segment of its own. */
@@ -312,6 +340,31 @@ static int leave_inside(struct party *me, unsigned role)
     return call_left_inside(role == SENDS ? send_of : receive_of, me, length * me->depth / 100) ? 0 : -EPROTO;
 }
 
+/* Receives all, and looks on until the next look is to shrink the channel. An earlier victim may have done it. */
+static int drain_and_look(struct party *me)
+{
+    for (int i = 0; i < TWO_LINKS; i++) {
+        struct incoming *in = &me->in[i];
+        int rc = receive(me, in->data, sizeof(in->data), &in->len, &in->flags);
+        if (rc == 0)
+            incoming_is(in, RELEASED);
+        else if (rc != -EAGAIN)
+            return rc;
+    }
+    for (int i = 0; i < looks_before_shrinking; i++)
+        receive_anything(channel_of(me));
+    return 0;
+}
+
+static void run_receive_and_shrink(struct party *me)
+{
+    struct incoming *in = &me->in[TWO_LINKS];
+
+    me->result = receive(me, in->data, sizeof(in->data), &in->len, &in->flags);
+    if (me->result == 0)
+        incoming_is(in, RELEASED);
+}
+
 static void run_reserve_commit(struct party *me)
 {
     me->result = hold(me, SENDS);
@@ -439,7 +492,7 @@ static const struct situation overwriting_situations[] = {
 /* Two fill the first link: a send has to grow, a batch received goes over the end of a link and retires it. */
 static const struct situation growing[] = {
     {.name = "the first link full", .fill = 2},
-    {.name = "two links", .fill = 3},
+    {.name = "two links", .fill = TWO_LINKS},
     {.name = "empty", .fill = 0},
     {.name = NULL},
 };
@@ -454,6 +507,8 @@ static const struct operation growing_operations[] = {
     {.name = "receive", .role = RECEIVER, .receives = 1, .is_long = true, .run = run_receive},
     {.name = "send many", .role = SENDER, .sends = BATCH, .is_long = true, .run = run_send_many},
     {.name = "receive many", .role = RECEIVER, .receives = BATCH, .is_long = true, .run = run_receive_many},
+    {.name = "receive, shrinking", .role = RECEIVER, .receives = BATCH, .fill = TWO_LINKS, .is_long = true,
+     .prepare = drain_and_look, .run = run_receive_and_shrink},
     {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
     {.name = "open as receiver", .role = RECEIVER, .joins = true, .is_long = true, .run = run_open_receiver},
     {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},

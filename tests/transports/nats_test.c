@@ -8,20 +8,12 @@
 
 #include <noria/noria.h>
 
+#include "fails_test.h"
 #include "nats_server.h"
 
 #define MS INT64_C(1000000)
 #define SECOND (1000 * MS)
 #define A_WHILE (20 * SECOND)
-
-#define assert_fails(call, error) \
-    do { \
-        int fails_rc = (int)(call); \
-        if (fails_rc != -(error)) \
-            print_message("%d: %s\n", fails_rc, noria_detail()); \
-        assert_int_equal(fails_rc, -(error)); \
-        assert_true(strlen(noria_detail()) > 3); \
-    } while (0)
 
 #define assert_says(words) \
     do { \

@@ -36,6 +36,7 @@
 
 #include <noria/noria.h>
 
+#include "fails_test.h"
 #include "nats_server.h"
 
 #define MS INT64_C(1000000)
@@ -241,12 +242,6 @@ static inline bool can(noria_channel *channel, uint32_t ability)
 {
     return (stat_of(channel).abilities & ability) != 0;
 }
-
-#define assert_fails(call, error) \
-    do { \
-        assert_int_equal((call), -(error)); \
-        assert_true(strlen(noria_detail()) > 3); \
-    } while (0)
 
 /* ------------------------------------------------------------------------------------------------ numbered messages */
 
