@@ -108,7 +108,7 @@ static int collect_channel(const char *name, void *context)
         noria_waiting_remove(&find.channel);
     if (find.kind != NORIA_LEFTOVER_UNKNOWN && rc != 0) /* 0: another has removed it meanwhile */
         tell(collection, backend->scheme, name, find.kind, rc == 1 ? 0 : rc);
-    else if (rc == -EACCES && strncmp(name, "/noria", 6) == 0)
+    else if ((rc == -EACCES || rc == -EFBIG) && strncmp(name, "/noria", 6) == 0)
         tell(collection, backend->scheme, name, NORIA_LEFTOVER_UNKNOWN, rc);
     return 0;
 }
@@ -119,7 +119,7 @@ static int remember_id(const char *name, void *context)
     struct collection *collection = context;
     struct noria_segment_channel channel;
 
-    if (noria_segment_channel_look_into(&channel, collection->backend, name) != 0)
+    if (noria_segment_channel_peek(&channel, collection->backend, name) != 0)
         return 0;
     if (collection->known == collection->room) {
         size_t room = 2 * collection->room + 64;

@@ -341,7 +341,7 @@ static int open_shm(noria_channel **out, const char *name, int flags, const stru
 static int unlink_by(const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_channel channel;
-    int looked = noria_segment_channel_look_into(&channel, backend, name);
+    int looked = noria_segment_channel_peek(&channel, backend, name);
     int rc = noria_segment_unlink(backend, name);
 
     if (looked != 0)

@@ -363,7 +363,11 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 int noria_segment_channel_look_into(struct noria_segment_channel *channel,
                                     const struct noria_segment_backend *backend, const char *name);
 
-/* The same for any address that has a name. */
+/* The same without mapping, and so without copying, it: only its locks and noria_waiting_remove and _name may be used. */
+int noria_segment_channel_peek(struct noria_segment_channel *channel, const struct noria_segment_backend *backend,
+                               const char *name);
+
+/* Looks into any address that has a name. */
 int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address);
 /* The same for a file that is nobody's memory; whether an address means one. */
 int noria_segment_channel_read(struct noria_segment_channel *channel, const char *path);

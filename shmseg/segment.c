@@ -427,8 +427,7 @@ int noria_segment_attach(struct noria_segment *segment, const struct noria_segme
 
 /* ------------------------------------------------------------------------------------------------ looking, removing */
 
-/* Opens it to look at it, and reads its superblock. DONE, BUSY: it is not finished; -errno. To be closed in any case. */
-static int view(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name)
+int noria_segment_peek(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_facts facts;
     int rc;
@@ -445,7 +444,7 @@ static int view(struct noria_segment *segment, const struct noria_segment_backen
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished)
 {
-    int rc = view(segment, backend, name);
+    int rc = noria_segment_peek(segment, backend, name);
 
     *unfinished = rc == BUSY;
     if (rc == DONE)
@@ -480,7 +479,7 @@ int noria_segment_unlink(const struct noria_segment_backend *backend, const char
     int rc;
 
     do {
-        rc = backend->named ? view(&segment, backend, name) : (start(&segment, backend), 0);
+        rc = backend->named ? noria_segment_peek(&segment, backend, name) : (start(&segment, backend), 0);
         if (rc >= 0 && backend->named && noria_segment_is_orphaned(&segment))
             rc = noria_fail(-ENOENT, "'%s:%s' has been removed already", backend->scheme, name);
         /* Never what is not, or cannot be seen to be, a segment. */

@@ -199,6 +199,9 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished);
 
+/* Opens it to look at it, and reads its superblock, but copies nothing else. 0, 1 unfinished, -errno. To be closed in any case. */
+int noria_segment_peek(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name);
+
 /* Reads a file, a copied segment for instance, into memory of its own (snapshot.c). */
 int noria_segment_read(struct noria_segment *segment, const char *path);
 /* Whether anybody lives in, or just creates, what stands at the name; whatever is in it. 1, 0, -errno. */

@@ -16,7 +16,7 @@ const char *const wait_words[] = {"futex", "mutex", "semaphore", "sysv-semaphore
 const char *const orphans_words[] = {"redeliver", "drop", NULL};
 const char *const lifetime_words[] = {"persist", "unlink-last", "unlink-creator", NULL};
 const char *const trust_words[] = {"same-user", "none", NULL};
-const char *const condition_words[] = {"ok", "unfinished", "version", "corrupt", "no-access", NULL};
+const char *const condition_words[] = {"ok", "unfinished", "version", "corrupt", "no-access", "too-large", NULL};
 
 const char *word_of(const char *const *words, uint32_t number)
 {

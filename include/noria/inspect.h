@@ -17,7 +17,8 @@ enum noria_condition {
     NORIA_CONDITION_UNFINISHED = 1, /* a creator died or is at work */
     NORIA_CONDITION_VERSION = 2,    /* layout of another version */
     NORIA_CONDITION_CORRUPT = 3,
-    NORIA_CONDITION_NO_ACCESS = 4
+    NORIA_CONDITION_NO_ACCESS = 4,
+    NORIA_CONDITION_TOO_LARGE = 5   /* another user's, which is looked at in a copy: more than a quarter of the free memory */
 };
 
 struct noria_listing {
@@ -61,7 +62,7 @@ struct noria_health {
 };
 
 enum noria_leftover_kind {
-    NORIA_LEFTOVER_UNKNOWN = 0,    /* no right to look */
+    NORIA_LEFTOVER_UNKNOWN = 0,    /* no right to look, or another user's and too large to be copied */
     NORIA_LEFTOVER_UNFINISHED = 1, /* a channel whose creator died over it */
     NORIA_LEFTOVER_DESERTED = 2,   /* a channel that was to go with its last user, who died */
     NORIA_LEFTOVER_FIFO = 3,       /* by which participants of a channel waited that is gone */

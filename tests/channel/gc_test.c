@@ -7,6 +7,7 @@
 #include "variants_test.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/sem.h>
@@ -474,6 +475,64 @@ static void strangers_collect_nothing(void **state)
     assert_int_equal(files_in_shm(), 0);
 }
 
+/* In place of the C library's, for the library under test, too. */
+static const char *meminfo; /* NULL: the true one */
+
+FILE *fopen(const char *file, const char *mode)
+{
+    static FILE *(*real)(const char *, const char *);
+
+    if (meminfo != NULL && strcmp(file, "/proc/meminfo") == 0)
+        return fmemopen((void *)(uintptr_t)meminfo, strlen(meminfo), "r");
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "fopen");
+    return real(file, mode);
+}
+
+static void open_large_as_a_stranger(void)
+{
+    PEER_REQUIRES(setgid(65533) == 0 && setuid(65533) == 0);
+    ch.options.capacity = 4096;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    open_and_stay();
+}
+
+static int find_too_large(const struct noria_listing *listing, void *context)
+{
+    *(int *)context += strcmp(listing->address, ch.address) == 0 && listing->uid == 65533 &&
+                       listing->condition == NORIA_CONDITION_TOO_LARGE;
+    return 0;
+}
+
+static void what_is_too_large_to_copy_is_told(void **state)
+{
+    /* Claim: a channel of another user that has too much data to be copied is listed as such; gc tells that it stays, with
+     * what waits for it; and it can be removed, with that, unless it is in use. */
+    struct noria_listing listing;
+    int listed = 0;
+    pid_t peer;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    peer = start_peer(open_large_as_a_stranger);
+    await_peer();
+    meminfo = "MemAvailable: 100 kB\n";
+    assert_int_equal(noria_inspect(ch.address, &listing), 0);
+    assert_int_equal(listing.condition, NORIA_CONDITION_TOO_LARGE);
+    assert_int_equal(noria_list(find_too_large, &listed), 0);
+    assert_int_equal(listed, 1);
+    assert_fails(noria_remove(ch.address, 0), EBUSY);
+    kill_peer(peer);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(tellings, 1);
+    assert_int_equal(told[0].result, -EFBIG);
+    assert_int_equal(files_in_shm(), 2);
+    assert_int_equal(noria_remove(ch.address, 0), 0);
+    meminfo = NULL;
+    assert_int_equal(files_in_shm(), 0);
+}
+
 /* ------------------------------------------------------------------------------------------ names that mean another one */
 
 static void (*before_removal)(void); /* called once, when gc is about to take a name away */
@@ -715,6 +774,7 @@ int main(void)
         AT("file", what_belongs_to_files_stays),
         AT("shm", look_alikes_stay),
         AT("shm", strangers_collect_nothing),
+        AT("shm", what_is_too_large_to_copy_is_told),
         {"gc_removes_what_it_has_looked_at", gc_removes_what_it_has_looked_at, 0, "shm, sysv"},
         AT("sysv", gc_makes_no_locks),
         {"persisting_names_stay", persisting_names_stay, 0, "shm, sysv"},
