@@ -146,6 +146,13 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     return segment->guarded ? guard(segment) : 0;
 }
 
+/* Whether what is to have its place for good may have holes. What lies behind it can take more place than they do, so
+ * that all a segment with such a part takes does not say; a copy is seen by nobody being there yet. */
+static bool may_have_holes(const struct noria_segment *segment, const struct noria_segment_facts *facts, uint64_t solid)
+{
+    return facts->filled < solid || (solid < segment->super.size && segment->backend->any_held(segment) == 0);
+}
+
 /* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
  * short. */
 static int check_extent(const struct noria_segment *segment, const char *name)
@@ -157,7 +164,7 @@ static int check_extent(const struct noria_segment *segment, const char *name)
     if (rc != 0)
         return rc;
     solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
-    if (facts.size >= segment->super.size && facts.filled < solid && segment->backend->fills_holes) {
+    if (facts.size >= segment->super.size && segment->backend->fills_holes && may_have_holes(segment, &facts, solid)) {
         rc = segment->backend->fill(segment, 0, solid);
         return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes that cannot be filled: %s", name, noria_error_words(rc));
     }
