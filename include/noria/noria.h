@@ -403,7 +403,8 @@ NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
  * per message. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
 NORIA_API int noria_sync(noria_channel *channel);
 
-/* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
+/* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live, and whether the
+ * channel has its name. */
 NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);
 
 /* Makes every present and later call on the handle return -ECANCELED. Any thread, any number of times. Wakes
