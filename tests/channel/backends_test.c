@@ -682,9 +682,14 @@ static void meet_a_full_disk(void)
 {
     noria_channel *mine = NULL;
 
+    const char *folder = is_at("shm") ? "/dev/shm" : "/var/tmp";
+
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tmpfs", is_at("shm") ? "/dev/shm" : "/var/tmp", "tmpfs", 0, "size=64k") != 0)
+        mount("tmpfs", folder, "tmpfs", 0, "nr_inodes=1") != 0)
         _exit(MISSING_RIGHTS);
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -ENOSPC);
+    PEER_REQUIRES(strstr(noria_detail(), "df -i") != NULL);
+    PEER_REQUIRES(mount("tmpfs", folder, "tmpfs", 0, "size=64k") == 0);
     ch.options.capacity = 1000;
     PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -ENOSPC);
     PEER_REQUIRES(strstr(noria_detail(), "free") != NULL);
@@ -697,7 +702,8 @@ static void meet_a_full_disk(void)
 
 static void full_disks_are_told(void **state)
 {
-    /* Claim: a file system of 64 KiB is -ENOSPC with the figures, no signal; nothing is left, and less fits. */
+    /* Claim: a file system of 64 KiB is -ENOSPC with the figures, no signal; nothing is left, and less fits. One
+     * without room for a name says where to look. */
     (void)state;
     run_as(geteuid(), meet_a_full_disk);
 }
