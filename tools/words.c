@@ -46,6 +46,22 @@ const char *utc_time(int64_t realtime_ns, char *text, size_t size)
     return text;
 }
 
+const char *age_words(int64_t realtime_ns, char *text, size_t size)
+{
+    static const struct {
+        int64_t seconds;
+        char unit;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t seconds = now.tv_sec - realtime_ns / 1000000000;
+    size_t i = 0;
+    while (units[i].seconds > 1 && seconds < 2 * units[i].seconds)
+        i++;
+    snprintf(text, size, "%" PRId64 "%c", seconds > 0 ? seconds / units[i].seconds : 0, units[i].unit);
+    return text;
+}
+
 const char *role_words(uint32_t flags)
 {
     static const char *const roles[] = {"observer", "sender", "receiver", "both"};
