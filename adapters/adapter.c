@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "adapters.h"
@@ -284,6 +285,7 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
     stat->abilities = adapter->mechanism->abilities;
     stat->max_message = (uint32_t)channel->max_message;
     stat->max_held = 1;
+    stat->checksum = adapter->crc;
     stat->priorities = channel->priorities;
     stat->senders = (channel->flags & NORIA_SEND) != 0; /* this handle; of the others a mechanism may know */
     stat->receivers = (channel->flags & NORIA_RECV) != 0;
@@ -302,6 +304,14 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
 
 /* ---------------------------------------------------------------------------------------------------------- inlets */
 
+static bool is_packet_socket(int fd)
+{
+    int type = SOCK_STREAM;
+    socklen_t size = sizeof(type);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_STREAM;
+}
+
 struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const struct noria_end *end)
 {
     struct noria_inlet *inlet = calloc(1, sizeof(*inlet));
@@ -318,6 +328,7 @@ struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const
     inlet->end = *end;
     inlet->room = INLET_ROOM;
     inlet->page = end->kind == NORIA_END_PIPE ? (size_t)sysconf(_SC_PAGESIZE) : 0;
+    inlet->keeps_boundaries = adapter->mechanism->in_one_piece || is_packet_socket(end->fd);
     inlet->guard.drops = true;
     if (end->fd >= 0)
         noria_fork_guard_add(&inlet->guard, end->fd);
@@ -407,7 +418,26 @@ static int refuse(const struct noria_mechanism *mechanism, const char *what)
     return noria_fail(-ENOTSUP, "a channel of %s: %s; that takes a segment, as shm:/name", mechanism->scheme, what);
 }
 
-/* What only a ring can do. */
+/* What only a ring can do, of what is asked for besides kind, priorities and policy. */
+static int check_extras(const struct noria_mechanism *mechanism, const struct noria_options *options)
+{
+    if (options->max_bytes != 0)
+        return refuse(mechanism, "does not grow");
+    if (options->max_held > 1)
+        return refuse(mechanism, "lends one message at a time (max_held 1)");
+    if (options->lifetime == NORIA_UNLINK_LAST)
+        return refuse(mechanism, "does not know who is the last to leave");
+    if (options->lifetime != NORIA_PERSIST)
+        return refuse(mechanism, "does not know who has made it; noria_unlink removes its name");
+    if (options->need_receiver != 0 && (mechanism->abilities & NORIA_CAN_OUTLIVE) != 0)
+        return refuse(mechanism, "keeps messages for receivers that are not there (need_receiver 0)");
+    if (options->checksum > 1)
+        return noria_fail(-EINVAL, "checksum is 0 or 1");
+    if (options->checksum != 0 && mechanism->give != NULL)
+        return refuse(mechanism, "carries messages as they are, without checksums");
+    return 0;
+}
+
 static int check_options(const struct noria_mechanism *mechanism, const struct noria_options *options)
 {
     if (options->kind == NORIA_KIND_BROADCAST)
@@ -423,15 +453,11 @@ static int check_options(const struct noria_mechanism *mechanism, const struct n
     if (options->full == NORIA_FULL_DROP_NEWEST && mechanism->give != NULL)
         return noria_fail(-ENOTSUP, "a channel of %s: is known to be full only when the server has said so; it waits or fails",
                           mechanism->scheme);
-    if (options->max_bytes != 0)
-        return refuse(mechanism, "does not grow");
-    if (options->lifetime == NORIA_UNLINK_LAST)
-        return refuse(mechanism, "does not know who is the last to leave");
     if (options->priorities > 1 && (mechanism->abilities & NORIA_CAN_PRIORITY) == 0)
         return refuse(mechanism, "knows no priorities (mq: and svmq: do)");
     if (options->priorities > NORIA_LEVELS)
         return noria_fail(-EINVAL, "%u priorities: up to 32 can be had", options->priorities);
-    return 0;
+    return check_extras(mechanism, options);
 }
 
 static int reopen(noria_channel **mine, const noria_channel *inherited, int flags)
@@ -549,6 +575,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     adapter->base.returns_eintr = all.returns_eintr;
     adapter->mechanism = mechanism;
     adapter->options = all;
+    adapter->crc = all.checksum;
     adapter->opened_ns = noria_clock_read(CLOCK_REALTIME);
     adapter->sender = choose_number();
     adapter->epolls[0] = adapter->epolls[1] = adapter->out.fd = -1;

@@ -32,6 +32,7 @@ struct noria_inlet {
     uint8_t *bytes;
     size_t room, from, to; /* of bytes: what has come and is not yet taken */
     size_t page;           /* of a pipe, where long frames may be cut; 0 of others */
+    bool keeps_boundaries; /* one get brings whole frames, or rubbish: packets, a queue's messages */
     uint64_t skipped;      /* bytes that were no frames */
     struct noria_fork_guard guard;
     struct noria_inlet *next;
@@ -86,6 +87,7 @@ struct noria_outgoing {
     unsigned priority;
     const struct noria_origin *origin; /* of a message that is passed on; NULL */
     bool last_is_out; /* of its frames, or a part of it: there is no way back */
+    uint64_t sequence; /* with that: its own */
 };
 
 /* The message that comes next, taken apart. */

@@ -79,7 +79,8 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
         return rc;
     if (fstat((int)fd, &status) != 0)
         rc = noria_fail(-errno, "'fd:%s': this process has no such descriptor", rest);
-    adapter->crc = rc == 0 && S_ISREG(status.st_mode);
+    if (rc == 0 && S_ISREG(status.st_mode))
+        adapter->crc = 1;
     if (rc == 0)
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), piece_of((int)fd));
     if (rc == 0)

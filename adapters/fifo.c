@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -109,18 +110,38 @@ static int unlink_channel(const char *rest)
     return noria_path_unlink(rest, S_IFIFO, "fifo", "FIFO");
 }
 
-/* A receiver can be seen, a sender without one cannot. */
+/* Whether somebody has locked that inode for himself, as a receiver does. The device is not compared: a lock's and a
+ * file's have different ones on some file systems. That of another file with the same number is a needless 1. */
+static bool is_locked(FILE *locks, ino_t inode)
+{
+    char line[256], wanted[32];
+
+    snprintf(wanted, sizeof(wanted), ":%llu 0 EOF", (unsigned long long)inode);
+    while (fgets(line, sizeof(line), locks) != NULL)
+        if (strstr(line, " FLOCK ") != NULL && strstr(line, " WRITE ") != NULL && strstr(line, wanted) != NULL)
+            return true;
+    return false;
+}
+
+/* A receiver can be seen, a sender without one cannot. The FIFO is not opened: a receiver that waits would see a sender
+ * come and go. */
 static int in_use(const char *rest)
 {
-    struct noria_options options;
-    int fd;
+    struct stat status;
+    FILE *locks;
+    int rc;
 
-    noria_options_init(&options);
-    options.foreign = 1;
-    fd = open_fifo(rest, O_WRONLY, &options);
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0 ? 1 : fd == -ENXIO ? 0 : fd;
+    if (lstat(rest, &status) != 0)
+        return noria_path_fail(-errno, "fifo", rest);
+    if (!S_ISFIFO(status.st_mode))
+        return 0; /* unlink tells */
+    locks = fopen("/proc/locks", "re");
+    if (locks == NULL)
+        return noria_fail(-errno, "'fifo:%s': /proc/locks, which tells whether it has a receiver, cannot be read: %s",
+                          rest, strerror(errno));
+    rc = is_locked(locks, status.st_ino);
+    fclose(locks);
+    return rc;
 }
 
 const struct noria_mechanism noria_mechanism_fifo = {.scheme = "fifo",

@@ -126,6 +126,7 @@ static long limit(const char *name, long otherwise)
     return value;
 }
 
+/* `attributes`: of the queue that was to be made; NULL: of one that is there. */
 static int fail_to_open(int rc, const char *name, const struct mq_attr *attributes)
 {
     switch (rc) {
@@ -140,6 +141,8 @@ static int fail_to_open(int rc, const char *name, const struct mq_attr *attribut
             "bytes here (/proc/sys/fs/mqueue/msg_max, msgsize_max)",
             name, limit("msg_max", 10), limit("msgsize_max", 8192));
     case -EMFILE:
+        if (attributes == NULL) /* nothing was to be made */
+            return noria_fail(rc, "'mq:%s': this process has too many files open (ulimit -n)", name);
         return noria_fail(rc,
                           "'mq:%s' would take %ld bytes, more than the queues of this user may have left (ulimit -q), "
                           "or this process "
@@ -269,6 +272,7 @@ const struct noria_mechanism noria_mechanism_mq = {.scheme = "mq",
                                                    NORIA_KERNEL_QUEUE_MECHANISM(NORIA_CAN_POLL),
                                                    .put = put,
                                                    .get = get,
+                                                   .look_round = noria_kernel_queue_look_round,
                                                    .watch = watch,
                                                    .notify_signal = notify_signal,
                                                    .arm = arm,

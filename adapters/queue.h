@@ -43,6 +43,6 @@ void noria_kernel_queue_stat(struct noria_adapter *adapter, struct noria_stat *s
     .abilities = NORIA_CAN_PRIORITY | NORIA_CAN_MANY_SENDERS | NORIA_CAN_MANY_RECEIVERS | NORIA_CAN_OUTLIVE | \
                  (more_abilities), \
     .in_one_piece = true, .attach = noria_kernel_queue_attach, .end = noria_kernel_queue_end, \
-    .is_loss = noria_kernel_queue_is_loss, .look_round = noria_kernel_queue_look_round
+    .is_loss = noria_kernel_queue_is_loss
 
 #endif

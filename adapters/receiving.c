@@ -102,9 +102,11 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
                                       : 0;
         rc = cut != 0 ? (int)cut
                       : noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
-        if (rc == 0)
+        if (rc == 0 && !inlet->keeps_boundaries)
             return 0;
-        if (cut == NORIA_FRAME_HEADER) { /* nothing of the message is left */
+        if (rc == 0) { /* the rest of it does not come; what comes next is not of it */
+            rc = -EBADMSG;
+        } else if (cut == NORIA_FRAME_HEADER) { /* nothing of the message is left */
             inlet->from += cut;
             rc = 0;
         } else if (rc > 0) {

@@ -172,7 +172,7 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     message->offset += (size_t)gone;
     message->last_is_out = message->offset == message->len;
     if (message->last_is_out) {
-        adapter->sequences[message->priority]++;
+        message->sequence = adapter->sequences[message->priority]++;
         adapter->sent++;
     }
     adapter->under_way = message->last_is_out ? NULL : message;
@@ -224,15 +224,29 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
+/* Its receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the next receiver
+ * would miss a message that nobody was told is sent. Not if another thread has sent one behind it: then all of it was
+ * out. */
+static void take_back(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    if (adapter->sequences[message->priority] != message->sequence + 1)
+        return;
+    adapter->sequences[message->priority]--;
+    adapter->sent--;
+    message->last_is_out = false;
+}
+
 /* The call is over: what is begun and not to be finished is given up. What is wholly out, or owed, is sent, whatever
  * the last step met; only if its receiver has gone it is not. */
-static int finish(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc)
+static int finish(struct noria_adapter *adapter, struct noria_outgoing *message, int rc)
 {
     if (adapter->under_way == message && adapter->mechanism->give_up != NULL)
         rc = adapter->mechanism->give_up(adapter, message, rc);
     if (adapter->under_way == message)
         adapter->under_way = NULL;
-    return message->last_is_out && rc != -EPIPE ? 0 : rc;
+    if (message->last_is_out && rc == -EPIPE)
+        take_back(adapter, message);
+    return message->last_is_out ? 0 : rc;
 }
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */

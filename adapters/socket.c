@@ -10,9 +10,39 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "detail.h"
 
 enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16 };
+enum { IDLE_S = 30, BETWEEN_S = 10, PROBES = 3 };
+#define GRACE_NS NORIA_NS_PER_S /* for the first words of who has connected */
+
+static void take_address(struct noria_socket *of, struct addrinfo *address)
+{
+    of->turn = address;
+    memcpy(&of->address, address->ai_addr, address->ai_addrlen);
+    of->address_size = address->ai_addrlen;
+}
+
+void noria_socket_take_addresses(struct noria_socket *of, struct addrinfo *found)
+{
+    of->found = found;
+    take_address(of, found);
+}
+
+/* Goes on to the host's next address. false: that was the last one, and it is the first one's turn. */
+static bool turn(struct noria_socket *of)
+{
+    if (of->found == NULL)
+        return false;
+    take_address(of, of->turn->ai_next != NULL ? of->turn->ai_next : of->found);
+    return of->turn != of->found;
+}
+
+static bool is_tcp(const struct noria_socket *of)
+{
+    return of->found != NULL;
+}
 
 int noria_socket_make(const struct noria_socket *of)
 {
@@ -21,6 +51,19 @@ int noria_socket_make(const struct noria_socket *of)
     return fd >= 0 ? fd
                    : noria_fail(-errno, "no socket for '%s:%s': %s", of->adapter.mechanism->scheme, of->adapter.rest,
                                 strerror(errno));
+}
+
+/* Whose machine has vanished without a word is missed after IDLE_S + PROBES * BETWEEN_S: he keeps no inlet. What is
+ * under way to one the system gives up by itself (tcp_retries2). No TCP_USER_TIMEOUT: it would also end the connection
+ * to a receiver that is alive and does not read for so long, and a full channel may stay full. */
+static void ask_now_and_then(int fd)
+{
+    const int yes = 1, idle = IDLE_S, between = BETWEEN_S, probes = PROBES;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof(between));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
 }
 
 /* ---------------------------------------------------------------------------------------------------------- sending */
@@ -45,8 +88,10 @@ static int begin_to_connect(struct noria_adapter *adapter)
 
     if (end.fd < 0)
         return end.fd;
-    if (of->address.ss_family != AF_UNIX)
+    if (is_tcp(of)) {
         setsockopt(end.fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
+        ask_now_and_then(end.fd);
+    }
     if (connect(end.fd, (struct sockaddr *)&of->address, of->address_size) != 0 && errno != EINPROGRESS) {
         int error = errno;
         close(end.fd);
@@ -66,12 +111,13 @@ static bool is_connected_to_itself(const struct noria_socket *of, int fd)
     struct sockaddr_storage own = {0}, peer = {0};
     socklen_t own_size = sizeof(own), peer_size = sizeof(peer);
 
-    return of->address.ss_family != AF_UNIX && getsockname(fd, (struct sockaddr *)&own, &own_size) == 0 &&
+    return is_tcp(of) && getsockname(fd, (struct sockaddr *)&own, &own_size) == 0 &&
            getpeername(fd, (struct sockaddr *)&peer, &peer_size) == 0 && own_size == peer_size &&
            memcmp(&own, &peer, own_size) == 0;
 }
 
-int noria_socket_attach(struct noria_adapter *adapter)
+/* 0; -EAGAIN: it is on its way, or has failed and the next try may do better; -errno. */
+static int connect_to_address(struct noria_adapter *adapter)
 {
     struct pollfd set = {.events = POLLOUT};
     int rc = adapter->out.fd < 0 ? begin_to_connect(adapter) : 0, error = 0;
@@ -87,6 +133,18 @@ int noria_socket_attach(struct noria_adapter *adapter)
         return 0;
     noria_adapter_close_out(adapter);
     return -EAGAIN;
+}
+
+int noria_socket_attach(struct noria_adapter *adapter)
+{
+    int rc = connect_to_address(adapter);
+
+    while (rc != 0 && adapter->out.fd < 0 && turn(noria_socket_of(adapter))) {
+        int other = connect_to_address(adapter);
+        if (other == 0 || other == -EAGAIN) /* as long as one may do there is hope */
+            rc = other;
+    }
+    return rc;
 }
 
 /* -------------------------------------------------------------------------------------------------------- receiving */
@@ -190,7 +248,10 @@ static void accept_one(struct noria_adapter *adapter, int fd)
 {
     struct noria_end end = {.fd = fd, .kind = NORIA_END_SOCKET};
 
+    if (is_tcp(noria_socket_of(adapter)))
+        ask_now_and_then(fd);
     if (is_welcome(noria_socket_of(adapter), fd)) {
+        noria_socket_of(adapter)->accepted_ns = noria_now_ns();
         noria_adapter_add_inlet(adapter, &end);
     } else {
         close(fd);
@@ -215,8 +276,11 @@ static int accept_all(struct noria_adapter *adapter)
             break;
         }
         fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0)
+        if (fd < 0) {
+            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+                rest(of); /* there is no room in this process, or this machine, until the next look */
             break;
+        }
         accept_one(adapter, fd);
         changes = true;
     }
@@ -249,6 +313,16 @@ static struct noria_inlet *find_ready(struct noria_adapter *adapter)
     return NULL;
 }
 
+/* Nothing lies in any connection. Whether no sender is there: what has come from none of them is a frame, nor the header
+ * of one, and a sender connects only to send at once. */
+static bool only_strangers_are_there(struct noria_adapter *adapter)
+{
+    for (const struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
+        if (inlet->speaks || inlet->to - inlet->from >= NORIA_FRAME_HEADER)
+            return false;
+    return adapter->inlets == NULL || noria_now_ns() - noria_socket_of(adapter)->accepted_ns > GRACE_NS;
+}
+
 int noria_socket_choose(struct noria_adapter *adapter)
 {
     struct noria_inlet *ready;
@@ -257,7 +331,7 @@ int noria_socket_choose(struct noria_adapter *adapter)
     ready = find_ready(adapter);
     if (ready != NULL)
         adapter->inlet = ready;
-    if (ready == NULL && adapter->inlets == NULL && adapter->seen_sender)
+    if (ready == NULL && adapter->seen_sender && only_strangers_are_there(adapter))
         return -EPIPE;
     return ready != NULL ? 0 : -EAGAIN;
 }
@@ -289,6 +363,8 @@ void noria_socket_close(struct noria_adapter *adapter, bool stale)
     struct noria_socket *of = noria_socket_of(adapter);
 
     (void)stale; /* an inherited descriptor leads nowhere */
+    if (of->found != NULL)
+        freeaddrinfo(of->found);
     if (of->listener < 0)
         return;
     noria_fork_guard_remove(&of->listener_guard);

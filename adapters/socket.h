@@ -8,6 +8,7 @@
 #ifndef NORIA_SOCKET_H
 #define NORIA_SOCKET_H
 
+#include <netdb.h>
 #include <sys/socket.h>
 
 #include "adapter.h"
@@ -18,10 +19,12 @@ struct noria_socket {
     struct noria_fork_guard listener_guard;
     struct sockaddr_storage address;
     socklen_t address_size;
+    struct addrinfo *found, *turn; /* all addresses of a host, and which of them that is; NULL: there is one */
     int type;      /* SOCK_STREAM, SOCK_SEQPACKET */
     bool asks_who; /* a peer of another user is a stranger */
-    bool rests;    /* the listener: there is no room for one more */
+    bool rests;    /* the listener, while there is no room for one more */
     uint32_t turns;
+    int64_t accepted_ns; /* the newest inlet */
 };
 
 static inline struct noria_socket *noria_socket_of(struct noria_adapter *adapter)
@@ -29,6 +32,8 @@ static inline struct noria_socket *noria_socket_of(struct noria_adapter *adapter
     return (struct noria_socket *)(void *)adapter;
 }
 
+/* Takes the addresses that were found, the first one first. */
+void noria_socket_take_addresses(struct noria_socket *socket, struct addrinfo *found);
 /* A socket of the address's family, that never waits. -errno with a sentence. */
 int noria_socket_make(const struct noria_socket *socket);
 /* Takes a bound socket to listen at. */

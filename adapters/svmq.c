@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +21,7 @@
 #include "place.h"
 #include "queue.h"
 
-enum { TYPES = 32, LEAST_SIZE = 128, FTOK_PROJECT = 'n' };
+enum { TYPES = 32, LEAST_SIZE = 128, FTOK_PROJECT = 'n', SIGNATURES = 4096 };
 
 struct message {
     long type;
@@ -149,12 +150,59 @@ static int open_locks(int id)
     return noria_place_open(name, O_CREAT);
 }
 
+/* ------------------------------------------------------------------------------------------ senders from other folders */
+
+/* Whoever sends signs the file of locks in his own folder with his number, at a place that follows from it. The queue says
+ * who sent last: if that process lives and has not signed here, its locks are in a folder that is not ours. */
+static off_t place_of(pid_t pid)
+{
+    return (off_t)((size_t)(unsigned)pid % SIGNATURES * sizeof(int32_t));
+}
+
+static int sign(int locks)
+{
+    int32_t own = (int32_t)getpid();
+
+    if (pwrite(locks, &own, sizeof(own), place_of(own)) == sizeof(own))
+        return 0;
+    return noria_fail(-errno, "who sends cannot be noted in noria's folder: %s", strerror(errno));
+}
+
+static bool has_signed(int locks, pid_t pid)
+{
+    int32_t signature = 0;
+
+    return pread(locks, &signature, sizeof(signature), place_of(pid)) == sizeof(signature) && signature == pid;
+}
+
+static bool has_sender_elsewhere(struct svmq_handle *handle)
+{
+    struct msqid_ds status;
+    pid_t last;
+
+    if (msgctl(handle->id, IPC_STAT, &status) != 0)
+        return false;
+    last = status.msg_lspid; /* 0 if it is of another pid namespace */
+    return last > 0 && last != getpid() && !has_signed(handle->base.locks, last) &&
+           (kill(last, 0) == 0 || errno == EPERM);
+}
+
+static int look_round(struct noria_adapter *adapter, enum noria_side side)
+{
+    int rc = noria_kernel_queue_look_round(adapter, side);
+
+    return rc == -EPIPE && has_sender_elsewhere(svmq_of(adapter)) ? 0 : rc;
+}
+
+/* ------------------------------------------------------------------------------------------------------------- opening */
+
 static int take_part(struct svmq_handle *handle, int flags)
 {
     struct noria_adapter *adapter = &handle->base.adapter;
     struct msqid_ds status;
     long most = limit("msgmax");
     uint64_t piece;
+    int rc = 0;
 
     if (msgctl(handle->id, IPC_STAT, &status) != 0)
         return fail_to_open(-errno, adapter->rest);
@@ -172,6 +220,10 @@ static int take_part(struct svmq_handle *handle, int flags)
     handle->in = malloc(sizeof(*handle->in));
     if (handle->out == NULL || handle->in == NULL)
         return noria_fail(-ENOMEM, "out of memory for messages of 'svmq:%s'", adapter->rest);
+    if ((flags & NORIA_SEND) != 0)
+        rc = sign(handle->base.locks);
+    if (rc != 0)
+        return rc;
     return noria_kernel_queue_take_part(&handle->base, (uint32_t)piece, flags);
 }
 
@@ -254,6 +306,7 @@ const struct noria_mechanism noria_mechanism_svmq = {.scheme = "svmq",
                                                      NORIA_KERNEL_QUEUE_MECHANISM(0),
                                                      .put = put,
                                                      .get = get,
+                                                     .look_round = look_round,
                                                      .stat = stat_queue,
                                                      .open = open_svmq,
                                                      .close = close_svmq};

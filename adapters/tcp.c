@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no
- * other. Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
+ * other; of a host with several a sender tries one after the other, and a receiver takes the first. Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -49,9 +49,7 @@ static int make_address(struct noria_socket *of, const char *rest)
     rc = getaddrinfo(host[0] != '\0' ? host : "127.0.0.1", port, &hints, &found);
     if (rc != 0)
         return noria_fail(-EINVAL, "'tcp:%s': %s", rest, gai_strerror(rc));
-    memcpy(&of->address, found->ai_addr, found->ai_addrlen);
-    of->address_size = found->ai_addrlen;
-    freeaddrinfo(found);
+    noria_socket_take_addresses(of, found);
     return 0;
 }
 
@@ -87,10 +85,12 @@ static int open_tcp(noria_channel **out, const char *rest, int flags, const stru
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), NORIA_MOST_PIECE);
     if (rc == 0 && (flags & NORIA_RECV) != 0)
         rc = serve(of);
-    if (rc != 0)
-        noria_adapter_free(adapter);
-    else
+    if (rc == 0) {
         *out = &adapter->base;
+        return 0;
+    }
+    noria_socket_close(adapter, false);
+    noria_adapter_free(adapter);
     return rc;
 }
 

@@ -117,18 +117,15 @@ int noria_unlink(const char *address)
 
 int noria_remove(const char *address, int force)
 {
-    struct noria_listing listing;
     const char *rest;
     const struct noria_transport *transport = noria_transport_of(address, &rest);
-    int rc = transport == NULL ? -EINVAL : transport->in_use == NULL ? noria_inspect(address, &listing) : 0;
+    int rc = transport == NULL ? -EINVAL : transport->in_use == NULL ? noria_name_in_use(address) : 0;
 
     if (rc == 0 && !force && transport->in_use != NULL)
         rc = transport->in_use(rest);
-    else if (rc == 0 && !force)
-        rc = noria_name_in_use(address);
     if (rc < 0)
         return rc;
-    if (rc > 0)
+    if (rc > 0 && !force)
         return noria_fail(-EBUSY, "'%s' is in use (see `noria who`); force removes the name all the same, and its users go "
                           "on without it", address);
     return noria_unlink(address);

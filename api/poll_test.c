@@ -82,7 +82,8 @@ static void receiver_is_told(void **state)
 
 static void sender_is_told(void **state)
 {
-    /* Claim: the same for a sender that found the channel full, and a receive. */
+    /* Claim: the same for a sender that found the channel full, and a receive; of what is peeked an MPMC channel's is
+     * told at once, for it counts as a message no more and a send finds room, an SPSC channel's when it is released. */
     struct noria_span span;
     int fd;
 
@@ -96,7 +97,8 @@ static void sender_is_told(void **state)
             assert_int_equal(drain(ch.rx) > 0, 1);
         } else {
             assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
-            assert_false(is_readable(fd));
+            assert_int_equal(is_readable(fd), !is_spsc());
+            assert_int_equal(try_send(0, 64), is_spsc() ? -EAGAIN : 0);
             assert_int_equal(noria_release(ch.rx, &span), 0);
         }
         assert_true(is_readable(fd));
@@ -376,25 +378,53 @@ static bool wait_at(const struct waiter *waiter)
     return events == 1;
 }
 
-static uint64_t progress_of(noria_channel *channel)
+static uint64_t received_by_all(noria_channel *channel)
 {
     struct noria_stat stat = {0};
 
-    return noria_stat(channel, &stat) == 0 ? stat.sent + stat.received : 0;
+    return noria_stat(channel, &stat) == 0 ? stat.received : 0;
 }
 
-/* The same beside others, who may take what each event tells of before we have seen it, again and again: false if nobody
- * got on for so long. */
+/* How often this process has gone to sleep: each ring wakes it in the kernel, even if the level is gone by then. */
+static long sleeps_so_far(void)
+{
+    struct rusage usage = {0};
+
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_nvcsw;
+}
+
+enum { RINGS_OF_A_STREAM = 12, WAITS_IN_VAIN = 3 };
+
+/* The same beside others, who may take what each event tells of before we have seen it, again and again. False: lost. What
+ * a wait in vain means is told by what happened meanwhile:
+ *
+ *     others received, and it was woken dozens of times      it was too late each time: it goes on
+ *     others received, and it slept through                  it is not told; the machine may have stood still after
+ *                                                            the first of them, so twice in a row is lost
+ *     nobody received                                        the machine stood still, or nobody is told: three times
+ *                                                            in a row is lost
+ */
 static bool wait_beside_others(const struct waiter *waiter, noria_channel *channel)
 {
-    uint64_t before, now = progress_of(channel);
+    int slept_through = 0, nothing = 0;
 
-    do {
+    while (slept_through < 2 && nothing < WAITS_IN_VAIN) {
+        uint64_t received = received_by_all(channel);
+        long woken = sleeps_so_far();
+
         if (wait_at(waiter))
             return true;
-        before = now;
-        now = progress_of(channel);
-    } while (now != before);
+        woken = sleeps_so_far() - woken;
+        received = received_by_all(channel) - received;
+        print_message("process %d, way %d: nothing in %d ms; slept %ld times, %llu received by others, the descriptor is "
+                      "%sreadable\n",
+                      (int)getpid(), (int)waiter->way, (int)PATIENCE_MS, woken, (unsigned long long)received,
+                      is_readable(waiter->fd) ? "" : "not ");
+        fflush(NULL); /* the process may end by _exit */
+        nothing = received == 0 ? nothing + 1 : 0;
+        slept_through = received != 0 && woken < RINGS_OF_A_STREAM ? slept_through + 1 : 0;
+    }
     return false;
 }
 
@@ -646,6 +676,63 @@ static void killed_sender_delays_at_most(void **state)
     assert_true(told > 0 && told <= found && found < rounds);
 }
 
+static void try_in_vain_life(void)
+{
+    noria_channel *rx = open_in_child(NORIA_RECV);
+    uint8_t bytes[64];
+
+    open_fd(rx, NORIA_RECV); /* so that its tries arm */
+    mark();
+    noria_recv(rx, bytes, sizeof(bytes), 0, NULL);
+    mark();
+}
+
+/* Has rung, for a message that another has taken. */
+static void leave_a_ring_behind(int fd)
+{
+    uint8_t bytes[64];
+
+    drain(ch.rx);
+    send_numbered(1, 8);
+    assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), 8);
+    assert_true(is_readable(fd));
+}
+
+/* Stops another receiver so many instructions after it has taken the ring back. False if its try is over by then. */
+static bool message_is_told_beside_one_stopped_after(int steps, int fd)
+{
+    pid_t other = start_stepped(try_in_vain_life);
+    bool more = true;
+
+    set_patience(20);
+    leave_a_ring_behind(fd);
+    while (is_readable(fd)) {
+        more = step(other);
+        assert_true(more); /* or it never takes it back */
+    }
+    for (; more && steps > 0; steps--)
+        more = step(other);
+    send_numbered(1, 8);
+    assert_true(is_readable(fd));
+    end_stepped(other);
+    return more;
+}
+
+static void stopped_receiver_silences_nobody(void **state)
+{
+    /* Claim (MPMC): a receiver that finds nothing takes the ring back for all who poll; stopped at any instruction of that,
+     * if nobody sends just then, it leaves the others at a descriptor that tells of the next message. */
+    int fd, steps = 0, fineness = getenv("NORIA_LONG") != NULL ? 64 : 8;
+
+    (void)state;
+    open_pair();
+    known = ch.rx;
+    fd = open_fd(ch.rx, NORIA_RECV);
+    while (message_is_told_beside_one_stopped_after(steps, fd))
+        steps += 1 + steps / fineness; /* each of the first: it asks to be told right after */
+    assert_true(steps > 20); /* the last look at the ring lies behind it */
+}
+
 static const char sender_word[] = "--send-to";
 
 /* What this program does when it is run anew: nothing is shared with the test but the address. */
@@ -675,6 +762,30 @@ static void unrelated_processes(void **state)
     }
     reap(between);
     assert_int_equal(receive_polling(ch.rx, LEVEL), 20000);
+}
+
+static bool may_trace_the_unrelated(void)
+{
+    FILE *file = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+    int scope = 0;
+
+    if (file == NULL)
+        return true;
+    if (fscanf(file, "%d", &scope) != 1)
+        scope = 0;
+    fclose(file);
+    return scope == 0 || (scope < 3 && geteuid() == 0);
+}
+
+static void unrelated_processes_with_an_eventfd(void **state)
+{
+    /* Claim: so it does where the descriptor is an eventfd, which each takes from one who has it. */
+    if (!may_trace_the_unrelated()) {
+        print_message("skipped: no right to take a descriptor from another process\n");
+        skip();
+    }
+    ch.options.wait = NORIA_WAIT_EVENTFD;
+    unrelated_processes(state);
 }
 
 /* ----------------------------------------------------------------------------------- at the same instant */
@@ -1078,7 +1189,9 @@ int main(int argc, char **argv)
         ONLY_MPMC(several_pollers_share_a_channel),
         ONLY_MPMC(last_release_tells_of_the_end),
         EVERYWHERE(killed_sender_delays_at_most),
+        ONLY_MPMC(stopped_receiver_silences_nobody),
         AT("shm", unrelated_processes),
+        AT("shm", unrelated_processes_with_an_eventfd),
         ONLY_MPMC(two_ask_at_once),
         {"close_waits_for_a_call_of_several_steps", close_waits_for_a_call_of_several_steps,
          NORIA_KIND_MPMC, "shm"},

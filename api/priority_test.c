@@ -2,6 +2,7 @@
 /* Claim: a channel with priorities gives the highest level first and keeps the order of each level. */
 #include "variants_test.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/wait.h>
 
@@ -163,6 +164,37 @@ static void a_sender_waits_for_room_at_its_level(void **state)
     assert_int_equal(rc, 1);
     if (has_name())
         assert_int_equal(noria_unlink(ch.address), 0); /* with its bells */
+}
+
+static bool rings_for_room(int fd)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+
+    return poll(&entry, 1, 0) == 1;
+}
+
+static void a_peek_tells_of_the_room_it_makes(void **state)
+{
+    /* Claim: as soon as a message of a full level is peeked, at the lowest level or above, the level has room and a
+     * sender that polls for it is told. */
+    struct noria_span span;
+
+    (void)state;
+    open_levels(2);
+    for (unsigned level = 0; level < 2; level++) {
+        int fd = noria_fd(ch.tx, NORIA_SEND);
+        assert_true(fd >= 0);
+        for (unsigned n = 0; n < 8; n++)
+            send_prio(n, level);
+        assert_fails(try_prio(8, level), EAGAIN);
+        assert_false(rings_for_room(fd));
+        assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
+        assert_true(rings_for_room(fd));
+        send_prio(8, level);
+        assert_int_equal(noria_release(ch.rx, &span), 0);
+        for (unsigned n = 1; n < 9; n++)
+            expect_prio(n, level);
+    }
 }
 
 static void levels_that_are_not_there_are_refused(void **state)
@@ -493,6 +525,7 @@ int main(void)
         ONLY_MPMC(each_level_has_the_whole_capacity),
         ONLY_MPMC(a_full_level_may_drop),
         ONLY_MPMC(a_sender_waits_for_room_at_its_level),
+        ONLY_MPMC(a_peek_tells_of_the_room_it_makes),
         ONCE(levels_that_are_not_there_are_refused),
         ONLY_MPMC(spans_know_their_level),
         ONLY_MPMC(what_a_leaver_held_comes_back_at_its_level),

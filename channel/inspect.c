@@ -60,6 +60,23 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
     return rc;
 }
 
+int noria_segment_channel_peek(struct noria_segment_channel *channel, const struct noria_segment_backend *backend,
+                               const char *name)
+{
+    uint32_t *wait = &channel->geometry.wait;
+    int rc;
+
+    memset(channel, 0, sizeof(*channel));
+    channel->segment.fd = -1;
+    rc = noria_segment_peek(&channel->segment, backend, name);
+    if (rc == 0 && backend->read(&channel->segment, wait, sizeof(*wait), NORIA_SEGMENT_CONTENT +
+                                 offsetof(struct noria_header, geometry.wait)) != (ssize_t)sizeof(*wait))
+        rc = noria_fail(-EBADMSG, "'%s:%s' is too small for a channel", backend->scheme, name);
+    if (rc != 0)
+        noria_segment_close(&channel->segment);
+    return rc;
+}
+
 int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address)
 {
     const char *name;
@@ -76,6 +93,8 @@ static uint32_t condition_of(int rc)
         return NORIA_CONDITION_VERSION;
     if (rc == -EACCES || rc == -EPERM)
         return NORIA_CONDITION_NO_ACCESS;
+    if (rc == -EFBIG)
+        return NORIA_CONDITION_TOO_LARGE;
     return rc == 0 ? NORIA_CONDITION_OK : NORIA_CONDITION_CORRUPT; /* -EBADMSG; others are not listed */
 }
 
@@ -111,7 +130,8 @@ static int list_one(const char *address, struct noria_listing *listing)
     memset(listing, 0, sizeof(*listing));
     snprintf(listing->address, sizeof(listing->address), "%s", address);
     listing->condition = condition_of(rc);
-    if (rc < 0 && rc != -EPROTO && rc != -ENOTSUP && rc != -EACCES && rc != -EPERM && rc != -EBADMSG)
+    if (rc < 0 && rc != -EPROTO && rc != -ENOTSUP && rc != -EACCES && rc != -EPERM && rc != -EBADMSG &&
+        rc != -EFBIG)
         return rc;
     describe(address, listing);
     if (rc == 0) {

@@ -6,6 +6,7 @@
  *     removal, so whoever opens at the same time waits for it, finds the name gone, and looks again (segment.c).
  *   - Channels that were to go with their last participant, when no participant lives. Joining such a channel and
  *     deciding about its name exclude each other by the same lock (lifecycle.c).
+ *   - What they left without a name: locks of System V segments that are gone, memory that was just being made (sysv.c).
  *   - FIFOs and semaphores named after a channel that has no name any more, and that nobody has open or mapped. A
  *     participant of an unlinked channel who asks for his FIFO later makes it again. Those of channels in files on disk
  *     stay, for files are not listed: where they are is not known.
@@ -45,7 +46,7 @@ struct collection {
     bool out_of_memory; /* some id is missing: objects are not judged */
 };
 
-/* `scheme`: of a channel; NULL: `name` is a path. */
+/* `scheme`: of a channel; NULL: `name` says it all. */
 static void tell(struct collection *collection, const char *scheme, const char *name, uint32_t kind, int result)
 {
     struct noria_leftover leftover = {.kind = kind, .result = result};
@@ -107,7 +108,7 @@ static int collect_channel(const char *name, void *context)
         noria_waiting_remove(&find.channel);
     if (find.kind != NORIA_LEFTOVER_UNKNOWN && rc != 0) /* 0: another has removed it meanwhile */
         tell(collection, backend->scheme, name, find.kind, rc == 1 ? 0 : rc);
-    else if (rc == -EACCES && strncmp(name, "/noria", 6) == 0)
+    else if ((rc == -EACCES || rc == -EFBIG) && strncmp(name, "/noria", 6) == 0)
         tell(collection, backend->scheme, name, NORIA_LEFTOVER_UNKNOWN, rc);
     return 0;
 }
@@ -118,7 +119,7 @@ static int remember_id(const char *name, void *context)
     struct collection *collection = context;
     struct noria_segment_channel channel;
 
-    if (noria_segment_channel_look_into(&channel, collection->backend, name) != 0)
+    if (noria_segment_channel_peek(&channel, collection->backend, name) != 0)
         return 0;
     if (collection->known == collection->room) {
         size_t room = 2 * collection->room + 64;
@@ -133,6 +134,12 @@ static int remember_id(const char *name, void *context)
     return 0;
 }
 
+/* What has no name, or none any more. */
+static void tell_of_remnant(const char *what, bool is_memory, int result, void *context)
+{
+    tell(context, NULL, what, is_memory ? NORIA_LEFTOVER_UNFINISHED : NORIA_LEFTOVER_SEMAPHORE, result);
+}
+
 static int collect_of_backend(const struct noria_segment_backend *backend, void *context)
 {
     struct collection *collection = context;
@@ -140,6 +147,8 @@ static int collect_of_backend(const struct noria_segment_backend *backend, void 
 
     collection->backend = backend;
     rc = backend->list(collect_channel, collection);
+    if (backend->sweep != NULL)
+        backend->sweep(collection->dry_run, tell_of_remnant, collection);
     return rc == 0 ? backend->list(remember_id, collection) : rc;
 }
 

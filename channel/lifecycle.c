@@ -307,7 +307,8 @@ void noria_segment_channel_close(noria_channel *base, bool stale)
     if (!stale) { /* an inherited handle's place in the channel is its parent's */
         bool locked = name_may_go(channel) &&
                       noria_segment_lock_name(&channel->segment, noria_deadline_ns(NORIA_NS_PER_S)) == 0;
-        channel->kind->leave(channel);
+        if (noria_participant_is_alive(channel)) /* else what bears our number is a successor's */
+            channel->kind->leave(channel);
         noria_participant_leave(channel);
         if (locked) { /* if somebody stopped holds it, he or the next one will be the last */
             unlink_if_due(channel);
@@ -340,7 +341,7 @@ static int open_shm(noria_channel **out, const char *name, int flags, const stru
 static int unlink_by(const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_channel channel;
-    int looked = noria_segment_channel_look_into(&channel, backend, name);
+    int looked = noria_segment_channel_peek(&channel, backend, name);
     int rc = noria_segment_unlink(backend, name);
 
     if (looked != 0)

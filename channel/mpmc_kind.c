@@ -89,7 +89,7 @@ int noria_queue_reserve(noria_channel *base, size_t max_len, struct noria_span *
 int noria_queue_commit(noria_channel *base, struct noria_span *span, size_t len)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    int rc = noria_mpmc_commit_span(&channel->part.mpmc, ring_in(channel), span, len);
+    int rc = noria_mpmc_commit_span(channel, &channel->part.mpmc, ring_in(channel), span, len);
 
     if (rc == 0)
         noria_mpmc_sent(channel, ring_in(channel), 1);
@@ -99,7 +99,7 @@ int noria_queue_commit(noria_channel *base, struct noria_span *span, size_t len)
 int noria_queue_abort(noria_channel *base, struct noria_span *span)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    int rc = noria_mpmc_abort_span(&channel->part.mpmc, ring_in(channel), span);
+    int rc = noria_mpmc_abort_span(channel, &channel->part.mpmc, ring_in(channel), span);
 
     if (rc != -EINVAL)
         noria_notify_senders(channel); /* there is room again */
@@ -216,6 +216,7 @@ static int hold(noria_channel *base, struct noria_span *span, struct noria_info 
     noria_store_relaxed64(&place->position, record.position); /* the key publishes it: noria_holding_find */
     noria_store_release64(&place->key, key_of(channel, record.position, record.index));
     noria_mpmc_fill_info(channel, info, &record);
+    noria_notify_senders(channel); /* what is held counts as a message no more: there is room */
     return 0;
 }
 
@@ -239,7 +240,7 @@ int noria_queue_release(noria_channel *base, struct noria_span *span)
     place = noria_holding_find(&channel->part.mpmc, channel->geometry.max_held, key, record.position);
     if (place == NULL || !noria_cas_acq_rel64(&place->key, &key, UINT64_MAX)) /* of two releases at once, one goes on */
         return -EINVAL;
-    rc = noria_mpmc_release(&channel->part.mpmc.ring, &record);
+    rc = noria_mpmc_release_record(channel, ring_in(channel), &record);
     noria_store_release64(&place->key, rc == -EINVAL ? key : 0); /* out of its group's order: still held */
     if (rc == -EINVAL)
         return rc;

@@ -50,8 +50,8 @@ int noria_mpmc_reserve_span(struct noria_mpmc_part *part, struct noria_mpmc_hand
     return 0;
 }
 
-int noria_mpmc_commit_span(struct noria_mpmc_part *part, struct noria_mpmc_handle *ring,
-                           struct noria_span *span, size_t len)
+int noria_mpmc_commit_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,
+                           struct noria_mpmc_handle *ring, struct noria_span *span, size_t len)
 {
     struct noria_mpmc_record record = {
         .data = span->data, .len = span->len, .position = span->token[0], .count = 1};
@@ -59,19 +59,27 @@ int noria_mpmc_commit_span(struct noria_mpmc_part *part, struct noria_mpmc_handl
 
     if (!noria_reservation_is_at(part, span->token[0]))
         return -EINVAL;
-    rc = noria_mpmc_commit(ring, &record, len);
+    rc = noria_participant_is_alive(channel) ? noria_mpmc_commit(ring, &record, len) : -EOWNERDEAD;
     if (rc != -EAGAIN) /* contention; the reservation stands */
         noria_reservation_end(part, span->token[0]);
     return rc;
 }
 
-int noria_mpmc_abort_span(struct noria_mpmc_part *part, struct noria_mpmc_handle *ring,
-                          struct noria_span *span)
+int noria_mpmc_abort_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,
+                          struct noria_mpmc_handle *ring, struct noria_span *span)
 {
     struct noria_mpmc_record record = {.position = span->token[0]};
     int rc = noria_reservation_end(part, span->token[0]);
 
-    return rc != 0 ? rc : noria_mpmc_abort(ring, &record);
+    if (rc == 0)
+        rc = noria_participant_is_alive(channel) ? noria_mpmc_abort(ring, &record) : -EOWNERDEAD;
+    return rc;
+}
+
+int noria_mpmc_release_record(const struct noria_segment_channel *channel, struct noria_mpmc_handle *ring,
+                              struct noria_mpmc_record *record)
+{
+    return noria_participant_is_alive(channel) ? noria_mpmc_release(ring, record) : -EOWNERDEAD;
 }
 
 void noria_mpmc_leave(const struct noria_segment_channel *channel, struct noria_mpmc_handle *ring)

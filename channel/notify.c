@@ -30,19 +30,13 @@
 
 enum { ARM_TRIES = 16 };
 
-/* A handle that was taken for dead has an entry no more: it may be another's by now. */
-static bool has_own_entry(const struct noria_segment_channel *channel)
-{
-    return noria_load_acquire64(&channel->table[channel->number - 1].word) == channel->entry_word;
-}
-
 int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_entry *entry = &channel->table[channel->number - 1];
     uint32_t word = (uint32_t)signo | (how == NORIA_NOTIFY_ONCE ? SIGNAL_ONCE : 0);
 
-    if (!has_own_entry(channel))
+    if (!noria_participant_is_alive(channel))
         return signo == 0 ? 0 : noria_fail_plain(-EOWNERDEAD);
     if (signo == 0) {
         noria_store_release32(&entry->signal, 0);
@@ -63,7 +57,7 @@ void noria_signal_arm(struct noria_segment_channel *channel)
     uint32_t *signal = &channel->table[channel->number - 1].signal;
     uint32_t word = noria_load_relaxed32(signal); /* the swap below decides */
 
-    if (!has_own_entry(channel))
+    if (!noria_participant_is_alive(channel))
         return;
     /* Lost: it was cancelled by another thread, or is sent; after that nobody but us changes it. */
     for (int tries = 0; tries < ARM_TRIES; tries++) {

@@ -168,21 +168,23 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 
 static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_priority_part *part = part_of(base);
-    int rc = noria_mpmc_commit_span(&part->out, &part->rings[0], span, len);
+    int rc = noria_mpmc_commit_span(channel, &part->out, &part->rings[0], span, len);
 
     if (rc == 0)
-        sent(noria_segment_channel_of(base), 0, 1);
+        sent(channel, 0, 1);
     return rc;
 }
 
 static int abort_reservation(noria_channel *base, struct noria_span *span)
 {
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_priority_part *part = part_of(base);
-    int rc = noria_mpmc_abort_span(&part->out, &part->rings[0], span);
+    int rc = noria_mpmc_abort_span(channel, &part->out, &part->rings[0], span);
 
     if (rc != -EINVAL)
-        noria_notify_senders(noria_segment_channel_of(base)); /* there is room again */
+        noria_notify_senders(channel); /* there is room again */
     return rc;
 }
 
@@ -298,6 +300,7 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
     noria_store_relaxed64(&place->position, find.record.position);
     noria_store_release64(&place->key, key_of(part, find.record.position, find.level));
     fill_info(channel, info, &find);
+    noria_notify_senders(channel); /* what is held counts as a message no more: there is room */
     return 0;
 }
 
@@ -317,7 +320,7 @@ static int release(noria_channel *base, struct noria_span *span)
     /* Of two releases at once, one goes on. */
     if (place == NULL || !noria_cas_acq_rel64(&place->key, &key, UINT64_MAX))
         return -EINVAL;
-    rc = noria_mpmc_release(&part->rings[level], &record);
+    rc = noria_mpmc_release_record(channel, &part->rings[level], &record);
     noria_store_release64(&place->key, 0);
     if (rc == 0)
         noria_mpmc_received(channel, &part->rings[level], 1);

@@ -249,6 +249,11 @@ static inline bool noria_participant_is_self(const struct noria_segment_channel 
 {
     return number == channel->number && !channel->left;
 }
+/* Whether it is still: not if the others took us for dead. By then another handle may have it, under the same number. */
+static inline bool noria_participant_is_alive(const struct noria_segment_channel *channel)
+{
+    return noria_load_acquire64(&channel->table[channel->number - 1].word) == channel->entry_word; /* pairs with join */
+}
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
 /* Of a dead one whose entry is not yet free: whether this process holds its lock, from before it became another program
@@ -358,7 +363,11 @@ int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 int noria_segment_channel_look_into(struct noria_segment_channel *channel,
                                     const struct noria_segment_backend *backend, const char *name);
 
-/* The same for any address that has a name. */
+/* The same without mapping, and so without copying, it: only its locks and noria_waiting_remove and _name may be used. */
+int noria_segment_channel_peek(struct noria_segment_channel *channel, const struct noria_segment_backend *backend,
+                               const char *name);
+
+/* Looks into any address that has a name. */
 int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address);
 /* The same for a file that is nobody's memory; whether an address means one. */
 int noria_segment_channel_read(struct noria_segment_channel *channel, const char *path);

@@ -44,16 +44,25 @@ static void received(struct noria_segment_channel *channel, uint32_t n)
     noria_notify_senders(channel);
 }
 
+/* Whether the role is ours still: the ring's words do not know who stores them. A look before each call, one load of a
+ * line that nobody writes, so that whoever was taken for dead stops here and not beside a successor. */
+static inline bool has_role(const struct noria_segment_channel *channel)
+{
+    return __builtin_expect(noria_participant_is_alive(channel), true);
+}
+
 /* -------------------------------------------------------------------------------------------------------- sending */
 
 static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
-    struct noria_spsc_part *part = part_of(base);
-    int rc = part->reserved != 0 ? -EBUSY : noria_spsc_send(&part->producer, data, len);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_spsc_part *part = &channel->part.spsc;
+    int rc = part->reserved != 0 ? -EBUSY
+                                 : has_role(channel) ? noria_spsc_send(&part->producer, data, len) : -EOWNERDEAD;
 
     (void)priority;
     if (rc == 0)
-        sent(noria_segment_channel_of(base), 1);
+        sent(channel, 1);
     return rc;
 }
 
@@ -62,7 +71,7 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
 {
     struct noria_spsc_producer *producer = &channel->part.spsc.producer;
     struct noria_spsc_record record;
-    int staged = 0, rc = 0;
+    int staged = 0, rc = has_role(channel) ? 0 : -EOWNERDEAD;
 
     while (staged < n && rc == 0) {
         size_t len = messages[staged].iov_len;
@@ -99,9 +108,11 @@ static void set_span(struct noria_span *span, const struct noria_spsc_record *re
 
 static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
-    struct noria_spsc_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
-    int rc = part->reserved != 0 ? -EBUSY : noria_spsc_reserve(&part->producer, max_len, &record);
+    int rc = part->reserved != 0 ? -EBUSY
+                                 : has_role(channel) ? noria_spsc_reserve(&part->producer, max_len, &record) : -EOWNERDEAD;
 
     if (rc == 0) {
         part->reserved = 1;
@@ -111,28 +122,36 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
     return rc;
 }
 
+static bool is_reserved(const struct noria_spsc_part *part, const struct noria_span *span)
+{
+    return part->reserved != 0 && span->token[0] == part->reserved_at;
+}
+
 static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
-    struct noria_spsc_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record = record_of(span);
-    bool ours = part->reserved != 0 && record.position == part->reserved_at;
-    int rc = ours ? noria_spsc_commit(&part->producer, &record, len) : -EINVAL;
+    int rc;
 
-    if (rc == 0) {
+    if (!is_reserved(part, span))
+        return -EINVAL;
+    rc = has_role(channel) ? noria_spsc_commit(&part->producer, &record, len) : -EOWNERDEAD;
+    if (rc == 0 || rc == -EOWNERDEAD)
         part->reserved = 0;
-        sent(noria_segment_channel_of(base), 1);
-    }
+    if (rc == 0)
+        sent(channel, 1);
     return rc;
 }
 
 static int abort_reservation(noria_channel *base, struct noria_span *span)
 {
     struct noria_spsc_part *part = part_of(base);
-    int rc = part->reserved == 0 ? -EINVAL : 0;
 
-    (void)span;
+    if (!is_reserved(part, span))
+        return -EINVAL;
     part->reserved = 0;
-    return rc;
+    return 0;
 }
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
@@ -156,7 +175,7 @@ static void fill_info(struct noria_segment_channel *channel, struct noria_info *
 static int peek_within(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
 {
     struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
-    int rc = noria_spsc_peek(consumer, record);
+    int rc = has_role(channel) ? noria_spsc_peek(consumer, record) : -EOWNERDEAD;
 
     if (rc == 0 && record->len > channel->geometry.max_message) {
         noria_spsc_unpeek(consumer, record);
@@ -245,13 +264,15 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
 
 static int release(noria_channel *base, struct noria_span *span)
 {
-    struct noria_spsc_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record = record_of(span);
-    int rc = part->held == 0 ? -EINVAL : noria_spsc_release(&part->consumer, &record);
+    int rc = part->held == 0 ? -EINVAL
+                             : has_role(channel) ? noria_spsc_release(&part->consumer, &record) : -EOWNERDEAD;
 
     if (rc == 0) {
         part->held--;
-        received(noria_segment_channel_of(base), 1);
+        received(channel, 1);
     }
     return rc;
 }
@@ -265,6 +286,8 @@ static int send_sealed(noria_channel *base, const void *data, size_t len, unsign
     int rc = part->reserved != 0 ? -EBUSY : len > base->max_message ? -EMSGSIZE : 0;
 
     (void)priority;
+    if (rc == 0 && !has_role(noria_segment_channel_of(base)))
+        rc = -EOWNERDEAD;
     if (rc == 0)
         rc = noria_spsc_reserve(&part->producer, len + NORIA_SEAL, &record);
     if (rc != 0)
@@ -294,7 +317,7 @@ static int commit_sealed(noria_channel *base, struct noria_span *span, size_t le
     struct noria_span whole = *span;
 
     /* Before its place is written to. */
-    if (part->reserved == 0 || span->token[0] != part->reserved_at || len > span->len)
+    if (!is_reserved(part, span) || len > span->len)
         return -EINVAL;
     whole.data = (uint8_t *)span->data - NORIA_SEAL;
     whole.len = span->len + NORIA_SEAL;

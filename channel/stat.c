@@ -98,7 +98,8 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->trust = geometry->trust;
     stat->mode = geometry->mode;
     stat->abilities = channel->kind->abilities | NORIA_CAN_POLL;
-    if (channel->segment.backend->named && geometry->lifetime == NORIA_PERSIST)
+    stat->nameless = channel->segment.backend->named && noria_segment_is_orphaned(&channel->segment);
+    if (channel->segment.backend->named && geometry->lifetime == NORIA_PERSIST && stat->nameless == 0)
         stat->abilities |= NORIA_CAN_OUTLIVE;
     stat->max_message = noria_geometry_longest(geometry);
     stat->max_held = geometry->max_held;

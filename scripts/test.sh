@@ -29,6 +29,13 @@ count() { # stage, test log
     done < <(names "$2" 'FAIL|ERROR|TIMEOUT|INTERRUPT|UNEXPECTEDPASS')
 }
 
+# What tests that passed have measured.
+figures() { # test log
+    grep -hE 'positions tried|kills, [0-9]+ stops' "$1" | sed 's/^/   /'
+    grep -hoE '[0-9.]+ % of a core' "$1" | sort -n | sed -n '$ s/^/   a blocked process uses at most /p'
+    grep -hoE 'noticed after [0-9.]+ ms' "$1" | sort -n -k 3 | sed -n '$ s/^/   a death that somebody waits for: at most /p'
+}
+
 # Builds DIR and runs the suites in it (none named: all).
 stage() { # title, directory, suites, meson options...
     local title=$1 dir=$2 suites=$3 log suite status failed_before=$failed arguments=()
@@ -40,6 +47,7 @@ stage() { # title, directory, suites, meson options...
     rm -f "$log"
     "${meson_test[@]}" -C "$dir" "${arguments[@]}" </dev/null | grep -vE '^(ninja|Full log|Expected Fail|Unexpected Pass|$)'
     status=${PIPESTATUS[0]}
+    figures "$dir/meson-logs/testlog.txt"
     if [ -f "$log" ]; then count "$title" "$log"; else skip "$title: no test yet"; fi
     if [ "$status" != 0 ] && [ "$failed" = "$failed_before" ]; then fail "$title: meson test ended with $status"; fi
     echo "   $((SECONDS - stage_started)) s"
@@ -98,7 +106,7 @@ run_tests() {
         *) usage >&2; exit 2 ;;
     esac
     export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
-    stage "All suites, optimised" build ''
+    stage "All suites, optimised" build '' -Dbench=true
     coverage_stage
     ! is_there clang || export CC=clang     # so that both compilers have seen everything
     memory_stage

@@ -42,6 +42,8 @@ static int report(const char *name, int error)
         return noria_fail(-EINVAL, "'file:%s' is a directory", name);
     if (error == EMFILE || error == ENFILE)
         return noria_fail(-error, "too many open files for 'file:%s'; raise `ulimit -n`", name);
+    if (error == ENOSPC)
+        return noria_fail(-ENOSPC, "there is no room for one more file at 'file:%s': see `df -i` of its directory", name);
     return noria_fail(-error, "cannot open 'file:%s': %s", name, noria_error_words(error));
 }
 

@@ -38,6 +38,8 @@ static int report(const char *name, int error)
         return noria_fail(-ELOOP, "'shm:%s' is a symbolic link, which is refused: somebody planted it", name);
     if (error == EMFILE || error == ENFILE)
         return noria_fail(-error, "too many open files for 'shm:%s'; raise `ulimit -n`", name);
+    if (error == ENOSPC)
+        return noria_fail(-ENOSPC, "there is no room for one more name at 'shm:%s': see `df -i /dev/shm`", name);
     return noria_fail(-error, "cannot open 'shm:%s': %s", name, noria_error_words(error));
 }
 

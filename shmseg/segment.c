@@ -146,6 +146,13 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     return segment->guarded ? guard(segment) : 0;
 }
 
+/* Whether what is to have its place for good may have holes. What lies behind it can take more place than they do, so
+ * that all a segment with such a part takes does not say; a copy is seen by nobody being there yet. */
+static bool may_have_holes(const struct noria_segment *segment, const struct noria_segment_facts *facts, uint64_t solid)
+{
+    return facts->filled < solid || (solid < segment->super.size && segment->backend->any_held(segment) == 0);
+}
+
 /* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
  * short. */
 static int check_extent(const struct noria_segment *segment, const char *name)
@@ -157,7 +164,7 @@ static int check_extent(const struct noria_segment *segment, const char *name)
     if (rc != 0)
         return rc;
     solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
-    if (facts.size >= segment->super.size && facts.filled < solid && segment->backend->fills_holes) {
+    if (facts.size >= segment->super.size && segment->backend->fills_holes && may_have_holes(segment, &facts, solid)) {
         rc = segment->backend->fill(segment, 0, solid);
         return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes that cannot be filled: %s", name, noria_error_words(rc));
     }
@@ -427,8 +434,7 @@ int noria_segment_attach(struct noria_segment *segment, const struct noria_segme
 
 /* ------------------------------------------------------------------------------------------------ looking, removing */
 
-/* Opens it to look at it, and reads its superblock. DONE, BUSY: it is not finished; -errno. To be closed in any case. */
-static int view(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name)
+int noria_segment_peek(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name)
 {
     struct noria_segment_facts facts;
     int rc;
@@ -445,7 +451,7 @@ static int view(struct noria_segment *segment, const struct noria_segment_backen
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished)
 {
-    int rc = view(segment, backend, name);
+    int rc = noria_segment_peek(segment, backend, name);
 
     *unfinished = rc == BUSY;
     if (rc == DONE)
@@ -480,7 +486,7 @@ int noria_segment_unlink(const struct noria_segment_backend *backend, const char
     int rc;
 
     do {
-        rc = backend->named ? view(&segment, backend, name) : (start(&segment, backend), 0);
+        rc = backend->named ? noria_segment_peek(&segment, backend, name) : (start(&segment, backend), 0);
         if (rc >= 0 && backend->named && noria_segment_is_orphaned(&segment))
             rc = noria_fail(-ENOENT, "'%s:%s' has been removed already", backend->scheme, name);
         /* Never what is not, or cannot be seen to be, a segment. */

@@ -179,6 +179,9 @@ struct noria_segment_backend {
     /* Calls `each` with every name at which a segment may stand, in order, until it returns non-zero, and returns that;
      * NULL: there is no list. */
     int (*list)(int (*each)(const char *name, void *context), void *context);
+    /* Removes what the killed left and no name leads to: memory that was just being made, locks of segments that are gone.
+     * `dry_run`: only tells. Calls `each`, which may be NULL, with what it is and 0 or plain -errno. NULL: nothing stays. */
+    void (*sweep)(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context);
 };
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */
@@ -195,6 +198,9 @@ int noria_segment_open(struct noria_segment *segment, const struct noria_segment
 /* Maps an existing segment read-only, for tools. Also without the right to write. *unfinished: no magic yet. */
 int noria_segment_inspect(struct noria_segment *segment, const struct noria_segment_backend *backend,
                           const char *name, bool *unfinished);
+
+/* Opens it to look at it, and reads its superblock, but copies nothing else. 0, 1 unfinished, -errno. To be closed in any case. */
+int noria_segment_peek(struct noria_segment *segment, const struct noria_segment_backend *backend, const char *name);
 
 /* Reads a file, a copied segment for instance, into memory of its own (snapshot.c). */
 int noria_segment_read(struct noria_segment *segment, const char *path);

@@ -25,8 +25,8 @@
  *
  * Removal. IPC_RMID takes the key away at once, as unlink does the name, and the memory with the last user; SHM_DEST
  * tells the others. The set has to outlive that: the last one to leave removes it. If that one was killed, the next
- * one to create or remove a segment does (sweep), as it does with memory without a key whose creator died before he
- * attached it.
+ * one to create or remove a segment does (sweep), or gc, as they do with memory without a key whose creator died before
+ * he attached it.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -341,34 +341,69 @@ static int is_row_of(const struct row *row, void *context)
     return 1;
 }
 
+/* Who sweeps, and whom to tell. */
+struct sweeping {
+    bool dry_run;
+    void (*each)(const char *what, bool is_memory, int result, void *context);
+    void *context;
+};
+
+static bool is_ours_to_remove(uid_t uid)
+{
+    return uid == geteuid() || geteuid() == 0;
+}
+
+/* rc as of a call that removes. */
+static void tell(const struct sweeping *sweeping, const char *what, bool is_memory, int rc)
+{
+    int result = rc == 0 ? 0 : -errno;
+
+    if (sweeping->each != NULL && !is_gone(-result)) /* another was faster */
+        sweeping->each(what, is_memory, result, sweeping->context);
+}
+
 /* Memory without a key that nobody could attach any more, for its creator died before he could. */
 static int sweep_segment(const struct row *row, void *context)
 {
-    (void)context;
-    if ((row->key & PRIVATE_MASK) == PRIVATE_KEY && row->attached == 0 && row->uid == geteuid() && row->creator > 0 &&
-        kill(row->creator, 0) != 0 && errno == ESRCH) {
-        shmctl(row->id, IPC_RMID, NULL);
-        remove_set(row->id);
+    const struct sweeping *sweeping = context;
+    char what[32];
+
+    if ((row->key & PRIVATE_MASK) == PRIVATE_KEY && row->attached == 0 && is_ours_to_remove(row->uid) &&
+        row->creator > 0 && kill(row->creator, 0) != 0 && errno == ESRCH) {
+        snprintf(what, sizeof(what), "sysv:id:%d", row->id);
+        tell(sweeping, what, true, sweeping->dry_run ? 0 : shmctl(row->id, IPC_RMID, NULL));
+        if (!sweeping->dry_run)
+            remove_set(row->id);
     }
     return 0;
 }
 
-/* Removes what killed users of this uid left: sets of locks whose segments are gone, and such memory. */
-static void sweep(void)
+static void sweep_set(int set, uint32_t key, const struct sweeping *sweeping)
 {
+    int segment = (int)(key ^ SET_KEY);
+    struct shmid_ds status;
+    char what[32];
+
+    if (segment < 0 || shmctl(segment, IPC_STAT, &status) == 0 || !is_gone(errno) || !is_marked(set, segment))
+        return;
+    snprintf(what, sizeof(what), "System V set 0x%08x", key);
+    tell(sweeping, what, false, sweeping->dry_run ? 0 : semctl(set, 0, IPC_RMID));
+}
+
+/* Removes what killed users of this uid left, or of all if we are root: sets of locks whose segments are gone, and such
+ * memory. */
+static void sweep(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context)
+{
+    struct sweeping sweeping = {dry_run, each, context};
     FILE *file = fopen("/proc/sysvipc/sem", "re");
     char line[256];
 
-    each_segment(sweep_segment, NULL);
+    each_segment(sweep_segment, &sweeping);
     while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
-        struct shmid_ds status;
-        int key, set, segment;
+        int key, set;
         unsigned uid;
-        if (sscanf(line, "%d %d %*o %*u %u", &key, &set, &uid) != 3 || uid != geteuid())
-            continue;
-        segment = (int)((uint32_t)key ^ SET_KEY);
-        if (segment >= 0 && shmctl(segment, IPC_STAT, &status) != 0 && is_gone(errno) && is_marked(set, segment))
-            semctl(set, 0, IPC_RMID);
+        if (sscanf(line, "%d %d %*o %*u %u", &key, &set, &uid) == 3 && is_ours_to_remove(uid))
+            sweep_set(set, (uint32_t)key, &sweeping);
     }
     if (file != NULL)
         fclose(file);
@@ -418,6 +453,7 @@ static int find_or_make(const struct noria_segment_request *request, const struc
             return id;
         if (target->naming == BY_KEY && (errno != ENOENT || !request->create))
             return report(request->name, request->size, errno);
+        sweep(false, NULL, NULL); /* first: it makes room, and until the new one has its locks it is not known to be ours */
         id = target->naming == NEW ? make_private(request) : make_keyed(target->key, request);
         if (id >= 0) {
             *made = true;
@@ -503,7 +539,8 @@ static int take_hold(struct noria_segment *segment, const struct noria_segment_r
         return is_gone(-rc) ? NORIA_SEGMENT_VANISHED : report(request->name, request->size, -rc);
     if (set == -ENOENT && !has_lost_its_set(segment) && is_removed(segment->id))
         return NORIA_SEGMENT_VANISHED;
-    if (set == -ENOENT && has_lost_its_set(segment)) {
+    /* Who asks for no locks, as gc does, makes none: a set that is too small nobody would take for ours. */
+    if (set == -ENOENT && has_lost_its_set(segment) && request->locks != 0) {
         set = make_set(segment->id, &status, request->locks);
         if (set == -EIDRM)
             return NORIA_SEGMENT_VANISHED;
@@ -537,8 +574,6 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     if (rc < 0)
         return rc;
     segment->id = rc;
-    if (*made)
-        sweep();
     rc = take_hold(segment, request, *made);
     if (rc == 0 && target.naming == NEW && shmctl(segment->id, IPC_RMID, NULL) != 0)
         rc = report(request->name, request->size, errno); /* from here on it would go with its last user */
@@ -811,7 +846,7 @@ static int remove_name(struct noria_segment *segment, const char *name, int64_t 
         return is_gone(errno) ? NORIA_SEGMENT_VANISHED : report(name, 0, errno);
     if (set >= 0 && any_held(segment) == 0) /* otherwise the last participant does */
         semctl(set, 0, IPC_RMID);
-    sweep();
+    sweep(false, NULL, NULL);
     return 0;
 }
 
@@ -907,5 +942,5 @@ static int any_held(const struct noria_segment *segment)
     .lock = lock, .unlock = unlock, .held = held, .any_held = any_held, .fill = fill, .drop = drop
 
 const struct noria_segment_backend noria_segment_sysv = {
-    .scheme = "sysv", .named = true, .describe = describe, .list = list, SYSV_VERBS};
+    .scheme = "sysv", .named = true, .describe = describe, .list = list, .sweep = sweep, SYSV_VERBS};
 const struct noria_segment_backend noria_segment_sysv_private = {.scheme = "sysv", .named = false, SYSV_VERBS};

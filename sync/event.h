@@ -66,7 +66,8 @@ int noria_event_sleep(struct noria_event *event, int64_t deadline_ns, int64_t re
 /* For those who wait somewhere else (poll): asks to be woken by the next notification. Whoever looks at the ring after this
  * and finds nothing will be. */
 void noria_event_arm(uint32_t *word);
-/* For a notifier who could not ring: the next one is to try. */
+/* The flag alone, for whoever does not rely on it for a look of his own: a notifier who could not ring (the next one is to
+ * try), a poller who is about to take a ring back from others. */
 void noria_event_arm_again(uint32_t *word);
 
 #endif

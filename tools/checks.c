@@ -181,13 +181,38 @@ static void look_at_descriptors(struct finding *finding)
           (uintmax_t)limit.rlim_cur);
 }
 
+/* The namespace of that kind, as "pid:[4026531836]". False: it cannot be read. */
+static bool read_namespace(const char *path, char name[64])
+{
+    ssize_t len = readlink(path, name, 63);
+    name[len < 0 ? 0 : len] = '\0';
+    return len >= 0;
+}
+
+static void look_at_ipc(struct finding *finding)
+{
+    static const char first[] =
+        "ipc:[4026531839]"; /* the number the kernel gives the machine's own namespace */
+    char name[64];
+    if (!read_namespace("/proc/self/ns/ipc", name))
+        found(finding, VERDICT_WARN, "Mount /proc: mount -t proc proc /proc.",
+              "The ipc namespace cannot be read (%s)", strerror(errno));
+    else if (strcmp(name, first) == 0)
+        found(finding, VERDICT_OK, "", "The ipc namespace is the machine's own");
+    else
+        found(finding, VERDICT_WARN,
+              "If they are to be shared: docker run --ipc=host, or --ipc=container:NAME; or mount one directory at " SHM
+              " in both, for shm:, and name channels in it, not System V ones.",
+              "The ipc namespace is a container's, %s: channels of others on System V are not there, and mostly neither are "
+              "those in their " SHM, name);
+}
+
 static void look_at_pids(struct finding *finding)
 {
     static const char first[] =
-        "pid:[4026531836]"; /* the number the kernel gives the machine's own namespace */
-    char name[64] = "";
-    ssize_t len = readlink("/proc/self/ns/pid", name, sizeof name - 1);
-    if (len < 0)
+        "pid:[4026531836]"; /* the same for these */
+    char name[64];
+    if (!read_namespace("/proc/self/ns/pid", name))
         found(finding, VERDICT_WARN, "Mount /proc: mount -t proc proc /proc.",
               "The pid namespace cannot be read (%s): deaths are told by locks alone", strerror(errno));
     else if (strcmp(name, first) == 0)
@@ -267,6 +292,7 @@ const struct check machine_checks[] = {
     {"membarrier", look_at_membarrier},
     {"memfd", look_at_memfd},
     {"open files", look_at_descriptors},
+    {"ipc namespace", look_at_ipc},
     {"pid namespace", look_at_pids},
     {"user namespace", look_at_users},
     {"logout", look_at_logout},

@@ -105,8 +105,9 @@ static void look_at_participants(struct report *report, const char *address)
 static void report_no_access(struct report *report, const struct noria_listing *listing)
 {
     struct finding finding;
-    found(&finding, VERDICT_OK, "", "%s is of user %u and mode %04o, and not for this user to look at", listing->address,
-          listing->uid, listing->mode);
+    found(&finding, VERDICT_OK, "", "%s is of user %u and mode %04o, and %s", listing->address, listing->uid, listing->mode,
+          listing->condition == NORIA_CONDITION_TOO_LARGE ? "too large to be copied, which others than he have to"
+                                                          : "not for this user to look at");
     report_finding(report, "no access", &finding);
 }
 
@@ -123,7 +124,7 @@ static int look_at_channel(const struct noria_listing *listing, void *context)
                        "Use the noria that made it, or");
     else if (listing->condition == NORIA_CONDITION_CORRUPT)
         report_channel(report, address, VERDICT_FAIL, "is corrupt", "Stop its users, then");
-    else if (listing->condition == NORIA_CONDITION_NO_ACCESS)
+    else if (listing->condition == NORIA_CONDITION_NO_ACCESS || listing->condition == NORIA_CONDITION_TOO_LARGE)
         report_no_access(report, listing);
     else if (listing->condition == NORIA_CONDITION_OK)
         look_at_participants(report, address);

@@ -51,6 +51,9 @@ static int judge(const char *address, const struct noria_health *health)
         return fail("%s is not finished: if its creator is dead, `noria gc` removes it", address);
     if (health->condition == NORIA_CONDITION_NO_ACCESS)
         return fail("%s may not be read by this user: ask its owner or root", address);
+    if (health->condition == NORIA_CONDITION_TOO_LARGE)
+        return fail("%s is another user's and too large to be copied: look at it as that user, or with more memory free",
+                    address);
     if (health->condition == NORIA_CONDITION_VERSION)
         return fail("%s was made by another version of noria: use the one that made it", address);
     if (health->condition != NORIA_CONDITION_OK || health->broken)

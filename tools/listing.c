@@ -134,6 +134,7 @@ void json_listing(struct json *json, const struct noria_listing *listing)
     if (listing->condition == NORIA_CONDITION_OK) {
         json_choices(json, &listing->stat);
         json_numbers(json, &listing->stat);
+        json_bool(json, "nameless", listing->stat.nameless != 0);
     }
     json_end_object(json);
 }

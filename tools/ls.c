@@ -13,7 +13,7 @@ static int print_row(const struct noria_listing *listing, void *context)
 {
     (void)context;
     const struct noria_stat *stat = &listing->stat;
-    char owner[64], used[24], backend[16];
+    char owner[64], used[24], backend[16], age[24] = "-";
     user_name(listing->uid, owner, sizeof owner);
     if (listing->condition == NORIA_CONDITION_OK)
         printf("%-24s %-7s %-9s %8" PRIu64 " %8s %7" PRIu32 " %9" PRIu32 " ", listing->address,
@@ -22,8 +22,10 @@ static int print_row(const struct noria_listing *listing, void *context)
     else
         printf("%-24s %-7s %-9s %8s %8s %7s %9s ", listing->address,
                backend_of(listing, backend, sizeof backend), "-", "-", "-", "-", "-");
-    printf("%-10s %04" PRIo32 " %-10s %10" PRIu64 "\n", owner, listing->mode & 07777, state_of(listing),
-           listing->footprint);
+    if (listing->condition == NORIA_CONDITION_OK)
+        age_words(listing->created_ns, age, sizeof age);
+    printf("%-10s %04" PRIo32 " %-10s %10" PRIu64 " %5s\n", owner, listing->mode & 07777, state_of(listing),
+           listing->footprint, age);
     return 0;
 }
 
@@ -53,8 +55,8 @@ static int list_json(char **folders)
 
 static int list_table(char **folders)
 {
-    printf("%-24s %-7s %-9s %8s %8s %7s %9s %-10s %-4s %-10s %10s\n", "NAME", "BACKEND", "KIND", "CAPACITY", "USED",
-           "SENDERS", "RECEIVERS", "OWNER", "MODE", "STATE", "BYTES");
+    printf("%-24s %-7s %-9s %8s %8s %7s %9s %-10s %-4s %-10s %10s %5s\n", "NAME", "BACKEND", "KIND", "CAPACITY", "USED",
+           "SENDERS", "RECEIVERS", "OWNER", "MODE", "STATE", "BYTES", "AGE");
     return list_all(print_row, NULL, folders);
 }
 

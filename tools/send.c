@@ -83,10 +83,11 @@ static int send_all(const struct request *request, noria_channel *channel, int f
     return status;
 }
 
-/* An existing channel is taken as it is, if it is what the command line asks for. */
+/* An existing channel is taken as it is, if it is what the command line asks for. What it is an observer finds out: the
+ * end of a sender that has sent nothing yet would be the end of the stream for a receiver that waits. */
 static int open_to_send(struct request *request, noria_channel **channel)
 {
-    int rc = open_as_it_is(channel, request->address, NORIA_SEND, &request->options);
+    int rc = open_as_it_is(channel, request->address, request->asked != 0 ? 0 : NORIA_SEND, &request->options);
 
     if (rc == 0 && request->asked != 0) {
         struct noria_stat stat = {.size = sizeof stat};

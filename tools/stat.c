@@ -31,6 +31,8 @@ static void print_file(const struct noria_listing *listing)
     printf("mode              %04" PRIo32 "\n", listing->mode & 07777);
     printf("bytes             %" PRIu64 "\n", listing->footprint);
     printf("created           %s\n", utc_time(listing->created_ns, text, sizeof text));
+    if (listing->stat.nameless != 0)
+        printf("nameless          its name was removed, it goes with its last user\n");
 }
 
 static void print_choices(const struct noria_stat *stat)

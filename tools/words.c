@@ -16,7 +16,7 @@ const char *const wait_words[] = {"futex", "mutex", "semaphore", "sysv-semaphore
 const char *const orphans_words[] = {"redeliver", "drop", NULL};
 const char *const lifetime_words[] = {"persist", "unlink-last", "unlink-creator", NULL};
 const char *const trust_words[] = {"same-user", "none", NULL};
-const char *const condition_words[] = {"ok", "unfinished", "version", "corrupt", "no-access", NULL};
+const char *const condition_words[] = {"ok", "unfinished", "version", "corrupt", "no-access", "too-large", NULL};
 
 const char *word_of(const char *const *words, uint32_t number)
 {
@@ -43,6 +43,22 @@ const char *utc_time(int64_t realtime_ns, char *text, size_t size)
     struct tm parts;
     if (gmtime_r(&seconds, &parts) == NULL || strftime(text, size, "%Y-%m-%dT%H:%M:%SZ", &parts) == 0)
         snprintf(text, size, "?");
+    return text;
+}
+
+const char *age_words(int64_t realtime_ns, char *text, size_t size)
+{
+    static const struct {
+        int64_t seconds;
+        char unit;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t seconds = now.tv_sec - realtime_ns / 1000000000;
+    size_t i = 0;
+    while (units[i].seconds > 1 && seconds < 2 * units[i].seconds)
+        i++;
+    snprintf(text, size, "%" PRId64 "%c", seconds > 0 ? seconds / units[i].seconds : 0, units[i].unit);
     return text;
 }
 

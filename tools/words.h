@@ -19,6 +19,8 @@ const char *word_of(const char *const *words, uint32_t number);
 /* Each writes into `text` and returns it. */
 const char *user_name(uint32_t uid, char *text, size_t size);
 const char *utc_time(int64_t realtime_ns, char *text, size_t size);
+/* How long ago that was: "12s", "5m", "3h", "2d". */
+const char *age_words(int64_t realtime_ns, char *text, size_t size);
 const char *role_words(uint32_t flags);
 /* "-" for a count that is not known. */
 const char *count_or_dash(int64_t count, char *text, size_t size);

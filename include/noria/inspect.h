@@ -17,7 +17,8 @@ enum noria_condition {
     NORIA_CONDITION_UNFINISHED = 1, /* a creator died or is at work */
     NORIA_CONDITION_VERSION = 2,    /* layout of another version */
     NORIA_CONDITION_CORRUPT = 3,
-    NORIA_CONDITION_NO_ACCESS = 4
+    NORIA_CONDITION_NO_ACCESS = 4,
+    NORIA_CONDITION_TOO_LARGE = 5   /* another user's, which is looked at in a copy: more than a quarter of the free memory */
 };
 
 struct noria_listing {
@@ -61,11 +62,11 @@ struct noria_health {
 };
 
 enum noria_leftover_kind {
-    NORIA_LEFTOVER_UNKNOWN = 0,    /* no right to look */
+    NORIA_LEFTOVER_UNKNOWN = 0,    /* no right to look, or another user's and too large to be copied */
     NORIA_LEFTOVER_UNFINISHED = 1, /* a channel whose creator died over it */
     NORIA_LEFTOVER_DESERTED = 2,   /* a channel that was to go with its last user, who died */
     NORIA_LEFTOVER_FIFO = 3,       /* by which participants of a channel waited that is gone */
-    NORIA_LEFTOVER_SEMAPHORE = 4   /* the same */
+    NORIA_LEFTOVER_SEMAPHORE = 4   /* the same, or a System V channel's locks */
 };
 
 struct noria_leftover {
@@ -94,14 +95,14 @@ NORIA_API int noria_inspect(const char *address, struct noria_listing *listing);
 NORIA_API int noria_dump(const char *address, int (*each)(const struct noria_dumped *, void *context), void *context);
 
 /* Checks a channel, or the copied file of one. With `repair` (not for files) also cleans up after the dead, as every
- * open does, and takes away what a dead creator left unfinished; nothing else is changed. The findings stand in *health;
- * -errno if it cannot be looked at. */
+ * open does; nothing else is changed (what a dead creator left unfinished goes with noria_gc). The findings stand in
+ * *health; -errno if it cannot be looked at. */
 NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *health);
 
 /* Removes what nobody holds and nobody can want: channels whose creator died over them, channels with lifetime
- * UNLINK_LAST whose last user died, FIFOs and semaphores of channels that are gone. Others may open and close all the
- * time: nothing that is in use, or just comes into use, is touched. With `dry_run` only tells. Calls `each`, which may
- * be NULL, for each of them. How many were removed, or would be; -errno. */
+ * UNLINK_LAST whose last user died, FIFOs and semaphores of channels that are gone; of all users, if the caller is root.
+ * Others may open and close all the time: nothing that is in use, or just comes into use, is touched. With `dry_run`
+ * only tells. Calls `each`, which may be NULL, for each of them. How many were removed, or would be; -errno. */
 NORIA_API int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context);
 
 /* Removes a name as noria_unlink does, but refuses with -EBUSY while live handles are attached, unless `force`. */

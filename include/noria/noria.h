@@ -184,7 +184,7 @@ struct noria_options {
     void *memory;              /* NULL; for memory: where it is, aligned to 4096 bytes */
     uint64_t memory_size;      /* 0; and how much; -ENOSPC tells how much is needed */
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
-    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. SPSC, and MPMC with pack 1 */
+    uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. Of rings SPSC, and MPMC with pack 1 */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
@@ -237,6 +237,7 @@ struct noria_stat {
     uint32_t priorities;
     uint32_t granted;                       /* of options.wishes, to this handle */
     uint32_t checksum;                      /* as in the options */
+    uint32_t nameless;                      /* 1: the name was removed, nobody can open it any more; it goes with its users */
     uint64_t torn;                          /* of `lost`: messages whose checksum did not hold */
     const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
     const char *refused;                    /* like this: a line for each that was tried before, with its reason */
@@ -334,8 +335,9 @@ NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int
 /* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time
  * (SPSC: one); commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek:
  * the next message in place, up to max_held at a time; release gives it back, on SPSC channels and with pack
- * > 1 in order. A send with a reservation out, and on those channels a recv with a peeked message out, is
- * -EBUSY. */
+ * > 1 in order. On MPMC channels its place in the capacity is free, and senders are told, as soon as it is peeked; on SPSC
+ * channels when it is released. A send with a reservation out, and on SPSC channels and with pack > 1 a recv with a peeked
+ * message out, is -EBUSY. */
 NORIA_API int noria_reserve(noria_channel *channel, size_t max_len, struct noria_span *span, int64_t timeout_ns);
 NORIA_API int noria_commit(noria_channel *channel, struct noria_span *span, size_t len, int64_t timeout_ns);
 NORIA_API int noria_abort(noria_channel *channel, struct noria_span *span);
@@ -351,12 +353,15 @@ NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
  *     try again            others may have been faster: then the try has armed it again
  *
  * Readable means "try", not more: never read, write or close it. Wait with a timeout (100 ms, say) and try
- * after that, too: a sender killed or stopped between its message and its ring has told nobody. At the end of
- * the stream (-EPIPE) and after noria_shutdown it becomes readable, and may stay so: take it out of your
- * loop, as that of a pipe without writers. Before noria_close take it out of an epoll set: other processes
- * have the same file open, so closing alone does not. -EINVAL, -EMFILE, -ENFILE, -EACCES, -EPERM (the channel
- * has no name, and the other processes may not be traced), -EBUSY (another thread is just asking), -ENOTSUP,
- * -ECANCELED, -ESTALE. */
+ * after that, too: a sender killed or stopped between its message and its ring has told nobody, and a receiver
+ * killed or stopped in a try that finds nothing may have taken a ring with it that was for all; the others then
+ * hear nothing until one of them tries again, so for at most that timeout. Who finds nothing takes the ring back
+ * for all who wait: nothing is lost by it, but they are not served in turn, and one may be too late time and
+ * again while others are not. At the end of the stream (-EPIPE) and after noria_shutdown it becomes readable,
+ * and may stay so: take it out of your loop, as that of a pipe without writers. Before noria_close take it out
+ * of an epoll set: other processes have the same file open, so closing alone does not. -EINVAL, -EMFILE,
+ * -ENFILE, -EACCES, -EPERM (the channel has no name, and the other processes may not be traced), -EBUSY
+ * (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
 
 /* One of the places noria_wait_any waits at. */
@@ -398,7 +403,8 @@ NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
  * per message. -ENOTSUP, -EIO, -ECANCELED, -ESTALE. */
 NORIA_API int noria_sync(noria_channel *channel);
 
-/* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live. */
+/* A snapshot. Does not disturb traffic and makes no system call but those that ask whether peers live, and whether the
+ * channel has its name. */
 NORIA_API int noria_stat(noria_channel *channel, struct noria_stat *stat);
 
 /* Makes every present and later call on the handle return -ECANCELED. Any thread, any number of times. Wakes

@@ -357,18 +357,23 @@ static void names_of_killed_creators_go_with_the_last(void **state)
 
 static void unlinked_channels_are_noticed(void **state)
 {
-    /* Claim: who has a channel open whose name was removed goes on with those who have it, too; the name is free at
-     * once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
+    /* Claim: who has a channel open whose name was removed is told so by stat, and goes on with those who have it, too; the
+     * name is free at once, and whoever opens it has nothing to do with them. When they are gone nothing is left. */
     noria_channel *fresh = NULL;
 
     (void)state;
     open_pair();
+    assert_int_equal(stat_of(ch.rx).nameless, 0);
+    assert_true((stat_of(ch.rx).abilities & NORIA_CAN_OUTLIVE) != 0);
     assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(stat_of(ch.rx).nameless, 1);
+    assert_int_equal(stat_of(ch.tx).abilities & NORIA_CAN_OUTLIVE, 0);
     assert_false(name_exists());
     assert_fails(noria_open(&fresh, ch.address, NORIA_RECV, NULL), ENOENT);
     assert_int_equal(noria_open(&fresh, ch.address, NORIA_RECV | NORIA_CREATE | NORIA_EXCL, &ch.options), 0);
     send_numbered(1, 10);
     assert_int_equal(stat_of(fresh).messages, 0);
+    assert_int_equal(stat_of(fresh).nameless, 0);
     expect(1, 10);
     assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
     close_handle(&fresh);
@@ -677,9 +682,14 @@ static void meet_a_full_disk(void)
 {
     noria_channel *mine = NULL;
 
+    const char *folder = is_at("shm") ? "/dev/shm" : "/var/tmp";
+
     if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tmpfs", is_at("shm") ? "/dev/shm" : "/var/tmp", "tmpfs", 0, "size=64k") != 0)
+        mount("tmpfs", folder, "tmpfs", 0, "nr_inodes=1") != 0)
         _exit(MISSING_RIGHTS);
+    PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -ENOSPC);
+    PEER_REQUIRES(strstr(noria_detail(), "df -i") != NULL);
+    PEER_REQUIRES(mount("tmpfs", folder, "tmpfs", 0, "size=64k") == 0);
     ch.options.capacity = 1000;
     PEER_REQUIRES(noria_open(&mine, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) == -ENOSPC);
     PEER_REQUIRES(strstr(noria_detail(), "free") != NULL);
@@ -692,7 +702,8 @@ static void meet_a_full_disk(void)
 
 static void full_disks_are_told(void **state)
 {
-    /* Claim: a file system of 64 KiB is -ENOSPC with the figures, no signal; nothing is left, and less fits. */
+    /* Claim: a file system of 64 KiB is -ENOSPC with the figures, no signal; nothing is left, and less fits. One
+     * without room for a name says where to look. */
     (void)state;
     run_as(geteuid(), meet_a_full_disk);
 }
@@ -867,14 +878,15 @@ static int64_t cpu_ns(void)
     return now.tv_sec * SECOND + now.tv_nsec;
 }
 
-/* What must hold whatever somebody was killed over. */
-static void expect_no_obstacle(const char *what, int at)
+/* What must hold whatever somebody was killed over. False: but for the time that the next open may take, a second. */
+static bool is_no_obstacle(const char *what, int at)
 {
-    int64_t start = now_ns(), used = cpu_ns();
+    int64_t start = now_ns(), used = cpu_ns(), took;
 
     ch.tx = open_handle(NORIA_SEND | NORIA_RECV);
-    if (now_ns() - start > 20 * SECOND || cpu_ns() - used > SECOND)
-        fail_msg("%s, stop %d: the next open took %lld ns", what, at, (long long)(now_ns() - start));
+    took = now_ns() - start;
+    if (cpu_ns() - used > SECOND)
+        fail_msg("%s, stop %d: the next open took %lld ns, and was at work all the time", what, at, (long long)took);
     if (stat_of(ch.tx).messages > 0) { /* what the dead one held */
         uint8_t bytes[8];
         assert_int_equal(noria_recv(ch.tx, bytes, sizeof(bytes), 0, NULL), 1);
@@ -887,6 +899,27 @@ static void expect_no_obstacle(const char *what, int at)
         renew_memfd();
     if (count_objects() != objects_before)
         fail_msg("%s, stop %d: %d objects are left", what, at, count_objects() - objects_before);
+    return took <= SECOND;
+}
+
+/* A busy machine holds up one open or another, an obstacle each. */
+enum { SLOW_OPENS = 5 };
+
+static void fail_slow(const char *what, int at)
+{
+    fail_msg("%s, stop %d: %d times in a row the next open took more than a second", what, at, SLOW_OPENS);
+}
+
+/* False: it was over before its k-th stop. */
+static bool die_without_obstacle(const struct operation *operation, int k)
+{
+    for (int slow = 0; slow < SLOW_OPENS; slow++) {
+        bool died = try_death(operation, k);
+        if (is_no_obstacle(operation->name, k))
+            return died;
+    }
+    fail_slow(operation->name, k);
+    return false;
 }
 
 static void death_anywhere_is_no_obstacle(void **state)
@@ -902,36 +935,69 @@ static void death_anywhere_is_no_obstacle(void **state)
         int k = 1, stride = getenv("NORIA_LONG") != NULL ? 1 : some * operations[i].rarely;
         if (!may_be_run(&operations[i]))
             continue;
-        for (bool more = true; more; k += stride) {
-            more = try_death(&operations[i], k);
-            expect_no_obstacle(operations[i].name, k);
-        }
+        while (die_without_obstacle(&operations[i], k))
+            k += stride;
+        k += stride;
         print_message("%s: %d stops, each %d\n", operations[i].name, k - stride, stride);
         assert_true(k > 4);
     }
 }
 
-static const struct operation create_for_the_last = {"create for the last", have_nothing, create, A_LIST, 1};
+static const struct operation of_the_last[] = {{"create for the last", have_nothing, create, A_LIST, 1},
+                                               {"attach as the last", have_a_deserted_one, attach, A_LIST, 1},
+                                               {"close as the last", create, close_it, A_LIST, 1},
+                                               {"unlink the last's", have_a_deserted_one, unlink_it, A_LIST, 1}};
+enum { OF_THE_LAST = sizeof(of_the_last) / sizeof(of_the_last[0]) };
+
+/* Memory under the key that has no locks yet, which may be anybody's: who creates next takes it over. */
+static bool is_not_yet_marked(void)
+{
+    int id = is_at("sysv") ? shmget(key_of_test(), 0, 0) : -1;
+
+    return id >= 0 && semget((key_t)((uint32_t)id ^ 0xee6f7261u), 0, 0) < 0 && shmctl(id, IPC_RMID, NULL) == 0;
+}
 
 static void gc_leaves_nothing_of_the_dead(void **state)
 {
-    /* Claim: killed before or after any system call of creating a channel that goes with its last user: nobody opens it
-     * again, but gc, once, leaves nothing. */
+    /* Claim: killed before or after any system call of creating, attaching, closing or unlinking a channel that goes with
+     * its last user: nobody opens it again, but gc, once, leaves nothing. Only System V memory that has no locks yet, for a few
+     * system calls, is not known to be ours. */
     const int stride = getenv("NORIA_LONG") != NULL ? 1 : 5;
-    int k = 1;
 
     (void)state;
     if (!is_alone)
         skip();
     ch.options.lifetime = NORIA_UNLINK_LAST;
-    for (bool more = true; more; k += stride) {
-        more = try_death(&create_for_the_last, k);
-        assert_true(noria_gc(0, NULL, NULL) >= 0);
-        if (count_objects() != objects_before)
-            fail_msg("stop %d: gc leaves %d objects", k, count_objects() - objects_before);
+    for (int i = 0; i < OF_THE_LAST; i++) {
+        int k = 1, unmarked = 0;
+        for (bool more = true; more; k += stride) {
+            more = try_death(&of_the_last[i], k);
+            assert_true(noria_gc(0, NULL, NULL) >= 0);
+            unmarked += is_not_yet_marked();
+            if (count_objects() != objects_before)
+                fail_msg("%s, stop %d: gc leaves %d objects", of_the_last[i].name, k, count_objects() - objects_before);
+        }
+        print_message("%s: %d stops, each %d; %d too early to tell whose\n", of_the_last[i].name, k - stride, stride,
+                      unmarked);
+        assert_true(k > 4 && unmarked <= (i == 0 ? 10 / stride : 0));
     }
-    print_message("%d stops, each %d\n", k - stride, stride);
-    assert_true(k > 4);
+}
+
+static void gc_sweeps_memory_without_a_key(void **state)
+{
+    /* Claim: memory without a key that its creator was killed over before he had attached it is told by a dry run of gc, and
+     * goes with a real one. */
+    int stop = 0;
+
+    (void)state;
+    if (!is_alone)
+        skip();
+    while (count_objects() < objects_before + 2) /* memory and locks */
+        assert_true(try_death(&operations[0], ++stop));
+    assert_int_equal(noria_gc(1, NULL, NULL), 1);
+    assert_int_equal(count_objects(), objects_before + 2);
+    assert_int_equal(noria_gc(0, NULL, NULL), 1);
+    assert_int_equal(count_objects(), objects_before);
 }
 
 /* ------------------------------------------------------------ killed at every instruction, from memory to the magic */
@@ -1038,7 +1104,7 @@ static void find_way(struct way *way)
     }
     kill_victim(pid);
     end_view(&view);
-    expect_no_obstacle("published", way->instructions);
+    is_no_obstacle("published", way->instructions);
 }
 
 /* From call to call as far as possible, the rest in single steps. What is read on the way is not always as long: who has
@@ -1064,11 +1130,14 @@ static bool walk(const struct way *way, pid_t pid, int instructions)
 
 static void die_after(const struct way *way, int instructions)
 {
-    pid_t pid = start_victim(&operations[0]);
-
-    if (walk(way, pid, instructions))
-        kill_victim(pid);
-    expect_no_obstacle("instruction", instructions);
+    for (int slow = 0; slow < SLOW_OPENS; slow++) {
+        pid_t pid = start_victim(&operations[0]);
+        if (walk(way, pid, instructions))
+            kill_victim(pid);
+        if (is_no_obstacle("instruction", instructions))
+            return;
+    }
+    fail_slow("instruction", instructions);
 }
 
 static void death_at_any_instruction_is_no_obstacle(void **state)
@@ -1122,7 +1191,8 @@ int main(void)
         {"limits_of_ids_are_told", limits_of_ids_are_told, NORIA_KIND_MPMC, "sysv, keyless"},
         {"full_disks_are_told", full_disks_are_told, 0, "shm, file"},
         ONLY_MPMC(death_anywhere_is_no_obstacle),
-        AT("shm", gc_leaves_nothing_of_the_dead),
+        {"gc_leaves_nothing_of_the_dead", gc_leaves_nothing_of_the_dead, NORIA_KIND_MPMC, "shm, sysv"},
+        {"gc_sweeps_memory_without_a_key", gc_sweeps_memory_without_a_key, NORIA_KIND_MPMC, "keyless"},
     };
     static const struct named_test stepping[] = {
         {"death_at_any_instruction_is_no_obstacle", death_at_any_instruction_is_no_obstacle, NORIA_KIND_MPMC,

@@ -487,13 +487,14 @@ static void deaths_do_not_eat_the_capacity(void **state)
  * tries late, never all of them. */
 static void expect_noticed(int64_t (*try_it)(void))
 {
-    int64_t best = INT64_MAX;
+    int in_time = 0;
 
-    for (int i = 0; i < 5 && best >= NOTICED; i++) {
+    for (int i = 0; i < 5 && in_time < 3; i++) {
         int64_t took = try_it();
-        best = took < best ? took : best;
+        print_message("noticed after %.1f ms\n", (double)took / MS);
+        in_time += took < NOTICED;
     }
-    assert_true(best < NOTICED);
+    assert_int_equal(in_time, 3); /* of five: the median */
 }
 
 static void wait_for_a_message(void)
@@ -794,7 +795,22 @@ static void lose_ones_lock_and_go_on(void)
     PEER_REQUIRES(noria_close(mine) == 0);
 }
 
-static void be_taken_for_dead(void)
+static void lose_ones_role_and_go_on(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+    struct noria_span reserved;
+    uint8_t bytes[64] = {0};
+
+    PEER_REQUIRES(noria_reserve(mine, 10, &reserved, -1) == 0);
+    PEER_REQUIRES(close_range(3, ~0U, 0) == 0);
+    say();
+    await_order();
+    PEER_REQUIRES(noria_commit(mine, &reserved, 10, -1) == -EOWNERDEAD && strlen(noria_detail()) > 10);
+    PEER_REQUIRES(noria_send(mine, bytes, 64, -1) == -EOWNERDEAD && strlen(noria_detail()) > 10);
+    PEER_REQUIRES(noria_close(mine) == 0);
+}
+
+static void be_taken_for_dead(void (*body)(void))
 {
     int status;
     pid_t pid;
@@ -803,17 +819,30 @@ static void be_taken_for_dead(void)
         exit(77);
     pid = fork();
     if (pid == 0) {
-        lose_ones_lock_and_go_on();
+        body();
         exit(0);
     }
     PEER_REQUIRES(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
     exit(WEXITSTATUS(status));
 }
 
+static void receiver_taken_for_dead(void)
+{
+    be_taken_for_dead(lose_ones_lock_and_go_on);
+}
+
+static void sender_taken_for_dead(void)
+{
+    be_taken_for_dead(lose_ones_role_and_go_on);
+}
+
 static void who_was_taken_for_dead_is_told(void **state)
 {
     /* Claim (MPMC): a live handle that the others had to take for dead gets -EOWNERDEAD for what it held, and
-     * does no harm with it: the message went to another receiver, once, and its reservation is nobody's. */
+     * does no harm with it: the message went to another receiver, once, and its reservation is nobody's. Nor
+     * does its closing, to what a newcomer holds under the same number. */
+    noria_channel *newcomer;
+    struct noria_span peeked, reserved;
     uint8_t bytes[64];
     struct noria_info info;
     unsigned sent = 0;
@@ -826,26 +855,60 @@ static void who_was_taken_for_dead_is_told(void **state)
     }
     open_pair();
     send_numbered(4, 10);
-    peer = start_peer(be_taken_for_dead);
+    peer = start_peer(receiver_taken_for_dead);
     await_peer();
     assert_int_equal(noria_recv(ch.rx, bytes, sizeof(bytes), 30 * SECOND, &info), 10);
     assert_int_equal(info.flags, NORIA_REDELIVERED);
     verify_message(bytes, 4, 10);
     while (try_send(sent, 64) == 0)
         sent++;
+    assert_int_equal(sent, 8);
+    newcomer = open_handle(NORIA_SEND | NORIA_RECV);
+    assert_int_equal(noria_peek(newcomer, &peeked, 0, NULL), 0);
+    assert_int_equal(noria_reserve(newcomer, 64, &reserved, 0), 0);
     tell_peer();
     expect_end(peer);
-    assert_int_equal(sent, 8);
-    for (unsigned n = 0; n < sent; n++)
+    expect(1, 64); /* what the newcomer holds does not come back */
+    verify_message(peeked.data, 0, 64);
+    assert_int_equal(noria_release(newcomer, &peeked), 0);
+    fill_message(reserved.data, 8, 64);
+    assert_int_equal(noria_commit(newcomer, &reserved, 64, 0), 0);
+    close_handle(&newcomer);
+    for (unsigned n = 2; n <= sent; n++)
         expect(n, 64);
     expect_nothing(EAGAIN);
     assert_int_equal(stat_of(ch.rx).deaths, 1);
     assert_int_equal(stat_of(ch.rx).held, 0);
 }
 
+static void sender_with_a_successor_is_told(void **state)
+{
+    /* Claim (SPSC): a live sender that the others had to take for dead, and whose role another one has, gets
+     * -EOWNERDEAD, and nothing of it comes between the successor's messages. */
+    pid_t peer;
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("skipped: only root can make a pid namespace\n");
+        skip();
+    }
+    ch.rx = open_handle(NORIA_RECV);
+    peer = start_peer(sender_taken_for_dead);
+    await_peer();
+    ch.tx = open_handle(NORIA_SEND);
+    send_numbered(0, 64);
+    tell_peer();
+    expect_end(peer);
+    send_numbered(1, 64);
+    expect(0, 64);
+    expect(1, 64);
+    expect_nothing(EAGAIN);
+}
+
 int main(void)
 {
     static const struct named_test tests[] = {
+        {"sender_with_a_successor_is_told", sender_with_a_successor_is_told, NORIA_KIND_SPSC, "shm"},
         {"who_was_taken_for_dead_is_told", who_was_taken_for_dead_is_told, NORIA_KIND_MPMC, "shm"},
         EVERYWHERE(held_messages_come_back),
         EVERYWHERE(held_messages_come_back_again),

@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -93,7 +94,8 @@ struct operation {
     int (*run)(void);
     void (*verify)(int rc);
     bool creates; /* a failure must not leave the name */
-    bool by_name; /* only where there are names */
+    const char *at; /* these schemes; NULL: all */
+    bool has_peer; /* the tracer has the channel open, too, and it is as good for him as before */
 };
 
 static noria_channel *mine;
@@ -302,21 +304,141 @@ static void verify_nothing(int rc)
     (void)rc;
 }
 
+/* ------------------------------------------------------------------------------- and those of what is rarer */
+
+static int ends[2];
+
+static void have_a_socket(void)
+{
+    have_an_open_channel();
+    PEER_REQUIRES(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+}
+
+static int hand_over(void)
+{
+    noria_channel *theirs = NULL;
+    int rc = noria_share(mine, ends[0]);
+
+    if (rc == 0)
+        rc = noria_accept(&theirs, ends[1], 0, NULL);
+    if (rc == 0)
+        rc = noria_close(theirs);
+    return rc;
+}
+
+static int remove_idle(void)
+{
+    int rc = noria_remove(ch.address, 0);
+
+    return rc == -ENOENT ? 0 : rc; /* done by the first try */
+}
+
+static int list_folder(void)
+{
+    return noria_list_folder("/dev/shm", note, NULL);
+}
+
+static int sync_it(void)
+{
+    return noria_sync(mine);
+}
+
+static int ask_for_signals(void)
+{
+    return noria_notify_signal(mine, SIGURG, NORIA_NOTIFY_ALWAYS); /* which is ignored */
+}
+
+static void have_a_descriptor(void)
+{
+    have_an_open_channel();
+    PEER_REQUIRES(noria_fd(mine, NORIA_RECV) >= 0); /* which it then keeps */
+}
+
+static int wait_for_any_in_vain(void)
+{
+    struct noria_ready wait = {.channel = mine, .side = NORIA_RECV};
+
+    return noria_wait_any(&wait, 1, 12 * MS);
+}
+
+static void have_a_deserted_channel(void)
+{
+    pid_t pid;
+    int status;
+
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    fflush(NULL);
+    pid = fork();
+    if (pid == 0) {
+        if (create() != 0)
+            _exit(1);
+        raise(SIGKILL);
+    }
+    PEER_REQUIRES(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
+}
+
+static int collect_in_earnest(void)
+{
+    int rc = noria_gc(0, NULL, NULL);
+
+    return rc < 0 ? rc : 0;
+}
+
+/* What could not be looked at stayed, and the next one takes it. */
+static void verify_collected(int rc)
+{
+    PEER_REQUIRES(rc == 0 && noria_gc(0, NULL, NULL) >= 0);
+    PEER_REQUIRES(!name_exists());
+}
+
+static void have_a_full_channel(void)
+{
+    have_an_open_channel();
+    while (noria_send(mine, "12345678", 8, 0) == 0)
+        continue;
+}
+
+static int send_in_vain(void)
+{
+    int rc = noria_send(mine, "12345678", 8, 12 * MS);
+
+    return rc == -ETIMEDOUT ? 0 : rc == 0 ? -EPROTO : rc;
+}
+
+static void verify_full(int rc)
+{
+    uint8_t bytes[8];
+
+    while (noria_recv(mine, bytes, 8, 0, NULL) == 8)
+        continue;
+    verify_open(rc);
+}
+
+#define NAMED "shm, sysv, file"
+
 static const struct operation operations[] = {
-    {"create", have_nothing, create, close_mine, true, false},
-    {"attach", have_a_channel, attach, close_mine, false, false},
-    {"attach and recover", have_a_dead_participant, attach_and_receive, verify_nothing, false, false},
-    {"reopen", have_a_handle, reopen, close_mine, false, false},
-    {"inspect and who", have_a_dead_participant, look, verify_nothing, false, true},
-    {"list", have_a_channel, list, verify_nothing, false, true},
-    {"fsck", have_a_dead_participant, check_and_repair, verify_nothing, false, true},
-    {"dump", have_a_channel, dump, verify_nothing, false, true},
-    {"gc", have_a_channel, collect, verify_nothing, false, true},
-    {"descriptor", have_an_open_channel, ask_for_descriptor, verify_open, false, false},
-    {"unlink", have_a_channel, unlink_name, verify_nothing, false, true},
-    {"wait", have_an_open_channel, wait_in_vain, verify_open, false, false},
-    {"notice", have_a_death_to_notice, notice_a_death, verify_open, false, false},
-    {"close", have_an_open_channel, close_it, verify_nothing, false, false},
+    {"create", have_nothing, create, close_mine, true, NULL, false},
+    {"attach", have_a_channel, attach, close_mine, false, NULL, true},
+    {"attach and recover", have_a_dead_participant, attach_and_receive, verify_nothing, false, NULL, false},
+    {"reopen", have_a_handle, reopen, close_mine, false, NULL, true},
+    {"inspect and who", have_a_dead_participant, look, verify_nothing, false, NAMED, false},
+    {"list", have_a_channel, list, verify_nothing, false, NAMED, false},
+    {"list folder", have_a_channel, list_folder, verify_nothing, false, NAMED, false},
+    {"fsck", have_a_dead_participant, check_and_repair, verify_nothing, false, NAMED, false},
+    {"dump", have_a_channel, dump, verify_nothing, false, NAMED, false},
+    {"gc", have_a_channel, collect, verify_nothing, false, NAMED, true},
+    {"gc in earnest", have_a_deserted_channel, collect_in_earnest, verify_collected, false, "shm, sysv", false},
+    {"descriptor", have_an_open_channel, ask_for_descriptor, verify_open, false, NULL, true},
+    {"signals", have_an_open_channel, ask_for_signals, verify_open, false, NULL, false},
+    {"share", have_a_socket, hand_over, verify_open, false, "memfd", true},
+    {"sync", have_an_open_channel, sync_it, verify_open, false, "file", true},
+    {"unlink", have_a_channel, unlink_name, verify_nothing, false, NAMED, true},
+    {"remove", have_a_channel, remove_idle, verify_nothing, false, NAMED, false},
+    {"wait", have_an_open_channel, wait_in_vain, verify_open, false, NULL, true},
+    {"wait for any", have_a_descriptor, wait_for_any_in_vain, verify_open, false, NULL, true},
+    {"send in vain", have_a_full_channel, send_in_vain, verify_full, false, NULL, false},
+    {"notice", have_a_death_to_notice, notice_a_death, verify_open, false, NULL, false},
+    {"close", have_an_open_channel, close_it, verify_nothing, false, NULL, true},
 };
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 
@@ -433,10 +555,42 @@ static void renew_memfd(void)
 
 static int failures; /* counted, so that one run tells all of them */
 
+/* Ids of System V in this namespace. */
+static int count_ids(void)
+{
+    static const char *const lists[] = {"/proc/sysvipc/shm", "/proc/sysvipc/sem"};
+    int rows = -2; /* the headings */
+
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(lists[i], "re");
+        char line[512];
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+            rows++;
+        fclose(file);
+    }
+    return rows;
+}
+
+static bool is_alone; /* in an IPC namespace, where nobody else makes any */
+
+/* Locks that could not be removed are swept away by the next one to create or remove, or gc. */
+static void expect_no_ids(const struct operation *operation, int k)
+{
+    if (!is_alone || !is_at("sysv") || count_ids() == 0)
+        return;
+    assert_true(noria_gc(0, NULL, NULL) >= 0);
+    if (count_ids() == 0)
+        return;
+    print_error("%s: %d ids are left when call %d of it, number %ld, is refused\n", operation->name, count_ids(), k,
+                refused_call);
+    failures++;
+}
+
 /* One run. False: the operation makes fewer calls than k. */
 static bool try_refusal(const struct operation *operation, int k, int error)
 {
     int status;
+    noria_channel *peer = NULL;
     bool refused;
     pid_t pid;
 
@@ -446,6 +600,8 @@ static bool try_refusal(const struct operation *operation, int k, int error)
         run_traced(operation);
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
     assert_true(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    if (operation->has_peer && !is_spsc()) /* whose roles are the child's */
+        assert_int_equal(noria_open(&peer, ch.address, NORIA_SEND | NORIA_RECV, &ch.options), 0);
     assert_int_equal(ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL), 0);
     refused = refuse_kth(pid, k, error);
     assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
@@ -455,9 +611,13 @@ static bool try_refusal(const struct operation *operation, int k, int error)
                     (unsigned)status, k, refused_call, strerror(error));
         failures++;
     }
+    if (peer != NULL)
+        works(peer);
+    close_handle(&peer);
     remove_name();
     if (ch.memfd >= 0)
         renew_memfd();
+    expect_no_ids(operation, k);
     return refused;
 }
 
@@ -473,7 +633,7 @@ static void any_call_may_be_refused(void **state)
     for (int i = 0; i < OPERATIONS; i++)
         for (size_t e = 0; e < n; e++) {
             int k = 1;
-            if (operations[i].by_name && !has_name())
+            if (operations[i].at != NULL && strstr(operations[i].at, ch.variant->scheme) == NULL)
                 break;
             /* On a busy machine a wait's time may be over before it has asked for anything. */
             for (int tries = 0; k == 1 && tries < 50; tries++)
@@ -674,7 +834,8 @@ int main(void)
         AT("shm", rights_may_be_refused),
     };
 
-    if (!have_own_shm("size=64m")) /* with little in it to be listed; without, it takes longer */
+    is_alone = have_own_shm("size=64m");
+    if (!is_alone) /* with little in it to be listed; without, it takes longer */
         fprintf(stderr, "this user may not have a /dev/shm of its own\n");
     return run_variants_with("faults", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
 }

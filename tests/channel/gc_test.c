@@ -7,6 +7,7 @@
 #include "variants_test.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/sem.h>
@@ -59,6 +60,22 @@ static int files_in_shm(void)
         count++;
     closedir(directory);
     return count;
+}
+
+/* Segments and sets of System V, of this process' own IPC namespace. */
+static int rows_of_sysv(void)
+{
+    static const char *const paths[] = {"/proc/sysvipc/shm", "/proc/sysvipc/sem"};
+    int rows = -2; /* the headings */
+
+    for (int i = 0; i < 2; i++) {
+        FILE *file = fopen(paths[i], "re");
+        char line[512];
+        while (file != NULL && fgets(line, sizeof(line), file) != NULL)
+            rows++;
+        assert_int_equal(fclose(file), 0);
+    }
+    return rows;
 }
 
 static bool is_there(void)
@@ -305,10 +322,10 @@ static void sets_go_with_their_users(void **state)
     assert_int_equal(collect(0), 0);
     assert_int_equal(sets_of_semaphores(), before + 2);
     kill_peer(peer);
-    assert_int_equal(collect(1), 1);
+    assert_int_equal(collect(1), 1 + is_at("sysv")); /* its locks, too */
     assert_int_equal(told[0].kind, NORIA_LEFTOVER_SEMAPHORE);
     assert_int_equal(sets_of_semaphores(), before + 2);
-    assert_int_equal(collect(0), 1);
+    assert_int_equal(collect(0), 1 + is_at("sysv"));
     assert_int_equal(sets_of_semaphores(), before + 1);
     assert_int_equal(semctl(theirs, 0, IPC_RMID), 0);
     ch.tx = open_handle(NORIA_SEND); /* of a channel that nobody has open */
@@ -317,6 +334,37 @@ static void sets_go_with_their_users(void **state)
     assert_int_equal(sets_of_semaphores(), before + 1);
     assert_int_equal(noria_unlink(ch.address), 0);
     assert_int_equal(sets_of_semaphores(), before);
+}
+
+static void unlink_and_stay(void)
+{
+    PEER_REQUIRES(peers->numbers[0] == 0 || (setgid(65533) == 0 && setuid(65533) == 0));
+    PEER_REQUIRES(open_handle(NORIA_SEND) != NULL && noria_unlink(ch.address) == 0);
+    say();
+    await_end();
+}
+
+static void locks_go_with_their_users(void **state)
+{
+    /* Claim: the locks of a System V channel that was unlinked stay while somebody has it open, and are told and go when he
+     * was killed; if we are root, also those of another user. */
+    int rows = rows_of_sysv();
+
+    (void)state;
+    for (int stranger = 0; stranger <= may_become(65533); stranger++) {
+        pid_t peer;
+        peers->numbers[0] = stranger;
+        peer = start_peer(unlink_and_stay);
+        await_peer();
+        assert_int_equal(collect(0), 0);
+        assert_int_equal(rows_of_sysv(), rows + 2);
+        kill_peer(peer);
+        assert_int_equal(collect(1), 1);
+        assert_int_equal(rows_of_sysv(), rows + 1);
+        assert_int_equal(collect(0), 1);
+        assert_int_equal(told[0].kind, NORIA_LEFTOVER_SEMAPHORE);
+        assert_int_equal(rows_of_sysv(), rows);
+    }
 }
 
 /* In a pid namespace where nobody else is to be seen. */
@@ -414,7 +462,7 @@ static void strangers_collect_nothing(void **state)
     pid_t peer;
 
     (void)state;
-    if (geteuid() != 0) /* or only of a namespace of its own, which knows no other user */
+    if (!may_become(65533))
         skip();
     ch.options.lifetime = NORIA_UNLINK_LAST;
     peer = start_peer(open_and_stay);
@@ -427,9 +475,68 @@ static void strangers_collect_nothing(void **state)
     assert_int_equal(files_in_shm(), 0);
 }
 
+/* In place of the C library's, for the library under test, too. */
+static const char *meminfo; /* NULL: the true one */
+
+FILE *fopen(const char *file, const char *mode)
+{
+    static FILE *(*real)(const char *, const char *);
+
+    if (meminfo != NULL && strcmp(file, "/proc/meminfo") == 0)
+        return fmemopen((void *)(uintptr_t)meminfo, strlen(meminfo), "r");
+    if (real == NULL)
+        *(void **)&real = dlsym(RTLD_NEXT, "fopen");
+    return real(file, mode);
+}
+
+static void open_large_as_a_stranger(void)
+{
+    PEER_REQUIRES(setgid(65533) == 0 && setuid(65533) == 0);
+    ch.options.capacity = 4096;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    open_and_stay();
+}
+
+static int find_too_large(const struct noria_listing *listing, void *context)
+{
+    *(int *)context += strcmp(listing->address, ch.address) == 0 && listing->uid == 65533 &&
+                       listing->condition == NORIA_CONDITION_TOO_LARGE;
+    return 0;
+}
+
+static void what_is_too_large_to_copy_is_told(void **state)
+{
+    /* Claim: a channel of another user that has too much data to be copied is listed as such; gc tells that it stays, with
+     * what waits for it; and it can be removed, with that, unless it is in use. */
+    struct noria_listing listing;
+    int listed = 0;
+    pid_t peer;
+
+    (void)state;
+    if (!may_become(65533))
+        skip();
+    peer = start_peer(open_large_as_a_stranger);
+    await_peer();
+    meminfo = "MemAvailable: 100 kB\n";
+    assert_int_equal(noria_inspect(ch.address, &listing), 0);
+    assert_int_equal(listing.condition, NORIA_CONDITION_TOO_LARGE);
+    assert_int_equal(noria_list(find_too_large, &listed), 0);
+    assert_int_equal(listed, 1);
+    assert_fails(noria_remove(ch.address, 0), EBUSY);
+    kill_peer(peer);
+    assert_int_equal(collect(0), 0);
+    assert_int_equal(tellings, 1);
+    assert_int_equal(told[0].result, -EFBIG);
+    assert_int_equal(files_in_shm(), 2);
+    assert_int_equal(noria_remove(ch.address, 0), 0);
+    meminfo = NULL;
+    assert_int_equal(files_in_shm(), 0);
+}
+
 /* ------------------------------------------------------------------------------------------ names that mean another one */
 
 static void (*before_removal)(void); /* called once, when gc is about to take a name away */
+static void (*after_lookup)(void);   /* and when it knows what a key means */
 static int keys_looked_up, handed_over;
 
 static void about_to_remove(void)
@@ -458,9 +565,16 @@ int shm_unlink(const char *name)
 
 int shmget(key_t key, size_t size, int flags)
 {
+    void (*hook)(void) = after_lookup;
+    int id;
+
     if (before_removal != NULL && ++keys_looked_up == 2) /* the first time it was to look at it */
         about_to_remove();
-    return (int)syscall(SYS_shmget, key, size, flags);
+    after_lookup = NULL;
+    id = (int)syscall(SYS_shmget, key, size, flags);
+    if (hook != NULL)
+        hook();
+    return id;
 }
 
 /* Somebody else removes the name by hand, and a third one makes it anew; or the first one is kept from it. */
@@ -489,6 +603,31 @@ static void gc_removes_what_it_has_looked_at(void **state)
     assert_true(collect(0) >= 0);
     before_removal = NULL;
     assert_int_equal(noria_inspect(ch.address, &listing) == 0, handed_over);
+}
+
+/* What the last user does in closing, before he detaches. */
+static void take_name_and_locks(void)
+{
+    int id = (int)syscall(SYS_shmget, strtoul(ch.address + strlen("sysv:"), NULL, 16), 0, 0);
+    int set = semget((key_t)((uint32_t)id ^ 0xee6f7261u), 0, 0);
+
+    assert_int_equal(shmctl(id, IPC_RMID, NULL), 0);
+    assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+}
+
+static void gc_makes_no_locks(void **state)
+{
+    /* Claim: gc that meets a channel whose last user is half through with closing leaves no set of locks behind. */
+    int rows = rows_of_sysv();
+
+    (void)state;
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    ch.tx = open_handle(NORIA_SEND);
+    after_lookup = take_name_and_locks;
+    assert_int_equal(collect(0), 0);
+    assert_null(after_lookup);
+    close_handle(&ch.tx);
+    assert_int_equal(rows_of_sysv(), rows);
 }
 
 static void leave_waste(void)
@@ -599,6 +738,7 @@ static void storm(void **state)
     int64_t cycles = getenv("NORIA_LONG") != NULL ? 10000 : 1000;
     uint64_t random = 4711;
     pid_t crowd[CROWD], collector;
+    int rows = rows_of_sysv();
 
     (void)state;
     ch.options.lifetime = NORIA_UNLINK_LAST;
@@ -616,6 +756,7 @@ static void storm(void **state)
                   (long long)peers->numbers[1], (long long)peers->numbers[2]);
     assert_true(collect(0) >= 0);
     assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(rows_of_sysv(), rows);
     assert_int_equal(collect(0), 0);
 }
 
@@ -629,12 +770,15 @@ int main(void)
         AT("shm", who_became_another_program_is_gone),
         AT("shm", objects_go_with_their_users),
         {"sets_go_with_their_users", sets_go_with_their_users, 0, "shm, sysv"},
+        AT("sysv", locks_go_with_their_users),
         AT("file", what_belongs_to_files_stays),
         AT("shm", look_alikes_stay),
         AT("shm", strangers_collect_nothing),
+        AT("shm", what_is_too_large_to_copy_is_told),
         {"gc_removes_what_it_has_looked_at", gc_removes_what_it_has_looked_at, 0, "shm, sysv"},
+        AT("sysv", gc_makes_no_locks),
         {"persisting_names_stay", persisting_names_stay, 0, "shm, sysv"},
-        AT("shm", storm),
+        {"storm", storm, 0, "shm, sysv"},
     };
 
     if (!have_own_shm("size=16m")) {

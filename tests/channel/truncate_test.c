@@ -4,7 +4,7 @@
  * closing, ends no guarded process: calls are -EIO or another error code, and the next channel works. Without the guard
  * the same is a signal, so that the test can fail.
  */
-#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}
+#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}
 #include "variants_test.h"
 
 #include <sched.h>
@@ -191,8 +191,8 @@ static int without_peers(void **state)
 int main(void)
 {
     static const struct named_test tests[] = {
-        AT("shm", nobody_dies),
-        AT("shm", without_the_guard_it_is_a_signal),
+        EVERYWHERE(nobody_dies),
+        EVERYWHERE(without_the_guard_it_is_a_signal),
     };
 
     return run_variants_with("truncate", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);

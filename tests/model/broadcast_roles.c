@@ -51,16 +51,18 @@ static void *send_second(void *unused)
 #if THREADS == 3
 static void *settle(void *unused)
 {
-    bool certified;
+    bool certified = false, done;
 
     (void)unused;
     start_together(THREADS);
     do {
         uint64_t word = noria_broadcast_find_sender(memory);
+        bool found = NORIA_BROADCAST_OWNER(word) == SENDER;
+        done = certified && !found; /* who was dead before the look left nothing that it did not find */
         certified = is_dead();
-        if (certified && NORIA_BROADCAST_OWNER(word) == SENDER)
+        if (certified && found)
             noria_broadcast_settle_sender(memory, word);
-    } while (!certified && try_again());
+    } while (!done && try_again());
     return NULL;
 }
 #endif

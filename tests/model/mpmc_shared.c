@@ -42,10 +42,16 @@ static void *pass_numbers(void *unused)
     return NULL;
 }
 
+#ifdef LOOK
+enum { BEHIND = 1 }; /* a look leaves the guess at what it found */
+#else
+enum { BEHIND = 0 };
+#endif
+
 /* Relaxed: knowing it orders nothing. */
 static inline bool guess_moved(void)
 {
-    return noria_load_relaxed64(SENDS ? &shared.write_guess : &shared.read_guess) == NUMBERS;
+    return noria_load_relaxed64(SENDS ? &shared.write_guess : &shared.read_guess) == NUMBERS - BEHIND;
 }
 
 static void *join_in(void *unused)

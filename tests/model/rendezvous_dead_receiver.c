@@ -57,7 +57,7 @@ static void *victim(void *unused)
 static void *settle(void *unused)
 {
     struct noria_rendezvous_handle handle;
-    bool certified;
+    bool certified = false, done;
 
     (void)unused;
     join_small(&handle, 3);
@@ -66,11 +66,11 @@ static void *settle(void *unused)
         uint32_t slot = 0;
         uint64_t word;
         bool found = noria_rendezvous_find(&handle, VICTIM, &slot, &word) == 1;
+        done = certified && !found; /* who was dead before the look left nothing that it did not find */
         certified = is_dead();
         if (certified && found)
             noria_rendezvous_settle(&handle, slot, word, VICTIM);
-        certified = certified && !found;
-    } while (!certified && try_again());
+    } while (!done && try_again());
     return NULL;
 }
 

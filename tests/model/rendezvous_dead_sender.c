@@ -36,7 +36,7 @@ static void *succeed(void *unused)
 {
     struct noria_rendezvous_handle handle;
     struct noria_rendezvous_offer offer;
-    bool certified;
+    bool certified = false, done;
 
     (void)unused;
     join_small(&handle, 3);
@@ -45,10 +45,11 @@ static void *succeed(void *unused)
         uint32_t slot = 0;
         uint64_t word;
         bool found = noria_rendezvous_find(&handle, VICTIM, &slot, &word) == 1;
+        done = certified && !found; /* who was dead before the look left nothing that it did not find */
         certified = is_dead();
         if (certified && found)
             noria_rendezvous_settle(&handle, slot, word, VICTIM);
-    } while (!certified && try_again());
+    } while (!done && try_again());
     if (certified)
         offer_number(&handle, 2, &offer);
     return NULL;

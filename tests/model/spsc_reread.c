@@ -61,16 +61,18 @@ static void *victim(void *unused)
 
 static void *settle(void *unused)
 {
-    bool certified;
+    bool certified = false, done;
 
     (void)unused;
     start_together(4);
     do {
         uint64_t word = noria_spsc_find(memory, NORIA_SPSC_CONSUMER);
+        bool found = NORIA_SPSC_OWNER(word) == 2;
+        done = certified && !found; /* who was dead before the look left nothing that it did not find */
         certified = is_dead();
-        if (certified && NORIA_SPSC_OWNER(word) == 2)
+        if (certified && found)
             noria_spsc_settle(memory, NORIA_SPSC_CONSUMER, word);
-    } while (!certified && try_again());
+    } while (!done && try_again());
     return NULL;
 }
 

@@ -180,7 +180,7 @@ void work(const struct seat *seat, uint32_t number, uint64_t incarnation)
     noria_options_init(&options);
     options.recheck_ns = 5000000;
     record = &ledger->seats[number];
-    rc = noria_open(&channel, seat->address, seat->sends ? NORIA_SEND : NORIA_RECV, NULL);
+    rc = noria_open(&channel, seat->address, seat->sends ? NORIA_SEND : NORIA_RECV, &options);
     if (rc != 0)
         accuse("open returned %d: %s", rc, noria_detail());
     __atomic_store_n(&record->opened, incarnation, __ATOMIC_RELEASE);

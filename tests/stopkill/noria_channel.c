@@ -20,7 +20,7 @@
 #define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
 #endif
 
-enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, ADDRESS = 64 };
+enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, ADDRESS = 64, RECHECK_NS = 1000000 };
 #ifndef LEVELS
 #define LEVELS 1
 #endif
@@ -76,7 +76,6 @@ static struct noria_options options_of(const struct situation *situation)
     options.max_participants = GROWS ? 41 : 40; /* a victim that recovers has two handles */
     options.max_bytes = MAX_BYTES;
     options.first_position = situation->first_position;
-    options.recheck_ns = 1000000;
     return options;
 }
 
@@ -169,7 +168,8 @@ static int join(struct party *me, unsigned roles)
 
     noria_options_init(&options);
     options.start = NORIA_START_OLDEST; /* heeded by a broadcast only */
-    rc = noria_open(&party_channel(me)->channel, me->memory, flags, IS_CAST ? &options : NULL);
+    options.recheck_ns = RECHECK_NS;
+    rc = noria_open(&party_channel(me)->channel, me->memory, flags, &options);
     if (rc == 0)
         me->roles |= roles;
     return rc;
@@ -252,7 +252,7 @@ static int room(const struct situation *situation, int full, int stopped)
     (void)situation;
     if (GROWS && stopped != 0)
         return CAPACITY; /* it may keep the one link that it is in, or builds */
-    return IS_SPSC ? CAPACITY : IS_LOSSY ? 0 : full;
+    return IS_LOSSY ? 0 : full;
 }
 
 static int leave_inside(struct party *me, unsigned role);
@@ -410,10 +410,10 @@ static void run_receive_many(struct party *me)
 
     for (int i = 0; i < BATCH; i++)
         buffers[i] = (struct iovec){me->in[i].data, sizeof(me->in[i].data)};
-    me->result = noria_recv_many(channel_of(me), buffers, BATCH, 0, IS_CAST ? infos : NULL);
+    me->result = noria_recv_many(channel_of(me), buffers, BATCH, 0, infos);
     for (int i = 0; i < me->result; i++) {
         me->in[i].len = buffers[i].iov_len;
-        me->in[i].flags = IS_CAST ? 0 : FLAG_UNKNOWN;
+        me->in[i].flags = flags_of(&infos[i]);
         me->in[i].place = IS_CAST ? infos[i].sequence : 0;
         me->in[i].lost = IS_CAST ? infos[i].lost : 0;
         incoming_is(&me->in[i], RELEASED);

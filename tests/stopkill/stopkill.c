@@ -112,7 +112,7 @@ static void try_position(const struct position *position, struct tally *tally)
 /* -------------------------------------------------------------------------------------- which ones */
 
 /* Which positions of a trace. Loops come by the same instruction again and again: the first times and the
- * last count. */
+ * last count. Not so system calls: libc has one instruction for many of them. */
 struct choice {
     bool every;     /* all instructions, not only those that touch the ring */
     bool and_after; /* also right after those */
@@ -124,7 +124,7 @@ static bool seen_often(const struct trace *trace, int at, int same_place)
     int before = 0;
     bool last = true;
 
-    if (same_place == 0)
+    if (same_place == 0 || trace->calls[at])
         return false;
     for (int i = 0; i < trace->length; i++) {
         before += i < at && trace->pc[i] == trace->pc[at];

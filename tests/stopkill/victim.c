@@ -329,6 +329,7 @@ enum arrival victim_trace(struct victim *victim, struct trace *trace)
     protect_regions(victim, PROT_NONE);
     trace->pc[0] = victim->pc;
     while (arrival == ARRIVED && trace->length < TRACE_MAX) {
+        trace->calls[trace->length] = at_system_call(victim);
         arrival = step_watched(victim, &trace->touches[trace->length]);
         trace->pc[++trace->length] = victim->pc;
     }

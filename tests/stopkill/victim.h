@@ -26,6 +26,7 @@ struct trace {
     int length;
     uint64_t pc[TRACE_MAX + 1];
     bool touches[TRACE_MAX + 1]; /* instruction i reads or writes the ring, or is a system call */
+    bool calls[TRACE_MAX + 1];   /* is a system call: libc has one instruction for many of them */
 };
 
 /* ENDED: the operation was over first. HUNG: not there within the time. CRASHED: by a signal of its own. */

@@ -13,7 +13,7 @@ status=0
 addresses=("fifo:$work/fifo" "unix:$work/unix" "unix:$work/packets?seqpacket" "tcp::$port" "mq:/noria-tool-$$" "svmq:$((1000000 + $$))")
 
 cleanup() {
-    for address in "${addresses[@]}" "mq:/noria-tool2-$$" "shm:/noria-tool-$$"; do "$noria" rm --force "$address" 2>/dev/null; done
+    for address in "${addresses[@]}" "mq:/noria-tool2-$$" "shm:/noria-tool-$$" "svmq:$((2000000 + $$))"; do "$noria" rm --force "$address" 2>/dev/null; done
     rm -rf "$work"
 }
 trap cleanup EXIT
@@ -44,6 +44,23 @@ for address in "${addresses[@]}"; do
         "$noria" rm "$address" || bad "rm $address"
         ! "$noria" rm "$address" 2>/dev/null || bad "rm $address twice" ;;
     esac
+done
+
+# --- a sender that says what it wants looks first, and is no sender meanwhile: who waits for one does not see him leave
+echo 'a line' >line
+for address in "shm:/noria-tool-$$" "mq:/noria-tool2-$$" "svmq:$((2000000 + $$))"; do
+    "$noria" create "$address" --max-message 4000 || bad "create $address"
+    case $address in svmq:*) file=svmq- ;; *) file=noria-tool ;; esac
+    for round in {1..30}; do
+        "$noria" recv "$address" --timeout 60s >copy 2>err &
+        reader=$!
+        until ls -l /proc/$reader/fd 2>/dev/null | grep -q "$file" || ! kill -0 $reader 2>/dev/null; do sleep 0.01; done
+        timeout 60 "$noria" send "$address" line --max-message 100 || bad "send $address to who waits"
+        wait $reader || bad "recv $address, round $round: $(cat err)"
+        same "what $address had somebody wait for, round $round," line copy
+        [ $status = 0 ] || break
+    done
+    "$noria" rm "$address" || bad "rm $address"
 done
 
 # --- descriptors

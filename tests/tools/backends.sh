@@ -65,8 +65,15 @@ done
 echo hello | "$noria" send "sysv:$((key))" || bad "send by a decimal key"
 id=$(awk -v key="$((key))" '$1 == key { print $2 }' /proc/sysvipc/shm)
 is "recv by id" hello "$("$noria" recv "sysv:id:$id" --count 1)"
-"$noria" rm "sysv:id:$id" || bad "rm by id"
+is "with its name" "" "$("$noria" stat "sysv:id:$id" | grep nameless)"
+"$noria" recv "sysv:id:$id" --follow >/dev/null &
+reader=$!
+until [ "$("$noria" who "sysv:id:$id" | wc -l)" = 2 ]; do sleep 0.01; done
+"$noria" rm --force "sysv:id:$id" || bad "rm by id"
 fails_with 'no channel' "$noria" stat "sysv:$key"
+is "without its name" "nameless" "$("$noria" stat "sysv:id:$id" | awk '/^nameless/ { print $1 }')"
+kill $reader
+wait $reader 2>/dev/null
 touch here
 echo by path | "$noria" send "sysv:$work/here:7" || bad "send by path"
 is "recv by path" "by path" "$("$noria" recv "sysv:$work/here:7" --count 1)"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Claim: `noria doctor` recognises what containers and logins do to channels and names the cure: a small /dev/shm, pid and
-# user namespaces apart, RemoveIPC. A user without rights is told so.
+# Claim: `noria doctor` recognises what containers and logins do to channels and names the cure: a small /dev/shm, ipc, pid
+# and user namespaces apart, RemoveIPC. A user without rights is told so.
 # usage: namespaces.sh NORIA
 set -u
 noria=$(realpath "$1") && [ -x "$noria" ] || exit 1
@@ -60,6 +60,23 @@ wait $container 2>/dev/null
 all_dead() { [ "$("$noria" who shm:/x | grep -c ' yes ')" = 0 ]; }
 until_true all_dead
 shows 'ok    leftover .*shm:/x: cleaned up after 1 dead' "$noria" doctor
+
+# --- another ipc namespace and /dev/shm: channels are not seen, and are again where these are shared
+shows 'warn  ipc namespace .*container.*Cure: .*--ipc=host' unshare -i "$noria" doctor
+if [ "$(readlink /proc/1/ns/ipc)" = 'ipc:[4026531839]' ]; then
+    shows 'ok    ipc namespace ' nsenter -i -t 1 "$noria" doctor
+fi
+"$noria" create sysv:0x6e731234
+shows 'sysv:0x6e731234 ' "$noria" ls
+fails_with 'no channel' unshare -i "$noria" stat sysv:0x6e731234
+shows 'sysv:0x6e731234' nsenter -i -t $$ "$noria" stat sysv:0x6e731234
+"$noria" rm sysv:0x6e731234
+mkdir shm && mount --bind /dev/shm shm
+apart() { unshare -m --propagation private sh -c 'mount -t tmpfs -o size=1m tmpfs /dev/shm; '"$1; exec \"\$@\"" sh "${@:2}"; }
+fails_with 'no channel' apart : "$noria" stat shm:/x
+shows 'shm:/x' apart "mount --bind $work/shm /dev/shm" "$noria" stat shm:/x
+shows 'shm:/x' nsenter -m -t $$ "$noria" stat shm:/x
+umount shm
 
 # --- a user namespace
 if unshare -U true 2>/dev/null; then

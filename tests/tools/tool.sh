@@ -356,6 +356,7 @@ children+=("$reader")
 until_true attached 1
 is "who" "$reader receiver yes" "$("$noria" who "$x" | awk 'NR == 2 { print $2, $3, $4 }')"
 is "ls" "$x shm mpmc 1024 0 0 1 live" "$("$noria" ls | awk -v x="$x" '$1 == x { print $1, $2, $3, $4, $5, $6, $7, $10 }')"
+is "age of a new channel" 0 "$("$noria" ls | awk -v x="$x" '$1 == x { print $12 !~ /^[0-9]+s$/ }')"
 ends_with 1 "$noria" rm "$x"
 says "in use"
 for word in first second; do

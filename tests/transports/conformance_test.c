@@ -673,6 +673,9 @@ static void capabilities_are_true(void **state)
     assert_true(stat.max_message >= it.transport->longest);
     if ((stat.abilities & NORIA_CAN_PRIORITY) == 0)
         assert_fails(noria_send_prio(it.tx, "x", 1, 1, 0), ENOTSUP);
+    /* What a process had read when it dies only they can give to another one. */
+    assert_int_equal((stat.abilities & NORIA_CAN_REDELIVER) != 0,
+                     strcmp(it.transport->name, "shm") == 0 || it.transport->is_served);
     if (strcmp(it.transport->name, "shm") == 0)
         return;
     it.options.kind = NORIA_KIND_BROADCAST;
@@ -683,6 +686,21 @@ static void capabilities_are_true(void **state)
     it.options.capacity = 8;
     it.options.full = NORIA_FULL_OVERWRITE_OLDEST;
     assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
+    it.options.full = NORIA_FULL_BLOCK;
+    for (uint32_t lifetime = NORIA_UNLINK_LAST; lifetime <= NORIA_UNLINK_CREATOR; lifetime++) {
+        it.options.lifetime = lifetime;
+        assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
+    }
+    it.options.lifetime = NORIA_PERSIST;
+    it.options.max_held = 2;
+    assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
+    it.options.max_held = 1;
+    it.options.need_receiver = 1;
+    if ((stat.abilities & NORIA_CAN_OUTLIVE) != 0)
+        assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
+    it.options.need_receiver = 0;
+    it.options.checksum = it.transport->is_served ? 1 : 2;
+    assert_fails(try_open(&channel, NORIA_SEND), it.transport->is_served ? ENOTSUP : EINVAL);
 }
 
 static void dropping_is_told(void **state)

@@ -299,8 +299,10 @@ static void messages_of_others(void **state)
 static void a_server_that_goes_and_comes(void **state)
 {
     /* Claim: while the server is away sends and receives end in time with -ENOTCONN and a sentence; when it is back both
-     * handles go on, with nothing lost, and what comes twice (the acknowledgement was on its way) is flagged. */
-    noria_channel *tx = must_open("away", NORIA_SEND | NORIA_CREATE), *rx = must_open("away", NORIA_RECV);
+     * handles go on, with nothing lost, and what comes twice (the acknowledgement was on its way) is flagged. What the
+     * server had answered into a connection that broke comes after ack_wait. */
+    noria_channel *tx = must_open("away?ack_wait=2", NORIA_SEND | NORIA_CREATE);
+    noria_channel *rx = must_open("away?ack_wait=2", NORIA_RECV);
     struct noria_info info;
     char text[8];
 

@@ -88,6 +88,24 @@ static void expect_to_take(int64_t timeout_ns)
     assert_true(took < PATIENCE);
 }
 
+static void the_library_reads_the_clock_that_is_stepped(void **state)
+{
+    /* Claim: what these tests step is what the library reads: a handle opened while it is an hour off has joined an hour
+     * from now. */
+    struct noria_participant who;
+    struct timespec truth;
+    int64_t off_ns;
+
+    (void)state;
+    __atomic_store_n(&real_time_off_by_s, 3600, __ATOMIC_RELAXED);
+    ch.rx = open_handle(NORIA_RECV);
+    __atomic_store_n(&real_time_off_by_s, 0, __ATOMIC_RELAXED);
+    assert_int_equal(clock_gettime(CLOCK_REALTIME, &truth), 0);
+    assert_int_equal(noria_who(ch.address, &who, 1), 1);
+    off_ns = who.joined_ns - (truth.tv_sec * SECOND + truth.tv_nsec);
+    assert_true(off_ns > 1800 * SECOND && off_ns < 5400 * SECOND);
+}
+
 static void steps_of_the_clock_change_no_timeout(void **state)
 {
     /* Claim: while CLOCK_REALTIME jumps an hour back and forth each millisecond, timed receives end, and
@@ -304,8 +322,10 @@ static void echo_in_a_storm(void)
 static void a_storm_of_signals_changes_no_result(void **state)
 {
     /* Claim: two processes in such a storm that answer each other asleep, without a re-check: every number
-     * comes back. */
+     * comes back, and noria_wait_any goes on until its time is over. */
+    struct noria_ready place;
     noria_channel *back = NULL;
+    int64_t until;
 
     (void)state;
     ch.options.recheck_ns = HOUR;
@@ -316,12 +336,17 @@ static void a_storm_of_signals_changes_no_result(void **state)
     start_peer(echo_in_a_storm);
     await_peer();
     begin_storm(100);
-    for (uint32_t i = 0; i < (sleeps() ? 1000 : 100); i++) {
+    until = is_long_form() ? now_ns() + duration_of_storm() : 0;
+    for (uint32_t i = 0; i < (sleeps() ? 1000 : 100) || now_ns() < until; i++) {
         uint32_t number = i;
         assert_int_equal(noria_send(ch.tx, &number, sizeof(number), -1), 0);
         assert_int_equal(noria_recv(back, &number, sizeof(number), PATIENCE, NULL), sizeof(number));
         assert_int_equal(number, i);
     }
+    place = (struct noria_ready){back, NORIA_RECV, -1, 0};
+    until = now_ns() + 60 * MS; /* longer than between two of its looks */
+    assert_int_equal(noria_wait_any(&place, 1, 60 * MS), 0);
+    assert_true(now_ns() >= until);
     end_storm();
     peers_end();
     peers_begin();
@@ -333,7 +358,8 @@ static void interrupted_sleeps_end_if_asked_for(void **state)
 {
     /* Claim: with returns_eintr a sleep that a signal handler interrupted is -EINTR, for any timeout and on
      * both sides; a call that need not sleep is not, and nothing is lost by it. The strategy mutex cannot:
-     * its sleeps go on. */
+     * its sleeps go on. noria_wait_any can always. */
+    struct noria_ready place;
     uint8_t bytes[64] = {0};
     bool can = wait_of_test() != NORIA_WAIT_MUTEX;
 
@@ -346,6 +372,8 @@ static void interrupted_sleeps_end_if_asked_for(void **state)
     assert_int_equal(noria_recv(ch.rx, bytes, 64, 100 * MS, NULL), can ? -EINTR : -ETIMEDOUT);
     if (can)
         assert_int_equal(noria_recv(ch.rx, bytes, 64, -1, NULL), -EINTR);
+    place = (struct noria_ready){ch.rx, NORIA_RECV, -1, 0};
+    assert_int_equal(noria_wait_any(&place, 1, -1), -EINTR);
     while (noria_send(ch.tx, bytes, 64, 0) == 0)
         continue;
     assert_int_equal(noria_send(ch.tx, bytes, 64, 100 * MS), can ? -EINTR : -ETIMEDOUT);
@@ -357,6 +385,7 @@ static void interrupted_sleeps_end_if_asked_for(void **state)
 int main(int argc, char **argv)
 {
     static const struct claim claims[] = {
+        CLAIM(the_library_reads_the_clock_that_is_stepped, ONCE_PER_PROGRAM),
         CLAIM(steps_of_the_clock_change_no_timeout, ALL_WAYS),
         CLAIM(a_storm_of_signals_drifts_no_timeout, ALL_WAYS),
         CLAIM(a_storm_of_signals_changes_no_result, ALL_WAYS),

@@ -69,11 +69,18 @@ static void remove_channels_of_sleepers(void)
     }
 }
 
+/* Ten seconds where the build is that which users have; builds that only look for errors are measured in passing. */
+#ifdef __OPTIMIZE__
+enum { IDLE_S = 10 };
+#else
+enum { IDLE_S = 2 };
+#endif
+
 static void the_blocked_idle(void **state)
 {
     /* Claim: a blocked receiver and a blocked sender of each strategy and kind, all at once, each use less
-     * than 1 % of a core over two seconds (long form: ten) with the default re-check. */
-    const struct timespec while_idle = {.tv_sec = is_long_form() ? 10 : 2};
+     * than 1 % of a core over ten seconds with the default re-check. */
+    const struct timespec while_idle = {.tv_sec = is_long_form() ? 10 : IDLE_S};
     pid_t sleepers[2 * MOST_WAYS];
     int64_t used[2 * MOST_WAYS];
     bool all_idle = true;

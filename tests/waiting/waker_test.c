@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no
  * receiver asleep beside a message for longer than a re-check, and keeps no other sender from sending and
- * waking. */
+ * waking. Nor does a receiver leave a sender asleep beside room. */
 #include "ways_test.h"
 
 #include "stepper.h"
@@ -13,7 +13,8 @@ static int64_t patience(void)
     return wait_of_test() == NORIA_WAIT_MUTEX ? SECOND / 2 : 3 * SECOND;
 }
 
-enum { FROM_VICTIM = 1, FROM_OTHER = 2 };
+enum { FROM_VICTIM = 1, FROM_OTHER = 2, TRIES = 3 };
+#define MOST_LATE (100 * MS)
 
 static noria_channel *victims;
 
@@ -51,7 +52,7 @@ static void receive_for_ever(void)
 /* ------------------------------------------------------------------------------------------------ figures */
 
 static struct {
-    int positions, uncommitted, late, stranded;
+    int positions, uncommitted, retried, stranded;
     int64_t slowest;
 } seen;
 
@@ -67,26 +68,31 @@ static bool await_message(int64_t patience_ns)
     return rc == 0;
 }
 
-static void note(int64_t took)
+/* Whether the position is to be tried once more: a wake-up later than 100 ms may be the machine's. One that is late each
+ * time is ours. */
+static bool is_to_be_tried_again(int64_t took, int k, int *tries)
 {
     seen.slowest = took > seen.slowest ? took : seen.slowest;
-    seen.late += took > 100 * MS;
+    if (took <= MOST_LATE)
+        return false;
+    seen.retried++;
+    if (++*tries == TRIES)
+        fail_msg("%s: instruction %d: %d times more than 100 ms late", name_of_test(), k, TRIES);
+    return true;
 }
 
 static void report(const char *what, int first, int length)
 {
     print_message("%s, %s at %d instructions from the commit (%d) to the end (%d): slowest wake-up %.1f ms, "
-                  "%d above 100 ms, %d forgotten%s\n",
-                  name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.late,
+                  "%d tried again, %d forgotten%s\n",
+                  name_of_test(), what, seen.positions, first, length, (double)seen.slowest / MS, seen.retried,
                   seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
 }
 
-/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. And a
- * wake-up later than 100 ms is the machine's, so it is rare. */
-static void expect_few(void)
+/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. */
+static void expect_nobody_forgotten(void)
 {
     assert_true(seen.stranded <= (wait_of_test() == NORIA_WAIT_MUTEX ? seen.positions / 3 : 0));
-    assert_true(seen.late - seen.stranded <= seen.positions / 10 + 1);
 }
 
 /* -------------------------------------------------------------------------------------------- the victims */
@@ -175,9 +181,15 @@ static int stride(void)
     return is_spsc() ? 16 : wait_of_test() == NORIA_WAIT_MUTEX ? 8 : 1;
 }
 
+static int coarse_stride(void)
+{
+    return is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX ? 1 : 16;
+}
+
 /* ------------------------------------------------------------------------------------------------- killed */
 
-static void kill_at(int k)
+/* How long until the message came; 0 if none was committed, or it was forgotten. */
+static int64_t kill_at(int k)
 {
     pid_t victim = start_victim(); /* with a message: the bell works after the last death */
     noria_channel *another;
@@ -188,18 +200,17 @@ static void kill_at(int k)
     start = now_ns();
     kill_peer(victim);
     seen.positions++;
-    if (await_message(patience())) {
-        note(now_ns() - start);
-        return;
-    }
+    if (await_message(patience()))
+        return now_ns() - start;
     if (stat_of(ch.keeper).messages == 0) {
         seen.uncommitted++;
-        return;
+        return 0;
     }
     seen.stranded++;
     another = open_handle(0); /* a strategy may need somebody to come by */
     expect_message(k);
     close_handle(&another);
+    return 0;
 }
 
 static void a_killed_sender_leaves_nobody_asleep(void **state)
@@ -214,11 +225,14 @@ static void a_killed_sender_leaves_nobody_asleep(void **state)
     if (!is_spsc())
         ch.tx = open_handle(NORIA_SEND); /* does nothing: the stream shall not end */
     kill_peer(victim);
-    for (int k = first; k <= way.length; k += stride())
-        kill_at(k);
+    for (int k = first; k <= way.length; k += stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(kill_at(k), k, &tries))
+            continue;
+    }
     report("killed", first, way.length);
     assert_true(seen.uncommitted <= seen.positions / 10);
-    expect_few();
+    expect_nobody_forgotten();
 }
 
 /* ------------------------------------------------------------------------------------------------ stopped */
@@ -232,10 +246,11 @@ static void on_alarm(int signo)
     _exit(1);
 }
 
-static void stop_at(pid_t victim, int k)
+/* How long until the other's message came; 0 if it was forgotten. */
+static int64_t stop_at(pid_t victim, int k)
 {
     enum whereabouts where;
-    int64_t start;
+    int64_t start, took;
     uint32_t last = 0;
 
     await_blocked(receiver);
@@ -247,7 +262,7 @@ static void stop_at(pid_t victim, int k)
     alarm(0);
     while (last != FROM_OTHER && await_message(patience()))
         last = (uint32_t)__atomic_load_n(&peers->numbers[0], __ATOMIC_ACQUIRE);
-    note(now_ns() - start);
+    took = now_ns() - start;
     seen.stranded += last != FROM_OTHER;
     finish_victim(victim, where, k);
     start = now_ns();
@@ -257,6 +272,7 @@ static void stop_at(pid_t victim, int k)
     while (sem_trywait(&peers->said) == 0)
         continue;
     stepper_next(victim);
+    return last == FROM_OTHER ? took : 0;
 }
 
 static void a_stopped_sender_keeps_nobody_from_waking(void **state)
@@ -270,10 +286,149 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
     signal(SIGALRM, on_alarm);
     first = begin(&victim);
     ch.tx = open_handle(NORIA_SEND);
-    for (int k = first; k <= way.length; k += stride())
-        stop_at(victim, k);
+    for (int k = first; k <= way.length; k += stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(stop_at(victim, k), k, &tries))
+            continue;
+    }
     report("stopped", first, way.length);
-    expect_few();
+    expect_nobody_forgotten();
+}
+
+/* ------------------------------------------------------------------------------------ receivers that wake senders */
+
+/* What one before was killed over comes again, and makes no room. */
+static void receive_one(void)
+{
+    struct noria_info info;
+    uint32_t number;
+
+    do
+        PEER_REQUIRES(noria_recv(victims, &number, sizeof(number), -1, &info) == sizeof(number));
+    while ((info.flags & NORIA_REDELIVERED) != 0);
+}
+
+static void be_led_receiving(void)
+{
+    victims = open_handle(NORIA_RECV);
+    receive_one();
+    stepper_serve(receive_one);
+}
+
+static void fill_and_send_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_SEND);
+    const uint32_t number = FROM_OTHER;
+
+    while (noria_send(mine, &number, sizeof(number), 0) == 0)
+        continue;
+    say();
+    for (;;) {
+        PEER_REQUIRES(noria_send(mine, &number, sizeof(number), -1) == 0);
+        say();
+    }
+}
+
+static pid_t sender;
+
+/* Before its second call. The sender has filled up again what the first one took: on an SPSC channel more than one message,
+ * for what its predecessor may have seen comes again. */
+static pid_t start_receiving_victim(void)
+{
+    noria_channel *another = open_handle(0); /* cleans up after the last one */
+    pid_t victim;
+
+    close_handle(&another);
+    victim = start_peer(be_led_receiving);
+    expect_message(-1);
+    stepper_await_call(victim);
+    await_blocked(sender);
+    while (sem_trywait(&peers->said) == 0)
+        continue;
+    return victim;
+}
+
+/* Whether a sender gets on with the receiver stopped before instruction k. */
+static bool is_room_at(pid_t victim, int k)
+{
+    enum whereabouts where;
+    bool is_room;
+
+    await_blocked(sender);
+    where = stepper_advance(victim, &way, k);
+    is_room = await_message(MOST_LATE);
+    finish_victim(victim, where, k);
+    if (!is_room)
+        expect_message(k);
+    stepper_next(victim);
+    return is_room;
+}
+
+/* The first position where there is room. */
+static int find_room(pid_t victim)
+{
+    int before = 0, behind = way.length;
+
+    while (behind - before > 1) {
+        int middle = (before + behind) / 2;
+        if (is_room_at(victim, middle))
+            behind = middle;
+        else
+            before = middle;
+    }
+    return behind;
+}
+
+/* How long until the sender got on; 0 if it was forgotten. */
+static int64_t kill_receiver_at(int k)
+{
+    pid_t victim = start_receiving_victim();
+    noria_channel *another;
+    int64_t start;
+
+    stepper_advance(victim, &way, k);
+    start = now_ns();
+    kill_peer(victim);
+    seen.positions++;
+    if (await_message(patience()))
+        return now_ns() - start;
+    seen.stranded++;
+    another = open_handle(0); /* a strategy may need somebody to come by */
+    expect_message(k);
+    close_handle(&another);
+    return 0;
+}
+
+static void a_killed_receiver_leaves_no_sender_asleep(void **state)
+{
+    /* Claim: with a receiver killed before instruction k, for every k from where there is room to the end of noria_recv, a
+     * sender that slept at the full channel gets on within a re-check. */
+    pid_t victim;
+    int first;
+
+    (void)state;
+    memset(&seen, 0, sizeof(seen));
+    ch.options.recheck_ns = 25 * MS;
+    ch.options.most_spins = 0;
+    ch.keeper = open_handle(0);
+    sender = start_peer(fill_and_send_for_ever);
+    await_peer();
+    victim = start_receiving_victim();
+    for (int call = 0; call < 2; call++) {
+        await_blocked(sender);
+        assert_int_equal(stepper_trace(victim, &way), ENDED);
+        expect_message(-1);
+        stepper_next(victim);
+    }
+    first = find_room(victim);
+    kill_peer(victim);
+    for (int k = first; k <= way.length; k += coarse_stride()) {
+        int tries = 0;
+        while (is_to_be_tried_again(kill_receiver_at(k), k, &tries))
+            continue;
+    }
+    report("receiver killed", first, way.length);
+    expect_nobody_forgotten();
 }
 
 int main(int argc, char **argv)
@@ -281,6 +436,7 @@ int main(int argc, char **argv)
     static const struct claim claims[] = {
         CLAIM(a_killed_sender_leaves_nobody_asleep, SLEEPING),
         CLAIM(a_stopped_sender_keeps_nobody_from_waking, SLEEPING | MPMC),
+        CLAIM(a_killed_receiver_leaves_no_sender_asleep, SLEEPING),
     };
 
     return run_ways("waiting waker", claims, sizeof(claims) / sizeof(claims[0]), argc, argv);
