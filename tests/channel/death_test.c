@@ -586,6 +586,8 @@ static int64_t kill_the_last_receiver(void)
     int rc;
 
     await_peer();
+    while (stat_of(ch.tx).messages != 0) /* of the last round */
+        sched_yield();
     send_numbered(1, 10);
     start = now_ns();
     kill_peer(receiver);
