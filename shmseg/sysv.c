@@ -199,6 +199,16 @@ static void put_mark(int set, int id, unsigned short last)
     semop(set, steps, 2);
 }
 
+/* Of root, for another one: the owner of the segment has to be able to use it, whenever root was killed. */
+static void give_set(int set, const struct shmid_ds *segment)
+{
+    struct semid_ds status = {.sem_perm = {.uid = segment->shm_perm.uid, .gid = segment->shm_perm.gid,
+                                           .mode = segment->shm_perm.mode & 0777}};
+
+    if (geteuid() == 0 && segment->shm_perm.uid != 0)
+        semctl(set, 0, IPC_SET, (union semun){.buf = &status});
+}
+
 /* Whether the set is that of the segment: made by somebody to whom the segment belongs, or root. */
 static bool is_set_of(int set, int id, const struct shmid_ds *segment)
 {
@@ -213,6 +223,8 @@ static bool is_set_of(int set, int id, const struct shmid_ds *segment)
         return false;
     last = (unsigned short)(status.sem_nsems - 1);
     mark = semctl(set, last, GETVAL);
+    if (segment != NULL && status.sem_perm.uid == 0 && (mark == mark_of(id) || mark == 0))
+        give_set(set, segment);
     if (mark == 0 && status.sem_otime == 0) { /* its maker died, or is just about to */
         put_mark(set, id, last);
         mark = semctl(set, last, GETVAL);
@@ -279,12 +291,8 @@ static int make_set(int id, const struct shmid_ds *segment, uint32_t locks)
     set = semget(set_key_of(id), count, IPC_CREAT | IPC_EXCL | (int)(segment->shm_perm.mode & 0777));
     if (set < 0)
         return errno == EEXIST ? find_set(id, segment) : -errno;
+    give_set(set, segment);
     put_mark(set, id, (unsigned short)(count - 1));
-    if (us != segment->shm_perm.uid) { /* root, for another one */
-        struct semid_ds status = {.sem_perm = {.uid = segment->shm_perm.uid, .gid = segment->shm_perm.gid,
-                                               .mode = segment->shm_perm.mode & 0777}};
-        semctl(set, 0, IPC_SET, (union semun){.buf = &status});
-    }
     return known_set(set, id, segment);
 }
 

@@ -140,30 +140,6 @@ static void count_user(struct noria_bell *bell, int set, short by)
     bell->object = by > 0 && counted ? (void *)(intptr_t)getpid() : NULL;
 }
 
-/* Our set under any of the keys, or -ENOENT with the first key that is free, or -EEXIST. */
-static int look_up(const struct noria_bell_place *place, key_t *free_key)
-{
-    int rc = -EEXIST;
-
-    for (unsigned attempt = 0; attempt < KEYS; attempt++) {
-        key_t key = key_of(place, attempt);
-        int set = semget(key, 0, 0);
-        enum verdict verdict = set >= 0 ? examine(place, set, false) : errno == ENOENT ? GONE : FOREIGN;
-
-        if (verdict == UNMARKED) {
-            put_mark(place, set);
-            verdict = examine(place, set, false);
-        }
-        if (verdict == OURS)
-            return set;
-        if (verdict == GONE && rc == -EEXIST) {
-            *free_key = key;
-            rc = -ENOENT;
-        }
-    }
-    return rc;
-}
-
 /* Ours by creation, whoever has the channel. If it cannot be given away it stays ours. */
 static void give_to_owner(const struct noria_bell_place *place, int set)
 {
@@ -176,6 +152,46 @@ static void give_to_owner(const struct noria_bell_place *place, int set)
     status.sem_perm.uid = geteuid() == 0 ? place->owner : geteuid();
     status.sem_perm.gid = place->group;
     semctl(set, 0, IPC_SET, (union semun){.buf = &status});
+}
+
+/* A set that its maker was killed over, or that only seems to be one. */
+static enum verdict complete(const struct noria_bell_place *place, int set)
+{
+    give_to_owner(place, set);
+    put_mark(place, set);
+    return examine(place, set, false);
+}
+
+/* Our set under any of the keys; else the first one that is to be completed; or -ENOENT with the first key that is free,
+ * -EEXIST, -EAGAIN look again. */
+static int look_up(const struct noria_bell_place *place, key_t *free_key)
+{
+    int rc = -EEXIST, unmarked = -1;
+
+    for (unsigned attempt = 0; attempt < KEYS; attempt++) {
+        key_t key = key_of(place, attempt);
+        int set = semget(key, 0, 0);
+        enum verdict verdict = set >= 0 ? examine(place, set, false) : errno == ENOENT ? GONE : FOREIGN;
+
+        if (verdict == OURS)
+            return set;
+        if (verdict == UNMARKED && unmarked < 0)
+            unmarked = set;
+        if (verdict == GONE && rc == -EEXIST) {
+            *free_key = key;
+            rc = -ENOENT;
+        }
+    }
+    if (unmarked >= 0)
+        switch (complete(place, unmarked)) {
+        case OURS:
+            return unmarked;
+        case GONE:
+            return -EAGAIN;
+        default:
+            break;
+        }
+    return rc;
 }
 
 static int make(const struct noria_bell_place *place, key_t key)

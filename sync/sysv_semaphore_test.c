@@ -252,7 +252,8 @@ static void foreign_sets_are_untouched(void **state)
 
 static void who_comes_later_finds_the_set_at_a_later_key(void **state)
 {
-    /* Claim: handles opened after a foreign set went away from our first key use the set that is there. */
+    /* Claim: handles opened after a foreign set went away from our first key use the set that is there, also if an
+     * unfinished one has come to the first. */
     key_t key = key_of(&place, 0);
     struct noria_bell bell;
     int foreign;
@@ -262,7 +263,30 @@ static void who_comes_later_finds_the_set_at_a_later_key(void **state)
     bell = opened(1);
     assert_int_equal(semctl(foreign, 0, IPC_RMID), 0);
     assert_int_equal(set_of_place(), bell.set);
+    assert_true(semget(key, SEMAPHORES, IPC_CREAT | IPC_EXCL | 0600) >= 0);
+    assert_int_equal(set_of_place(), bell.set);
     strategy->close(&bell);
+}
+
+static void who_completes_a_set_gives_it_to_its_owner(void **state)
+{
+    /* Claim: root who completes a set gives it to the channel's owner. */
+    struct semid_ds status;
+    int set = semget(key_of(&place, 0), SEMAPHORES, IPC_CREAT | IPC_EXCL | 0600);
+
+    (void)state;
+    status_of(set, &status);
+    status.sem_perm.uid = 65533;
+    if (geteuid() != 0 || semctl(set, 0, IPC_SET, (union semun){.buf = &status}) != 0) {
+        assert_int_equal(semctl(set, 0, IPC_RMID), 0);
+        skip();
+    }
+    status.sem_perm.uid = 0; /* as its maker was killed */
+    assert_int_equal(semctl(set, 0, IPC_SET, (union semun){.buf = &status}), 0);
+    place.owner = 65533;
+    assert_int_equal(set_of_place(), set);
+    status_of(set, &status);
+    assert_int_equal(status.sem_perm.uid, 65533);
 }
 
 static void all_keys_taken_is_an_error(void **state)
@@ -352,6 +376,7 @@ int main(void)
         CLAIM(an_unfinished_set_is_removed),
         CLAIM(foreign_sets_are_untouched),
         CLAIM(who_comes_later_finds_the_set_at_a_later_key),
+        CLAIM(who_completes_a_set_gives_it_to_its_owner),
         CLAIM(all_keys_taken_is_an_error),
         CLAIM(another_users_set_is_not_used),
         CLAIM(no_room_names_the_limit),

@@ -522,6 +522,40 @@ static void channels_of_others_need_consent(void **state)
     assert_int_equal(rc, 0);
 }
 
+static key_t key_of_test(void)
+{
+    return (key_t)strtoul(ch.address + strlen("sysv:"), NULL, 16);
+}
+
+static void locks_of_others_are_theirs(void **state)
+{
+    /* Claim: a set of locks that root made for another user's channel, and was killed before he gave it to him, is given to
+     * him by root when he opens the channel. */
+    struct semid_ds status;
+    union semun {
+        struct semid_ds *buf;
+    } argument = {&status};
+    int id, set;
+
+    (void)state;
+    if (geteuid() != 0)
+        skip();
+    run_as(STRANGER, make_it_open_to_all);
+    id = shmget(key_of_test(), 0, 0);
+    set = semget((key_t)((uint32_t)id ^ 0xee6f7261u), 0, 0);
+    assert_int_equal(semctl(set, 0, IPC_STAT, argument), 0);
+    assert_int_equal(status.sem_perm.uid, STRANGER);
+    status.sem_perm.uid = 0;
+    assert_int_equal(semctl(set, 0, IPC_SET, argument), 0);
+    ch.options.foreign = 1;
+    ch.options.kind = NORIA_KIND_MPMC;
+    assert_int_equal(noria_open(&ch.tx, ch.address, NORIA_SEND, &ch.options), 0);
+    close_handle(&ch.tx);
+    assert_int_equal(semctl(set, 0, IPC_STAT, argument), 0);
+    run_as(STRANGER, remove_it);
+    assert_int_equal(status.sem_perm.uid, STRANGER);
+}
+
 static void expect_refusals(int expected)
 {
     for (int create = 0; create <= NORIA_CREATE; create += NORIA_CREATE) {
@@ -558,11 +592,6 @@ static void plants_among_files(void **state)
     assert_int_equal(truncate(ch.path, 300), 0);
     assert_fails(noria_open(&ch.tx, ch.address, NORIA_SEND, &ch.options), EBADMSG);
     assert_int_equal(noria_unlink(ch.address), 0);
-}
-
-static key_t key_of_test(void)
-{
-    return (key_t)strtoul(ch.address + strlen("sysv:"), NULL, 16);
 }
 
 static void plants_among_keys(void **state)
@@ -1185,6 +1214,7 @@ int main(void)
         EVERYWHERE(children_may_come_late),
         BY_NAME(private_channels_are_closed_to_others),
         BY_NAME(channels_of_others_need_consent),
+        {"locks_of_others_are_theirs", locks_of_others_are_theirs, NORIA_KIND_MPMC, "sysv"},
         {"plants_among_files", plants_among_files, 0, "shm, file"},
         AT("sysv", plants_among_keys),
         AT("sysv", what_is_not_left_over_stays),
