@@ -183,6 +183,7 @@ static void a_span_from_elsewhere_is_not_committed(void **state)
         foreign = mine;
         foreign.token[0] += away;
         assert_fails(noria_commit(ch.tx, &foreign, 8, 0), EINVAL);
+        assert_fails(noria_abort(ch.tx, &foreign), EINVAL);
     }
     fill_message(mine.data, 1, 40);
     assert_int_equal(noria_commit(ch.tx, &mine, 40, 0), 0);

@@ -69,16 +69,27 @@ static bool evict_if_due(struct noria_segment_channel *channel)
     return eviction_is_due(channel) && noria_broadcast_evict(&part->sender, &part->slowest) == 1;
 }
 
+/* 0, or why this handle may not send just now: the ring's words do not know who stores them. */
+static inline int may_begin(const struct noria_segment_channel *channel)
+{
+    if (__builtin_expect(channel->part.broadcast.reserved != 0, 0))
+        return -EBUSY;
+    return __builtin_expect(noria_participant_is_alive(channel), 1) ? 0 : -EOWNERDEAD;
+}
+
 static inline int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
-    struct noria_broadcast_part *part = part_of(base);
-    int rc = part->reserved != 0 ? -EBUSY : noria_broadcast_send(&part->sender, data, len);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_broadcast_part *part = &channel->part.broadcast;
+    int rc = may_begin(channel);
 
     (void)priority;
-    if (rc == -EAGAIN && evict_if_due(noria_segment_channel_of(base)))
+    if (rc == 0)
+        rc = noria_broadcast_send(&part->sender, data, len);
+    if (rc == -EAGAIN && evict_if_due(channel))
         rc = noria_broadcast_send(&part->sender, data, len);
     if (rc == 0)
-        sent(noria_segment_channel_of(base), 1);
+        sent(channel, 1);
     return rc;
 }
 
@@ -107,8 +118,10 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
 static int send_many(noria_channel *base, const struct iovec *messages, int n)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    int rc = channel->part.broadcast.reserved != 0 ? -EBUSY : stage_many(channel, messages, n);
+    int rc = may_begin(channel);
 
+    if (rc == 0)
+        rc = stage_many(channel, messages, n);
     return rc == -EAGAIN && evict_if_due(channel) ? stage_many(channel, messages, n) : rc;
 }
 
@@ -127,11 +140,14 @@ static void set_span(struct noria_span *span, const struct noria_broadcast_recor
 
 static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
-    struct noria_broadcast_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_broadcast_part *part = &channel->part.broadcast;
     struct noria_broadcast_record record;
-    int rc = part->reserved != 0 ? -EBUSY : noria_broadcast_reserve(&part->sender, max_len, &record);
+    int rc = may_begin(channel);
 
-    if (rc == -EAGAIN && evict_if_due(noria_segment_channel_of(base)))
+    if (rc == 0)
+        rc = noria_broadcast_reserve(&part->sender, max_len, &record);
+    if (rc == -EAGAIN && evict_if_due(channel))
         rc = noria_broadcast_reserve(&part->sender, max_len, &record);
     if (rc == 0) {
         part->reserved = 1;
@@ -141,28 +157,36 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
     return rc;
 }
 
+static bool is_reserved(const struct noria_broadcast_part *part, const struct noria_span *span)
+{
+    return part->reserved != 0 && span->token[0] == part->reserved_at;
+}
+
 static int commit(noria_channel *base, struct noria_span *span, size_t len)
 {
-    struct noria_broadcast_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_broadcast_part *part = &channel->part.broadcast;
     struct noria_broadcast_record record = record_of(span);
-    bool ours = part->reserved != 0 && record.position == part->reserved_at;
-    int rc = ours ? noria_broadcast_commit(&part->sender, &record, len) : -EINVAL;
+    int rc;
 
-    if (rc == 0) {
+    if (!is_reserved(part, span))
+        return -EINVAL;
+    rc = noria_participant_is_alive(channel) ? noria_broadcast_commit(&part->sender, &record, len) : -EOWNERDEAD;
+    if (rc == 0 || rc == -EOWNERDEAD)
         part->reserved = 0;
-        sent(noria_segment_channel_of(base), 1);
-    }
+    if (rc == 0)
+        sent(channel, 1);
     return rc;
 }
 
 static int abort_reservation(noria_channel *base, struct noria_span *span)
 {
     struct noria_broadcast_part *part = part_of(base);
-    int rc = part->reserved == 0 ? -EINVAL : 0;
 
-    (void)span;
+    if (!is_reserved(part, span))
+        return -EINVAL;
     part->reserved = 0;
-    return rc;
+    return 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- receiving */
@@ -222,7 +246,9 @@ static int explain_too_long(struct noria_segment_channel *channel, size_t len, s
 static int look_within(struct noria_segment_channel *channel, size_t capacity,
                        struct noria_broadcast_record *record)
 {
-    int rc = noria_broadcast_look_in_place(&channel->part.broadcast.receiver, record);
+    int rc = noria_participant_is_alive(channel)
+                 ? noria_broadcast_look_in_place(&channel->part.broadcast.receiver, record)
+                 : -EOWNERDEAD;
 
     if (rc == 0 && (record->len > capacity || record->len > channel->base.max_message))
         return explain_too_long(channel, record->len, capacity);
@@ -289,13 +315,18 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
 
 static int release(noria_channel *base, struct noria_span *span)
 {
-    struct noria_broadcast_part *part = part_of(base);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    struct noria_broadcast_part *part = &channel->part.broadcast;
     struct noria_broadcast_record record = record_of(span);
-    int rc = part->held == 0 ? -EINVAL : noria_broadcast_release(&part->receiver, &record);
+    int rc = -EINVAL;
 
+    if (part->held != 0)
+        rc = noria_participant_is_alive(channel) ? noria_broadcast_release(&part->receiver, &record) : -EOWNERDEAD;
+    if (rc == -EOWNERDEAD)
+        part->held = 0;
     if (rc == 0) {
         part->held--;
-        received(noria_segment_channel_of(base), 1);
+        received(channel, 1);
     }
     return rc;
 }
@@ -304,7 +335,9 @@ static int release(noria_channel *base, struct noria_span *span)
 
 static int copy_next(struct noria_segment_channel *channel, void *buffer, size_t capacity, size_t *len)
 {
-    int rc = noria_broadcast_copy_next(&channel->part.broadcast.receiver, buffer, capacity, len);
+    int rc = noria_participant_is_alive(channel)
+                 ? noria_broadcast_copy_next(&channel->part.broadcast.receiver, buffer, capacity, len)
+                 : -EOWNERDEAD;
 
     if (rc == -EMSGSIZE || (rc == 0 && *len > channel->base.max_message))
         return explain_too_long(channel, *len, capacity);
@@ -494,6 +527,8 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side, u
     struct noria_broadcast_record record;
 
     (void)level;
+    if (!noria_participant_is_alive(channel))
+        return true; /* the call says so */
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so */
         return part->reserved != 0 ||
                noria_broadcast_may_send(&part->sender, channel->geometry.max_message) ||

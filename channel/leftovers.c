@@ -146,9 +146,9 @@ static int collect_of_backend(const struct noria_segment_backend *backend, void 
     int rc;
 
     collection->backend = backend;
-    rc = backend->list(collect_channel, collection);
-    if (backend->sweep != NULL)
+    if (backend->sweep != NULL) /* before a channel is removed, which sweeps as well, and tells nobody */
         backend->sweep(collection->dry_run, tell_of_remnant, collection);
+    rc = backend->list(collect_channel, collection);
     return rc == 0 ? backend->list(remember_id, collection) : rc;
 }
 

@@ -83,7 +83,9 @@ static int send_many(noria_channel *base, const struct iovec *messages, int n)
 
 int noria_queue_reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
-    return noria_mpmc_reserve_span(&noria_segment_channel_of(base)->part.mpmc, ring_of(base), max_len, span);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+
+    return noria_mpmc_reserve_span(channel, &channel->part.mpmc, ring_in(channel), max_len, span);
 }
 
 int noria_queue_commit(noria_channel *base, struct noria_span *span, size_t len)
@@ -196,7 +198,9 @@ static int hold(noria_channel *base, struct noria_span *span, struct noria_info 
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_record record;
     struct noria_holding *place;
-    int rc = noria_holding_begin(&channel->part.mpmc, channel->geometry.max_held, &place);
+    int rc = noria_participant_is_alive(channel)
+                 ? noria_holding_begin(&channel->part.mpmc, channel->geometry.max_held, &place)
+                 : -EOWNERDEAD;
 
     if (rc != 0)
         return rc;
@@ -286,11 +290,14 @@ static int reserve_sealed(noria_channel *base, size_t max_len, struct noria_span
 
 static int commit_sealed(noria_channel *base, struct noria_span *span, size_t len)
 {
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_span whole = *span;
 
     /* Before its place is written to. */
-    if (!noria_reservation_is_at(&noria_segment_channel_of(base)->part.mpmc, span->token[0]) || len > span->len)
+    if (!noria_reservation_is_at(&channel->part.mpmc, span->token[0]) || len > span->len)
         return -EINVAL;
+    if (!noria_participant_is_alive(channel))
+        return noria_queue_commit(base, span, 0); /* which says so */
     whole.data = (uint8_t *)span->data - NORIA_SEAL;
     whole.len = span->len + NORIA_SEAL;
     noria_seal_put(whole.data, len, 0);

@@ -28,11 +28,11 @@ int noria_mpmc_attach(const struct noria_segment_channel *channel, struct noria_
     return noria_fail(-EBADMSG, "the ring is corrupt: its geometry is not the channel's; remove the channel");
 }
 
-int noria_mpmc_reserve_span(struct noria_mpmc_part *part, struct noria_mpmc_handle *ring, size_t max_len,
-                            struct noria_span *span)
+int noria_mpmc_reserve_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,
+                            struct noria_mpmc_handle *ring, size_t max_len, struct noria_span *span)
 {
     struct noria_mpmc_record record;
-    int rc = noria_reservation_begin(part);
+    int rc = noria_participant_is_alive(channel) ? noria_reservation_begin(part) : -EOWNERDEAD;
 
     if (rc != 0)
         return rc;

@@ -56,10 +56,10 @@ struct noria_mpmc_config noria_mpmc_config_of(const struct noria_geometry *geome
 /* Reads the geometry of a ring, which must be the channel's. 0, -EBADMSG with a sentence. */
 int noria_mpmc_attach(const struct noria_segment_channel *channel, struct noria_mpmc_handle *ring,
                       void *memory, size_t size);
-/* A reservation, of which a thread has one at a time: the verbs reserve, commit and abort, for one ring. Commit, abort and
- * release ask whether our place is ours still: the slot's word knows the number, not which handle had it. */
-int noria_mpmc_reserve_span(struct noria_mpmc_part *part, struct noria_mpmc_handle *ring, size_t max_len,
-                            struct noria_span *span);
+/* A reservation, of which a thread has one at a time: the verbs reserve, commit and abort, for one ring. They and release
+ * ask whether our place is ours still: the slot's word knows the number, not which handle had it. */
+int noria_mpmc_reserve_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,
+                            struct noria_mpmc_handle *ring, size_t max_len, struct noria_span *span);
 int noria_mpmc_commit_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,
                            struct noria_mpmc_handle *ring, struct noria_span *span, size_t len);
 int noria_mpmc_abort_span(const struct noria_segment_channel *channel, struct noria_mpmc_part *part,

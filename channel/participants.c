@@ -109,9 +109,9 @@ void noria_participant_leave(struct noria_segment_channel *channel)
     /* What is to be woken yet is woken in nobody's name: the number may soon be another's. */
     channel->place.number = channel->poll_place.number = 0;
     /* Release: whoever finds us gone finds all we sent. Fails if we were taken for dead: then it is done already. */
-    noria_cas_acq_rel64(&entry_of(channel, channel->number)->word, &word,
-                        (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE);
-    channel->segment.backend->unlock(&channel->segment, channel->number);
+    if (noria_cas_acq_rel64(&entry_of(channel, channel->number)->word, &word,
+                            (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE))
+        channel->segment.backend->unlock(&channel->segment, channel->number); /* else it may be a successor's lock */
     channel->left = true;
     noria_roster_changed(channel);
 }

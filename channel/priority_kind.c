@@ -163,7 +163,7 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
 {
     struct noria_priority_part *part = part_of(base);
 
-    return noria_mpmc_reserve_span(&part->out, &part->rings[0], max_len, span);
+    return noria_mpmc_reserve_span(noria_segment_channel_of(base), &part->out, &part->rings[0], max_len, span);
 }
 
 static int commit(noria_channel *base, struct noria_span *span, size_t len)
@@ -283,7 +283,9 @@ static int peek(noria_channel *base, struct noria_span *span, struct noria_info 
     struct noria_priority_part *part = part_of(base);
     struct noria_holding *place;
     struct find find;
-    int rc = noria_holding_begin(&part->out, channel->geometry.max_held, &place);
+    int rc = noria_participant_is_alive(channel)
+                 ? noria_holding_begin(&part->out, channel->geometry.max_held, &place)
+                 : -EOWNERDEAD;
 
     if (rc != 0)
         return rc;

@@ -45,7 +45,7 @@ static void received(struct noria_segment_channel *channel, uint32_t n)
 }
 
 /* Whether the role is ours still: the ring's words do not know who stores them. A look before each call, one load of a
- * line that nobody writes, so that whoever was taken for dead stops here and not beside a successor. */
+ * line that is seldom written, so that whoever was taken for dead stops here and not beside a successor. */
 static inline bool has_role(const struct noria_segment_channel *channel)
 {
     return __builtin_expect(noria_participant_is_alive(channel), true);
@@ -270,6 +270,8 @@ static int release(noria_channel *base, struct noria_span *span)
     int rc = part->held == 0 ? -EINVAL
                              : has_role(channel) ? noria_spsc_release(&part->consumer, &record) : -EOWNERDEAD;
 
+    if (rc == -EOWNERDEAD)
+        part->held = 0;
     if (rc == 0) {
         part->held--;
         received(channel, 1);
@@ -319,6 +321,8 @@ static int commit_sealed(noria_channel *base, struct noria_span *span, size_t le
     /* Before its place is written to. */
     if (!is_reserved(part, span) || len > span->len)
         return -EINVAL;
+    if (!has_role(noria_segment_channel_of(base)))
+        return commit(base, span, 0); /* which says so */
     whole.data = (uint8_t *)span->data - NORIA_SEAL;
     whole.len = span->len + NORIA_SEAL;
     noria_seal_put(whole.data, len, span->token[0]);
@@ -485,6 +489,8 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side, u
     int rc;
 
     (void)level;
+    if (!has_role(channel))
+        return true; /* the call says so */
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so; one that is never committed leaves no trace */
         return part->reserved != 0 ||
                noria_spsc_reserve(&part->producer, channel->geometry.max_message, &record) != -EAGAIN;

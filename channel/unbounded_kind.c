@@ -152,7 +152,7 @@ static int grow(struct noria_segment_channel *channel, uint64_t tail, unsigned w
     if (rc != 0)
         return noria_chain_tail(chain) != tail ? 0 : rc;
     rc = get_pages(channel, range, tail);
-    starved = rc != 0 && rc != -EAGAIN;
+    starved = rc != 0 && rc != -EAGAIN && rc != -EINTR;
     if (rc == 0)
         rc = noria_chain_link(chain, tail, range, mine);
     if (rc == 0) {

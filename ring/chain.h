@@ -868,7 +868,7 @@ static inline bool noria_chain_may_grow(const struct noria_chain_handle *h)
     return false;
 }
 
-/* Whether a send would find room in the newest link just now. A hint. */
+/* Whether a send would find room in the newest link just now. A hint. If not, it may still link another one: see may_grow. */
 static inline bool noria_chain_may_send(struct noria_chain_handle *h)
 {
     struct noria_chain_view spare;

@@ -146,8 +146,8 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     return segment->guarded ? guard(segment) : 0;
 }
 
-/* Whether what is to have its place for good may have holes. What lies behind it can take more place than they do, so
- * that all a segment with such a part takes does not say; a copy is seen by nobody being there yet. */
+/* Whether the part that is to have its place for good may have holes. `filled` counts the part that grew, too, so it can
+ * reach `solid` although there are some. Only a copy has such, and nobody is attached to one yet. */
 static bool may_have_holes(const struct noria_segment *segment, const struct noria_segment_facts *facts, uint64_t solid)
 {
     return facts->filled < solid || (solid < segment->super.size && segment->backend->any_held(segment) == 0);

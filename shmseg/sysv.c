@@ -199,7 +199,8 @@ static void put_mark(int set, int id, unsigned short last)
     semop(set, steps, 2);
 }
 
-/* Of root, for another one: the owner of the segment has to be able to use it, whenever root was killed. */
+/* Of root, for another one: the owner of the segment has to be able to use it. Where root was killed before, its next
+ * look does this. */
 static void give_set(int set, const struct shmid_ds *segment)
 {
     struct semid_ds status = {.sem_perm = {.uid = segment->shm_perm.uid, .gid = segment->shm_perm.gid,
@@ -223,13 +224,15 @@ static bool is_set_of(int set, int id, const struct shmid_ds *segment)
         return false;
     last = (unsigned short)(status.sem_nsems - 1);
     mark = semctl(set, last, GETVAL);
-    if (segment != NULL && status.sem_perm.uid == 0 && (mark == mark_of(id) || mark == 0))
-        give_set(set, segment);
     if (mark == 0 && status.sem_otime == 0) { /* its maker died, or is just about to */
         put_mark(set, id, last);
         mark = semctl(set, last, GETVAL);
     }
-    return mark == mark_of(id);
+    if (mark != mark_of(id)) /* a stranger's, which is not ours to give */
+        return false;
+    if (segment != NULL && status.sem_perm.uid == 0)
+        give_set(set, segment);
+    return true;
 }
 
 /* The set, -EEXIST it is another's, -EIDRM it was removed just now. Plain. */
@@ -356,9 +359,10 @@ struct sweeping {
     void *context;
 };
 
-static bool is_ours_to_remove(uid_t uid)
+/* Root removes what others left only if it was asked to: a mark has 15 bits, and may be a stranger's by chance. */
+static bool is_ours_to_remove(uid_t uid, const struct sweeping *sweeping)
 {
-    return uid == geteuid() || geteuid() == 0;
+    return uid == geteuid() || (geteuid() == 0 && sweeping->each != NULL);
 }
 
 /* rc as of a call that removes. */
@@ -376,7 +380,7 @@ static int sweep_segment(const struct row *row, void *context)
     const struct sweeping *sweeping = context;
     char what[32];
 
-    if ((row->key & PRIVATE_MASK) == PRIVATE_KEY && row->attached == 0 && is_ours_to_remove(row->uid) &&
+    if ((row->key & PRIVATE_MASK) == PRIVATE_KEY && row->attached == 0 && is_ours_to_remove(row->uid, sweeping) &&
         row->creator > 0 && kill(row->creator, 0) != 0 && errno == ESRCH) {
         snprintf(what, sizeof(what), "sysv:id:%d", row->id);
         tell(sweeping, what, true, sweeping->dry_run ? 0 : shmctl(row->id, IPC_RMID, NULL));
@@ -398,7 +402,7 @@ static void sweep_set(int set, uint32_t key, const struct sweeping *sweeping)
     tell(sweeping, what, false, sweeping->dry_run ? 0 : semctl(set, 0, IPC_RMID));
 }
 
-/* Removes what killed users of this uid left, or of all if we are root: sets of locks whose segments are gone, and such
+/* Removes what killed users of this uid left, or of all if root is to tell of it: sets of locks whose segments are gone, and such
  * memory. */
 static void sweep(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context)
 {
@@ -410,7 +414,7 @@ static void sweep(bool dry_run, void (*each)(const char *what, bool is_memory, i
     while (file != NULL && fgets(line, sizeof(line), file) != NULL) {
         int key, set;
         unsigned uid;
-        if (sscanf(line, "%d %d %*o %*u %u", &key, &set, &uid) == 3 && is_ours_to_remove(uid))
+        if (sscanf(line, "%d %d %*o %*u %u", &key, &set, &uid) == 3 && is_ours_to_remove(uid, &sweeping))
             sweep_set(set, (uint32_t)key, &sweeping);
     }
     if (file != NULL)

@@ -135,7 +135,7 @@ int noria_event_sleep(struct noria_event *event, int64_t deadline_ns, int64_t re
 
 void noria_event_arm_again(uint32_t *word)
 {
-    noria_or_acq_rel32(word, NORIA_EVENT_SLEEPERS); /* whoever commits after this sees it; nobody looks for what came before */
+    noria_or_acq_rel32(word, NORIA_EVENT_SLEEPERS); /* whoever commits after this sees it; what came before only a look tells */
 }
 
 void noria_event_arm(uint32_t *word)
