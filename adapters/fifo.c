@@ -123,8 +123,18 @@ static bool is_locked(FILE *locks, ino_t inode)
     return false;
 }
 
-/* A receiver can be seen, a sender without one cannot. The FIFO is not opened: a receiver that waits would see a sender
- * come and go. */
+/* Whether somebody has it open to read. A receiver that waits would see a sender come and go, so this is asked only if
+ * none was found otherwise: it may be in a pid namespace whose locks are not shown here, or another program. */
+static int has_reader(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+/* A receiver can be seen, a sender without one cannot. */
 static int in_use(const char *rest)
 {
     struct stat status;
@@ -141,7 +151,7 @@ static int in_use(const char *rest)
                           rest, strerror(errno));
     rc = is_locked(locks, status.st_ino);
     fclose(locks);
-    return rc;
+    return rc != 0 ? rc : has_reader(rest);
 }
 
 const struct noria_mechanism noria_mechanism_fifo = {.scheme = "fifo",

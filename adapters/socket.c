@@ -323,6 +323,12 @@ static bool only_strangers_are_there(struct noria_adapter *adapter)
     return adapter->inlets == NULL || noria_now_ns() - noria_socket_of(adapter)->accepted_ns > GRACE_NS;
 }
 
+/* Whether somebody knocked who could not be taken in, for want of a descriptor: what he has sent lies there with him. */
+static bool one_may_be_waiting(struct noria_adapter *adapter)
+{
+    return noria_socket_of(adapter)->rests && adapter->inlet_count < adapter->options.max_participants;
+}
+
 int noria_socket_choose(struct noria_adapter *adapter)
 {
     struct noria_inlet *ready;
@@ -331,7 +337,7 @@ int noria_socket_choose(struct noria_adapter *adapter)
     ready = find_ready(adapter);
     if (ready != NULL)
         adapter->inlet = ready;
-    if (ready == NULL && adapter->seen_sender && only_strangers_are_there(adapter))
+    if (ready == NULL && adapter->seen_sender && !one_may_be_waiting(adapter) && only_strangers_are_there(adapter))
         return -EPIPE;
     return ready != NULL ? 0 : -EAGAIN;
 }
@@ -340,7 +346,9 @@ int noria_socket_end(struct noria_adapter *adapter)
 {
     if (adapter->inlet == NULL)
         adapter->inlet = adapter->inlets;
-    return adapter->inlet != NULL || accept_all(adapter) > 0 ? 1 : adapter->seen_sender ? -EPIPE : -EAGAIN;
+    if (adapter->inlet != NULL || accept_all(adapter) > 0)
+        return 1;
+    return adapter->seen_sender && !one_may_be_waiting(adapter) ? -EPIPE : -EAGAIN;
 }
 
 int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int epoll)

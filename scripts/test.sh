@@ -86,7 +86,7 @@ not_covered_yet='shmseg/(file|memory|sysv)\.c|channel/(anatomy|inspect|leftovers
 coverage_stage() {
     local folder
     command -v gcovr >/dev/null || { lacks "branch coverage: gcovr is not there"; return; }
-    stage "Coverage" build-cov 'unit' -Doptimization=0 -Db_coverage=true -Db_ndebug=true || return
+    stage "Coverage" build-cov 'unit' -Dbench=true -Doptimization=0 -Db_coverage=true -Db_ndebug=true || return
     for folder in ring shmseg channel; do
         if gcovr --root . --filter "$folder/" --exclude '.*_test\.[ch]$' --exclude "$not_covered_yet" --branches \
             --fail-under-branch 90 build-cov; then
@@ -106,7 +106,7 @@ run_tests() {
         *) usage >&2; exit 2 ;;
     esac
     export ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1
-    stage "All suites, optimised" build '' -Dbench=true
+    stage "All suites, optimised" build ''
     coverage_stage
     ! is_there clang || export CC=clang     # so that both compilers have seen everything
     memory_stage

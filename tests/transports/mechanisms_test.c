@@ -179,6 +179,14 @@ static bool fails_with(const char *address, int error, const char *word)
     return rc == -error && strstr(noria_detail(), word) != NULL;
 }
 
+static void use_own_folder(void)
+{
+    char folder[64];
+
+    snprintf(folder, sizeof(folder), "/tmp/noria-limits-%d", (int)getpid());
+    setenv("NORIA_DIR", folder, 1);
+}
+
 /* In a namespace of its own, with little of everything, as a user without rights. 77: it cannot be had. */
 static int meet_limits(void)
 {
@@ -189,7 +197,7 @@ static int meet_limits(void)
         !set_limit("/proc/sys/fs/mqueue/msg_max", 3) || !set_limit("/proc/sys/kernel/msgmni", 1) ||
         setresuid(NOBODY, NOBODY, NOBODY) != 0)
         return 77;
-    setenv("NORIA_DIR", "/tmp/noria-nobody", 1);
+    use_own_folder();
     CHILD_REQUIRES(noria_open(&queue, "mq:/first", NORIA_SEND | NORIA_CREATE, &it.options) == 0);
     CHILD_REQUIRES(noria_stat(queue, &stat) == 0 && stat.capacity == 3);
     CHILD_REQUIRES(fails_with("mq:/second", ENOSPC, "queues_max"));
@@ -205,7 +213,7 @@ static int meet_small_queues(void)
 {
     if (unshare(CLONE_NEWIPC) != 0 || !set_limit("/proc/sys/kernel/msgmnb", 64))
         return 77;
-    setenv("NORIA_DIR", "/tmp/noria-small", 1);
+    use_own_folder();
     CHILD_REQUIRES(fails_with("svmq:1", EINVAL, "msgmnb"));
     CHILD_REQUIRES(noria_unlink("svmq:1") == 0 && rmdir(getenv("NORIA_DIR")) == 0);
     return 0;
@@ -639,6 +647,15 @@ static void no_descriptor_is_left(void **state)
     limit_descriptors(false);
     assert_true(used_ns < 100 * MS);
     expect(1, 0, 100);
+    /* Nor does it take that for the end of the stream, if another one was there before. */
+    close_handle(&it.tx);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    open_sender();
+    assert_int_equal(send_numbered(it.tx, 1, 1, 100, A_WHILE), 0);
+    limit_descriptors(true);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 100 * MS, NULL), -ETIMEDOUT);
+    limit_descriptors(false);
+    expect(1, 1, 100);
 }
 
 enum { BATCHES = 60, IN_BATCH = 16, OF_BATCH = 3000, ONE_FRAME = 65504, EACH_ROUND = IN_BATCH + 2 };
@@ -1356,6 +1373,7 @@ static void a_killed_bridge_loses_nothing(void **state)
     static uint32_t came[ACROSS];
     uint32_t sent = 0, got = 0, kills = 0, seed = 1;
     int64_t until_ns = now_ns() + 3 * A_WHILE, kill_ns = 0;
+    struct stamp last = {0};
     noria_channel *source;
     pid_t bridge = 0;
 
@@ -1390,9 +1408,15 @@ static void a_killed_bridge_loses_nothing(void **state)
     }
     assert_int_equal(got, ACROSS);
     assert_true(kills > 3);
-    close_handle(&it.tx);
     if (bridge == 0)
         bridge = start(bridge_out);
+    /* A bridge that has carried a message knows that there was a sender, and so when it has left. */
+    assert_int_equal(send_numbered(source, 1, ACROSS, 500, A_WHILE), 0);
+    do {
+        assert_int_equal(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), 500);
+        assert_true(is_sound(received, 500, &last) && last.number <= ACROSS);
+    } while (last.number != ACROSS);
+    close_handle(&it.tx);
     expect_end(bridge);
     noria_unlink(bridged_from);
 }
