@@ -821,6 +821,16 @@ NORIA_SLOW_PATH int noria_broadcast_stage_slowly(struct noria_broadcast_sender *
     return 0;
 }
 
+/* As noria_spsc_ask_ahead: a line that our stores come to soon, if the receivers have done with it for certain. */
+static inline void noria_broadcast_ask_ahead(const struct noria_broadcast_sender *sender, uint64_t size)
+{
+    uint64_t end = sender->write_pos;
+
+    if (size <= NORIA_CACHE_LINE / 2 &&
+        !noria_broadcast_before(sender->limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
+        noria_prefetch_write(sender->shape.data + ((end + NORIA_BROADCAST_AHEAD) & sender->shape.mask));
+}
+
 /* Finishes a reserved record with its first `len` bytes, without publishing it. -EINVAL if len is more
  * than was reserved or the record is not the last. */
 static inline int noria_broadcast_stage(struct noria_broadcast_sender *sender,
@@ -830,6 +840,7 @@ static inline int noria_broadcast_stage(struct noria_broadcast_sender *sender,
         return noria_broadcast_stage_slowly(sender, record->position, record->len, len);
     noria_broadcast_put_header(sender, noria_broadcast_header_of(sender->sequence++, len));
     sender->write_pos += noria_broadcast_size_of(len);
+    noria_broadcast_ask_ahead(sender, noria_broadcast_size_of(len));
     return 0;
 }
 
@@ -879,10 +890,7 @@ static inline int noria_broadcast_commit(struct noria_broadcast_sender *sender,
         return noria_broadcast_commit_slowly(sender, record->position, record->len, len);
     sender->write_pos = end;
     noria_broadcast_show(&sender->shape, start, noria_broadcast_header_of(sender->sequence++, len), end);
-    /* As in spsc.h: a line that our stores come to soon, if the receivers have done with it for certain. */
-    if (end - start <= NORIA_CACHE_LINE / 2 &&
-        !noria_broadcast_before(sender->limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
-        noria_prefetch_write(sender->shape.data + ((end + NORIA_BROADCAST_AHEAD) & sender->shape.mask));
+    noria_broadcast_ask_ahead(sender, end - start);
     return 0;
 }
 
