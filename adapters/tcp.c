@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no
- * other; of a host with several a sender tries one after the other, and a receiver takes the first. Anybody who can reach it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
+ * other; of a host with several a sender tries one after the other, and a receiver takes the first. Anybody who can reach
+ * it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
  */
 #include <errno.h>
 #include <netdb.h>

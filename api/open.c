@@ -115,14 +115,21 @@ int noria_unlink(const char *address)
     return transport != NULL ? transport->unlink(rest) : -EINVAL;
 }
 
+static int is_in_use(const struct noria_transport *transport, const char *address, const char *rest)
+{
+    return transport->in_use != NULL ? transport->in_use(rest) : noria_name_in_use(address);
+}
+
 int noria_remove(const char *address, int force)
 {
     const char *rest;
     const struct noria_transport *transport = noria_transport_of(address, &rest);
-    int rc = transport == NULL ? -EINVAL : transport->in_use == NULL ? noria_name_in_use(address) : 0;
+    int rc = 0;
 
-    if (rc == 0 && !force && transport->in_use != NULL)
-        rc = transport->in_use(rest);
+    if (transport == NULL)
+        return -EINVAL;
+    if (!force || transport->in_use == NULL) /* of a segment force asks, too: whether it is one, and may be looked at */
+        rc = is_in_use(transport, address, rest);
     if (rc < 0)
         return rc;
     if (rc > 0 && !force)

@@ -74,7 +74,7 @@ static inline int may_begin(const struct noria_segment_channel *channel)
 {
     if (__builtin_expect(channel->part.broadcast.reserved != 0, 0))
         return -EBUSY;
-    return __builtin_expect(noria_participant_is_alive(channel), 1) ? 0 : -EOWNERDEAD;
+    return noria_participant_is_alive(channel) ? 0 : -EOWNERDEAD;
 }
 
 static inline int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)

@@ -252,7 +252,9 @@ static inline bool noria_participant_is_self(const struct noria_segment_channel 
 /* Whether it is still: not if the others took us for dead. By then another handle may have it, under the same number. */
 static inline bool noria_participant_is_alive(const struct noria_segment_channel *channel)
 {
-    return noria_load_acquire64(&channel->table[channel->number - 1].word) == channel->entry_word; /* pairs with join */
+    const uint64_t *word = &channel->table[channel->number - 1].word; /* of a line that is seldom written */
+
+    return __builtin_expect(noria_load_acquire64(word) == channel->entry_word, 1); /* pairs with join */
 }
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);

@@ -44,23 +44,25 @@ static void received(struct noria_segment_channel *channel, uint32_t n)
     noria_notify_senders(channel);
 }
 
-/* Whether the role is ours still: the ring's words do not know who stores them. A look before each call, one load of a
- * line that is seldom written, so that whoever was taken for dead stops here and not beside a successor. */
-static inline bool has_role(const struct noria_segment_channel *channel)
-{
-    return __builtin_expect(noria_participant_is_alive(channel), true);
-}
-
 /* -------------------------------------------------------------------------------------------------------- sending */
+
+/* 0, or why this handle may not send just now. The ring's words do not know who stores them, so whoever was taken for dead
+ * has to stop here, and not beside a successor; a receiver, at its look. */
+static inline int may_begin(const struct noria_segment_channel *channel)
+{
+    if (channel->part.spsc.reserved != 0)
+        return -EBUSY;
+    return noria_participant_is_alive(channel) ? 0 : -EOWNERDEAD;
+}
 
 static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    struct noria_spsc_part *part = &channel->part.spsc;
-    int rc = part->reserved != 0 ? -EBUSY
-                                 : has_role(channel) ? noria_spsc_send(&part->producer, data, len) : -EOWNERDEAD;
+    int rc = may_begin(channel);
 
     (void)priority;
+    if (rc == 0)
+        rc = noria_spsc_send(&channel->part.spsc.producer, data, len);
     if (rc == 0)
         sent(channel, 1);
     return rc;
@@ -71,7 +73,7 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
 {
     struct noria_spsc_producer *producer = &channel->part.spsc.producer;
     struct noria_spsc_record record;
-    int staged = 0, rc = has_role(channel) ? 0 : -EOWNERDEAD;
+    int staged = 0, rc = 0;
 
     while (staged < n && rc == 0) {
         size_t len = messages[staged].iov_len;
@@ -90,7 +92,10 @@ static int stage_many(struct noria_segment_channel *channel, const struct iovec 
 
 static int send_many(noria_channel *base, const struct iovec *messages, int n)
 {
-    return part_of(base)->reserved != 0 ? -EBUSY : stage_many(noria_segment_channel_of(base), messages, n);
+    struct noria_segment_channel *channel = noria_segment_channel_of(base);
+    int rc = may_begin(channel);
+
+    return rc == 0 ? stage_many(channel, messages, n) : rc;
 }
 
 static struct noria_spsc_record record_of(const struct noria_span *span)
@@ -111,9 +116,10 @@ static int reserve(noria_channel *base, size_t max_len, struct noria_span *span)
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record;
-    int rc = part->reserved != 0 ? -EBUSY
-                                 : has_role(channel) ? noria_spsc_reserve(&part->producer, max_len, &record) : -EOWNERDEAD;
+    int rc = may_begin(channel);
 
+    if (rc == 0)
+        rc = noria_spsc_reserve(&part->producer, max_len, &record);
     if (rc == 0) {
         part->reserved = 1;
         part->reserved_at = record.position;
@@ -136,7 +142,7 @@ static int commit(noria_channel *base, struct noria_span *span, size_t len)
 
     if (!is_reserved(part, span))
         return -EINVAL;
-    rc = has_role(channel) ? noria_spsc_commit(&part->producer, &record, len) : -EOWNERDEAD;
+    rc = noria_participant_is_alive(channel) ? noria_spsc_commit(&part->producer, &record, len) : -EOWNERDEAD;
     if (rc == 0 || rc == -EOWNERDEAD)
         part->reserved = 0;
     if (rc == 0)
@@ -175,7 +181,7 @@ static void fill_info(struct noria_segment_channel *channel, struct noria_info *
 static int peek_within(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
 {
     struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
-    int rc = has_role(channel) ? noria_spsc_peek(consumer, record) : -EOWNERDEAD;
+    int rc = noria_participant_is_alive(channel) ? noria_spsc_peek(consumer, record) : -EOWNERDEAD;
 
     if (rc == 0 && record->len > channel->geometry.max_message) {
         noria_spsc_unpeek(consumer, record);
@@ -267,9 +273,10 @@ static int release(noria_channel *base, struct noria_span *span)
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_spsc_part *part = &channel->part.spsc;
     struct noria_spsc_record record = record_of(span);
-    int rc = part->held == 0 ? -EINVAL
-                             : has_role(channel) ? noria_spsc_release(&part->consumer, &record) : -EOWNERDEAD;
+    int rc = -EINVAL;
 
+    if (part->held != 0)
+        rc = noria_participant_is_alive(channel) ? noria_spsc_release(&part->consumer, &record) : -EOWNERDEAD;
     if (rc == -EOWNERDEAD)
         part->held = 0;
     if (rc == 0) {
@@ -288,7 +295,7 @@ static int send_sealed(noria_channel *base, const void *data, size_t len, unsign
     int rc = part->reserved != 0 ? -EBUSY : len > base->max_message ? -EMSGSIZE : 0;
 
     (void)priority;
-    if (rc == 0 && !has_role(noria_segment_channel_of(base)))
+    if (rc == 0 && !noria_participant_is_alive(noria_segment_channel_of(base)))
         rc = -EOWNERDEAD;
     if (rc == 0)
         rc = noria_spsc_reserve(&part->producer, len + NORIA_SEAL, &record);
@@ -321,7 +328,7 @@ static int commit_sealed(noria_channel *base, struct noria_span *span, size_t le
     /* Before its place is written to. */
     if (!is_reserved(part, span) || len > span->len)
         return -EINVAL;
-    if (!has_role(noria_segment_channel_of(base)))
+    if (!noria_participant_is_alive(noria_segment_channel_of(base)))
         return commit(base, span, 0); /* which says so */
     whole.data = (uint8_t *)span->data - NORIA_SEAL;
     whole.len = span->len + NORIA_SEAL;
@@ -489,7 +496,7 @@ static bool ready(struct noria_segment_channel *channel, enum noria_side side, u
     int rc;
 
     (void)level;
-    if (!has_role(channel))
+    if (!noria_participant_is_alive(channel))
         return true; /* the call says so */
     if (side == NORIA_SIDE_SEND) /* with a reservation out a send says so; one that is never committed leaves no trace */
         return part->reserved != 0 ||

@@ -225,15 +225,16 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
  *
  * The flag is raised twice. After the ring was taken back, because that may be the ring of one who took the flag down just
  * before. And before it, for the others: whoever is stopped or killed in between must not leave them at a silent bell that
- * nobody is asked to ring. (What is left: one who rings between the two, or committed before the
- * first while the flag was down, and then a stop between quiet and the second.) */
+ * nobody is asked to ring. (What is left: one who rings between the two, or committed before the first while the flag was
+ * down, and then a stop between quiet and the second.) */
 bool noria_segment_arm(noria_channel *base, enum noria_side side, bool quiet)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     const struct noria_strategy *strategy = channel->events[side].strategy;
     bool had_rung = false;
 
-    noria_event_arm_again(&channel->shared->rooms[side].count);
+    if (quiet)
+        noria_event_arm_again(&channel->shared->rooms[side].count);
     if (quiet && strategy->pollable)
         had_rung = strategy->quiet(&channel->events[side].bell);
     else if (quiet && noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN)

@@ -124,6 +124,9 @@ enum noria_segment_answer {
     NORIA_SEGMENT_VANISHED = 2 /* it is not, or no longer, what the name means: look again */
 };
 
+/* Told of what was left without a name, and of 0 or plain -errno. */
+typedef void noria_segment_remnant(const char *what, bool is_memory, int result, void *context);
+
 /* What differs between backends. All return 0 or a count, or -errno with a sentence, if nothing else is said. */
 struct noria_segment_backend {
     const char *scheme;
@@ -181,7 +184,7 @@ struct noria_segment_backend {
     int (*list)(int (*each)(const char *name, void *context), void *context);
     /* Removes what the killed left and no name leads to: memory that was just being made, locks of segments that are gone.
      * `dry_run`: only tells. Calls `each`, which may be NULL, with what it is and 0 or plain -errno. NULL: nothing stays. */
-    void (*sweep)(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context);
+    void (*sweep)(bool dry_run, noria_segment_remnant *each, void *context);
 };
 
 extern const struct noria_segment_backend noria_segment_posix; /* "/name" */

@@ -355,7 +355,7 @@ static int is_row_of(const struct row *row, void *context)
 /* Who sweeps, and whom to tell. */
 struct sweeping {
     bool dry_run;
-    void (*each)(const char *what, bool is_memory, int result, void *context);
+    noria_segment_remnant *each;
     void *context;
 };
 
@@ -404,7 +404,7 @@ static void sweep_set(int set, uint32_t key, const struct sweeping *sweeping)
 
 /* Removes what killed users of this uid left, or of all if root is to tell of it: sets of locks whose segments are gone, and such
  * memory. */
-static void sweep(bool dry_run, void (*each)(const char *what, bool is_memory, int result, void *context), void *context)
+static void sweep(bool dry_run, noria_segment_remnant *each, void *context)
 {
     struct sweeping sweeping = {dry_run, each, context};
     FILE *file = fopen("/proc/sysvipc/sem", "re");

@@ -139,14 +139,14 @@ static bool is_committed_at(pid_t victim, int k)
     return is_committed;
 }
 
-/* The first position behind the commit. */
-static int find_commit(pid_t victim)
+/* The first position of the way where it is so, from which on it stays so; the end of the way if nowhere before. */
+static int find_first(pid_t victim, bool (*is_so_at)(pid_t victim, int k))
 {
     int before = 0, behind = way.length;
 
     while (behind - before > 1) {
         int middle = (before + behind) / 2;
-        if (is_committed_at(victim, middle))
+        if (is_so_at(victim, middle))
             behind = middle;
         else
             before = middle;
@@ -170,7 +170,7 @@ static int begin(pid_t *victim)
         expect_message(-1);
         stepper_next(*victim);
     }
-    return find_commit(*victim);
+    return find_first(*victim, is_committed_at);
 }
 
 /* In the short form every instruction once for MPMC and for SPSC by futex; else now and then. */
@@ -364,21 +364,6 @@ static bool is_room_at(pid_t victim, int k)
     return is_room;
 }
 
-/* The first position where there is room. */
-static int find_room(pid_t victim)
-{
-    int before = 0, behind = way.length;
-
-    while (behind - before > 1) {
-        int middle = (before + behind) / 2;
-        if (is_room_at(victim, middle))
-            behind = middle;
-        else
-            before = middle;
-    }
-    return behind;
-}
-
 /* How long until the sender got on; 0 if it was forgotten. */
 static int64_t kill_receiver_at(int k)
 {
@@ -420,7 +405,7 @@ static void a_killed_receiver_leaves_no_sender_asleep(void **state)
         expect_message(-1);
         stepper_next(victim);
     }
-    first = find_room(victim);
+    first = find_first(victim, is_room_at);
     kill_peer(victim);
     for (int k = first; k <= way.length; k += coarse_stride()) {
         int tries = 0;
