@@ -907,6 +907,15 @@ static int64_t cpu_ns(void)
     return now.tv_sec * SECOND + now.tv_nsec;
 }
 
+static void works_after(noria_channel *channel)
+{
+    uint8_t bytes[8];
+
+    if (stat_of(channel).messages > 0) /* what a dead one held */
+        assert_int_equal(noria_recv(channel, bytes, sizeof(bytes), 0, NULL), 1);
+    works(channel);
+}
+
 /* What must hold whatever somebody was killed over. False: but for the time that the next open may take, a second. */
 static bool is_no_obstacle(const char *what, int at)
 {
@@ -916,11 +925,7 @@ static bool is_no_obstacle(const char *what, int at)
     took = now_ns() - start;
     if (cpu_ns() - used > SECOND)
         fail_msg("%s, stop %d: the next open took %lld ns, and was at work all the time", what, at, (long long)took);
-    if (stat_of(ch.tx).messages > 0) { /* what the dead one held */
-        uint8_t bytes[8];
-        assert_int_equal(noria_recv(ch.tx, bytes, sizeof(bytes), 0, NULL), 1);
-    }
-    works(ch.tx);
+    works_after(ch.tx);
     close_handle(&ch.tx);
     if (name_exists())
         assert_int_equal(noria_unlink(ch.address), 0);
@@ -970,6 +975,98 @@ static void death_anywhere_is_no_obstacle(void **state)
         print_message("%s: %d stops, each %d\n", operations[i].name, k - stride, stride);
         assert_true(k > 4);
     }
+}
+
+/* The others may have done it meanwhile. */
+static void repair_what_is_left(void)
+{
+    struct noria_health health;
+
+    PEER_REQUIRES(noria_fsck(ch.address, 1, &health) == 0);
+}
+
+static void collect_what_is_left(void)
+{
+    PEER_REQUIRES(noria_gc(0, NULL, NULL) >= 0);
+}
+
+static const struct operation of_the_stopped[] = {{"create", have_nothing, create, NOTHING, 1},
+                                                  {"attach", have_a_channel, attach, A_NAME, 1},
+                                                  {"close", create, close_it, NOTHING, 1},
+                                                  {"unlink", have_a_channel, unlink_it, A_NAME, 1},
+                                                  {"unlink in use", create, unlink_it, A_NAME, 1},
+                                                  {"fsck", have_a_dead_one, repair_what_is_left, A_NAME, 3},
+                                                  {"gc", have_a_deserted_one, collect_what_is_left, A_LIST, 3}};
+enum { OF_THE_STOPPED = sizeof(of_the_stopped) / sizeof(of_the_stopped[0]) };
+
+/* A call that waits for the stopped one longer than it may ends the test: nobody would go on otherwise. */
+static void give_up(int signo)
+{
+    static const char why[] = "a call waits for somebody who is stopped\n";
+
+    (void)signo;
+    (void)!write(STDERR_FILENO, why, sizeof(why) - 1);
+    abort();
+}
+
+/* Beside somebody who stands still. True: the channel could be had. */
+static bool can_be_had(const char *what, int at)
+{
+    noria_channel *channel = NULL;
+    int rc;
+
+    alarm(60);
+    rc = noria_open(&channel, ch.address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &ch.options);
+    if (rc != 0 && rc != -ETIMEDOUT)
+        fail_msg("%s, stop %d: %d (%s)", what, at, rc, noria_detail());
+    if (rc == 0)
+        works_after(channel);
+    if (rc == 0)
+        assert_int_equal(noria_close(channel), 0);
+    alarm(0);
+    return rc == 0;
+}
+
+/* Stops at the k-th stop, goes on when the others have tried. False: it was over before. */
+static bool stop_without_obstacle(const struct operation *operation, int k, int *had)
+{
+    struct __ptrace_syscall_info call;
+    pid_t pid = start_victim(operation);
+    int stops = 0, status;
+
+    while (stops < k && go_to_call(pid, &call))
+        stops++;
+    if (stops == k)
+        *had += can_be_had(operation->name, k);
+    assert_int_equal(ptrace(PTRACE_DETACH, pid, NULL, NULL), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (status != 0)
+        fail_msg("%s, stop %d: when it went on it failed: 0x%x", operation->name, k, (unsigned)status);
+    is_no_obstacle(operation->name, k);
+    return stops == k;
+}
+
+static void a_stop_anywhere_bounds_the_wait(void **state)
+{
+    /* Claim: stopped before or after any system call of any operation, nobody keeps the others from opening the channel
+     * and passing messages, or they are told -ETIMEDOUT after open_timeout_ns; when the stopped one goes on, it succeeds
+     * and the channel works. */
+    const int some = getenv("NORIA_TEST_USER") != NULL ? 7 : 3;
+
+    (void)state;
+    ch.options.open_timeout_ns = 50 * 1000 * 1000;
+    signal(SIGALRM, give_up);
+    for (int i = 0; i < OF_THE_STOPPED; i++) {
+        const struct operation *operation = &of_the_stopped[i];
+        int k = 1, tried = 0, had = 0, stride = getenv("NORIA_LONG") != NULL ? 1 : some * operation->rarely;
+        if (!may_be_run(operation))
+            continue;
+        for (; stop_without_obstacle(operation, k, &had); k += stride)
+            tried++;
+        print_message("%s: stopped at %d places, the channel could be had at %d\n", operation->name, tried, had);
+        assert_true(tried > 0 && had > 0);
+    }
+    signal(SIGALRM, SIG_DFL);
 }
 
 static const struct operation of_the_last[] = {{"create for the last", have_nothing, create, A_LIST, 1},
@@ -1221,6 +1318,7 @@ int main(void)
         {"limits_of_ids_are_told", limits_of_ids_are_told, NORIA_KIND_MPMC, "sysv, keyless"},
         {"full_disks_are_told", full_disks_are_told, 0, "shm, file"},
         ONLY_MPMC(death_anywhere_is_no_obstacle),
+        ONLY_MPMC(a_stop_anywhere_bounds_the_wait),
         {"gc_leaves_nothing_of_the_dead", gc_leaves_nothing_of_the_dead, NORIA_KIND_MPMC, "shm, sysv"},
         {"gc_sweeps_memory_without_a_key", gc_sweeps_memory_without_a_key, NORIA_KIND_MPMC, "keyless"},
     };

@@ -11,8 +11,9 @@
  * them. Foreign rounds come right before instructions that touch the ring, and so do the stop after them and
  * twelve victims at once or in turn: between two such instructions the victim is alone with itself, so one
  * position stands for all. A contestant that shares most of its code with another goes through every
- * instruction in the long run only. Batches take one position in FEWER, so do contestants that share code and long
- * calls of those with twelve victims, and all of those after a foreign round.
+ * instruction in the long run only. Where not every instruction has its turn, batches take one position in FEWER;
+ * so do contestants that share code and long calls of those with twelve victims, and all of those after a foreign
+ * round.
  * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
@@ -158,9 +159,6 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
         return false; /* each wedge costs its patience, and these two show enough */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
-    if (contestant.joins_each_time && every_instruction() && !wanted.long_run && wanted.mode == NULL &&
-        (mode == STOPPED || mode == RESUMED_FULL))
-        return false; /* dear here; the other situations have them */
     if (sweep == TWELVE)
         return mode == KILLED;
     if (sweep == TWELVE_AT_ONCE)
@@ -183,10 +181,10 @@ static bool round_makes_sense(enum foreign round)
 
 /* In a short run some operations take one position in so many; batches have many, and twelve victims in a long call take
  * long. */
-static bool is_its_turn(int n, int repeats)
+static bool is_its_turn(int n, int repeats, bool every)
 {
     bool batch = operation->sends > 1 || operation->receives > 1;
-    bool dear = batch || (repeats > 1 && (operation->is_long || contestant.shares_code));
+    bool dear = (batch && !every) || (repeats > 1 && (operation->is_long || contestant.shares_code));
     int stride = (operation->stride != 0 ? operation->stride : 1) * (dear ? FEWER : 1);
 
     return wanted.long_run || n % stride == 0;
@@ -204,7 +202,7 @@ static void sweep_plain(enum sweep sweep, int repeats, bool every)
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
-        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at] || !is_its_turn(passed++, repeats))
+        if (wanted.at >= 0 ? position.at != wanted.at : !chosen[position.at] || !is_its_turn(passed++, repeats, every))
             continue;
         for (position.mode = KILLED; position.mode < MODES; position.mode++)
             if (mode_makes_sense(position.mode, sweep))
