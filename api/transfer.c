@@ -6,22 +6,6 @@
 #include "call.h"
 #include "detail.h"
 
-/* A failure in words. The handle may be gone by now: another thread may have closed it. -EAGAIN and -ETIMEDOUT come
- * often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known, and -ENOTSUP where it was found;
- * whoever asks the system says of its answer what it was about. */
-static ssize_t explain(ssize_t rc, bool by_system)
-{
-    if (rc == -EMSGSIZE || rc == -ENOTSUP)
-        return rc;
-    switch (by_system ? -rc : 0) {
-    case EBADMSG: case EIO: case ENOMEM: case ENOENT: case EACCES: case EPERM: case ENOSPC: case EMFILE: case ENFILE: case EBADF:
-    case ENOTCONN:
-        return rc;
-    default:
-        return noria_fail_plain((int)rc);
-    }
-}
-
 static int explain_too_long(const noria_channel *channel, size_t size)
 {
     return noria_fail(-EMSGSIZE, "the message has %zu bytes, the channel takes %llu; create it with a larger max_message",
@@ -49,57 +33,53 @@ static int check_timeout(int64_t timeout_ns)
     return timeout_ns >= -1 ? 0 : noria_fail(-EINVAL, "a timeout is -1 (for ever), 0 (try once) or nanoseconds");
 }
 
-static inline ssize_t call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
-                           const struct noria_attempt *attempt)
-{
-    bool by_system = channel->asks_system;
-    ssize_t rc = noria_call(channel, side, timeout_ns, attempt);
-
-    return rc >= 0 ? rc : explain(rc, by_system);
-}
-
 /* Begins something: a sender may be told that nobody is there. */
 static inline ssize_t run(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                           ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, true, 0, NULL});
+    return noria_call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, true, 0, NULL});
 }
 
 /* Finishes what was begun, whoever is there. */
 static inline ssize_t finish(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                              ssize_t (*attempt)(noria_channel *, void *), void *arguments)
 {
-    return call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, false, 0, NULL});
+    return noria_call(channel, side, timeout_ns, &(struct noria_attempt){attempt, arguments, false, 0, NULL});
 }
 
 /* --------------------------------------------------------------------------------------------------------- sending */
 
-static inline int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+/* What every send asks, in as few instructions as it takes; why not, refuse_to_send says. */
+static inline bool may_send(const noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
+{
+    return channel != NULL && (channel->flags & NORIA_SEND) != 0 && (data != NULL || len == 0) && timeout_ns >= -1 &&
+           len <= channel->max_message;
+}
+
+static __attribute__((noinline)) int refuse_to_send(const noria_channel *channel, const void *data, size_t len,
+                                                    int64_t timeout_ns)
 {
     int rc = check(channel, NORIA_SEND, data != NULL || len == 0);
-    bool by_system;
 
     if (rc == 0)
         rc = check_timeout(timeout_ns);
-    if (rc != 0)
-        return rc;
-    if (len > channel->max_message)
-        return explain_too_long(channel, len);
-    if (__builtin_expect(priority != 0, 0) && priority >= channel->priorities)
-        return explain_no_level(channel, priority);
-    by_system = channel->asks_system;
-    rc = channel->verbs->send_call(channel, data, len, priority, timeout_ns);
-    return __builtin_expect(rc == 0, 1) ? 0 : (int)explain(rc, by_system);
+    return rc != 0 ? rc : explain_too_long(channel, len);
 }
 
 int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
-    return send_one(channel, data, len, priority, timeout_ns);
+    if (__builtin_expect(!may_send(channel, data, len, timeout_ns), 0))
+        return refuse_to_send(channel, data, len, timeout_ns);
+    if (__builtin_expect(priority != 0, 0) && priority >= channel->priorities)
+        return explain_no_level(channel, priority);
+    return channel->verbs->send_call(channel, data, len, priority, timeout_ns);
 }
 
 int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
 {
-    return send_one(channel, data, len, 0, timeout_ns);
+    if (__builtin_expect(!may_send(channel, data, len, timeout_ns), 0))
+        return refuse_to_send(channel, data, len, timeout_ns);
+    return channel->verbs->send_call(channel, data, len, 0, timeout_ns);
 }
 
 struct outgoing {
@@ -140,12 +120,11 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
         return explain_too_long(channel, messages[0].iov_len);
     if (channel->verbs->send_many == NULL ||
         (channel->most_in_batch != 0 && messages[0].iov_len > channel->most_in_batch)) {
-        bool by_system = channel->asks_system;
         rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
-        return rc == 0 ? 1 : (int)explain(rc, by_system);
+        return rc == 0 ? 1 : rc;
     }
-    return (int)call(channel, NORIA_SIDE_SEND, timeout_ns,
-                     &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
+    return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                           &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
 }
 
 struct space {
@@ -213,18 +192,20 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
 
 /* ------------------------------------------------------------------------------------------------------- receiving */
 
+static __attribute__((noinline)) int refuse_to_receive(const noria_channel *channel, const void *data, size_t capacity,
+                                                       int64_t timeout_ns)
+{
+    int rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
+
+    return rc != 0 ? rc : check_timeout(timeout_ns);
+}
+
 ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t timeout_ns, struct noria_info *info)
 {
-    ssize_t rc = check(channel, NORIA_RECV, data != NULL || capacity == 0);
-    bool by_system;
-
-    if (rc == 0)
-        rc = check_timeout(timeout_ns);
-    if (rc != 0)
-        return rc;
-    by_system = channel->asks_system;
-    rc = channel->verbs->recv_call(channel, data, capacity, info, timeout_ns);
-    return __builtin_expect(rc >= 0, 1) ? rc : explain(rc, by_system);
+    if (__builtin_expect(channel == NULL || (channel->flags & NORIA_RECV) == 0 || (data == NULL && capacity != 0) ||
+                             timeout_ns < -1, 0))
+        return refuse_to_receive(channel, data, capacity, timeout_ns);
+    return channel->verbs->recv_call(channel, data, capacity, info, timeout_ns);
 }
 
 struct incoming {

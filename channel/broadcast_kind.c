@@ -25,17 +25,12 @@ static void count_one_writer(uint64_t *counter, uint64_t by)
     noria_store_relaxed64(counter, noria_load_relaxed64(counter) + by);
 }
 
-static struct noria_entry *own_entry(struct noria_segment_channel *channel)
-{
-    return &channel->table[channel->number - 1];
-}
-
 /* ------------------------------------------------------------------------------------------------ sending */
 
 static int sent(struct noria_segment_channel *channel, int n)
 {
     channel->part.broadcast.held_up_since = 0;
-    count_one_writer(&own_entry(channel)->sent, (uint64_t)n);
+    count_one_writer(&channel->own->sent, (uint64_t)n);
     noria_notify_receivers(channel);
     return n;
 }
@@ -193,7 +188,7 @@ static int abort_reservation(noria_channel *base, struct noria_span *span)
 
 static void received(struct noria_segment_channel *channel, uint32_t n)
 {
-    count_one_writer(&own_entry(channel)->received, n);
+    count_one_writer(&channel->own->received, n);
     noria_store_relaxed32(&channel->seen_sender, 1);
     if (channel->geometry.full != NORIA_FULL_OVERWRITE_OLDEST) /* whose sender never waits */
         noria_notify_senders(channel);

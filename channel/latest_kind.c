@@ -48,7 +48,7 @@ static int send_one(noria_channel *base, const void *data, size_t len, unsigned 
     noria_store_release32(&part->busy, 0);
     if (rc < 0)
         return rc;
-    noria_count(&channel->table[channel->number - 1].sent, 1);
+    noria_count(&channel->own->sent, 1);
     if (rc == 1)
         noria_segment_count_lost(base, 1); /* it never got a version that receivers could miss */
     noria_notify_receivers(channel);
@@ -80,7 +80,7 @@ static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, stru
         return noria_fail(rc, "the message has %zu bytes, the buffer %zu; it stays", message.len, capacity);
     if (rc != 0)
         return rc;
-    noria_count(&channel->table[channel->number - 1].received, 1);
+    noria_count(&channel->own->received, 1);
     if (noria_load_relaxed32(&channel->seen_sender) == 0)
         noria_store_relaxed32(&channel->seen_sender, 1);
     if (info != NULL)

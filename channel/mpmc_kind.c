@@ -23,7 +23,7 @@ static struct noria_mpmc_handle *ring_of(noria_channel *channel)
 
 /* -------------------------------------------------------------------------------------------------------- sending */
 
-static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
+NORIA_FAST_PATH int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
     int rc;
 
@@ -124,7 +124,7 @@ static void unlock_group(struct noria_segment_channel *channel)
         noria_store_release32(&channel->part.mpmc.group_busy, 0);
 }
 
-static int take(struct noria_segment_channel *channel, size_t capacity, struct noria_mpmc_record *record)
+NORIA_FAST_PATH int take(struct noria_segment_channel *channel, size_t capacity, struct noria_mpmc_record *record)
 {
     int rc = noria_mpmc_peek_within(&channel->part.mpmc.ring, capacity, record);
 
@@ -133,7 +133,7 @@ static int take(struct noria_segment_channel *channel, size_t capacity, struct n
     return rc;
 }
 
-static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, size_t capacity,
+NORIA_FAST_PATH ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, size_t capacity,
                            struct noria_info *info)
 {
     struct noria_mpmc_record record;
@@ -151,7 +151,7 @@ static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, 
     return rc == 0 ? (ssize_t)record.len : rc;
 }
 
-ssize_t noria_queue_recv(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+NORIA_FAST_PATH ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     ssize_t rc;
@@ -162,6 +162,11 @@ ssize_t noria_queue_recv(noria_channel *base, void *buffer, size_t capacity, str
     if (rc >= 0)
         noria_mpmc_received(channel, ring_in(channel), 1);
     return rc;
+}
+
+ssize_t noria_queue_recv(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+{
+    return recv_one(base, buffer, capacity, info);
 }
 
 int noria_queue_recv_many(noria_channel *base, struct iovec *buffers, int n, struct noria_info *info)
@@ -451,7 +456,7 @@ uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32
     return noria_mpmc_held_by(&channel->part.mpmc.ring, owner);
 }
 
-NORIA_WHOLE_CALLS(send_one, noria_queue_recv, noria_queue_back_off, false)
+NORIA_WHOLE_CALLS(send_one, recv_one, noria_queue_back_off, false)
 
 static const struct noria_verbs sealed = {
     .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,

@@ -25,7 +25,7 @@ static inline void noria_mpmc_ask_after_stepped(struct noria_segment_channel *ch
 static inline void noria_mpmc_sent(struct noria_segment_channel *channel, struct noria_mpmc_handle *ring,
                                    int n)
 {
-    noria_count(&channel->table[channel->number - 1].sent, (uint64_t)n);
+    noria_count(&channel->own->sent, (uint64_t)n);
     noria_notify_receivers(channel);
     noria_mpmc_ask_after_stepped(channel, ring);
 }
@@ -33,7 +33,7 @@ static inline void noria_mpmc_sent(struct noria_segment_channel *channel, struct
 static inline void noria_mpmc_received(struct noria_segment_channel *channel, struct noria_mpmc_handle *ring,
                                        int n)
 {
-    noria_count(&channel->table[channel->number - 1].received, (uint64_t)n);
+    noria_count(&channel->own->received, (uint64_t)n);
     if (noria_load_relaxed32(&channel->seen_sender) == 0)
         noria_store_relaxed32(&channel->seen_sender, 1);
     noria_notify_senders(channel);

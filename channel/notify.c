@@ -33,7 +33,7 @@ enum { ARM_TRIES = 16 };
 int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
-    struct noria_entry *entry = &channel->table[channel->number - 1];
+    struct noria_entry *entry = channel->own;
     uint32_t word = (uint32_t)signo | (how == NORIA_NOTIFY_ONCE ? SIGNAL_ONCE : 0);
 
     if (!noria_participant_is_alive(channel))
@@ -54,7 +54,7 @@ int noria_segment_notify_signal(noria_channel *base, int signo, int how)
 
 void noria_signal_arm(struct noria_segment_channel *channel)
 {
-    uint32_t *signal = &channel->table[channel->number - 1].signal;
+    uint32_t *signal = &channel->own->signal;
     uint32_t word = noria_load_relaxed32(signal); /* the swap below decides */
 
     if (!noria_participant_is_alive(channel))

@@ -33,7 +33,7 @@ enum { MOST_ROUNDS = 64 };
 /* 0, or -EOWNERDEAD: the others took us for dead, and the log is no longer ours. */
 static int drop(struct noria_segment_channel *channel, struct noria_mpmc_record *record)
 {
-    struct noria_entry *entry = &channel->table[channel->number - 1];
+    struct noria_entry *entry = channel->own;
     /* Relaxed: while we live we alone write it, under the handle's lock; the swap checks it. */
     uint64_t closed = noria_load_relaxed64(&entry->dropped) & ~UINT64_C(1), open = closed | 1;
     int rc;

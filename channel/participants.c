@@ -47,6 +47,7 @@ static int settle_in(struct noria_segment_channel *channel, uint32_t number, uin
     if (!noria_cas_acq_rel64(&entry->word, &word, mine)) /* pairs with the loads of participants' words everywhere */
         return -EAGAIN;
     channel->number = number;
+    channel->own = entry;
     channel->entry_word = mine;
     return 0;
 }

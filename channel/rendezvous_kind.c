@@ -42,7 +42,7 @@ struct sending {
 static int decided(struct noria_segment_channel *channel, int rc)
 {
     if (rc == 0) {
-        noria_count(&channel->table[channel->number - 1].sent, 1);
+        noria_count(&channel->own->sent, 1);
         noria_store_relaxed64(&channel->part.rendezvous.sent,
                               noria_load_relaxed64(&channel->part.rendezvous.sent) + 1);
     }
@@ -196,7 +196,7 @@ static ssize_t try_receiving(noria_channel *base, void *arguments)
     end_to_wait(channel, receiving);
     if (rc < 0)
         return rc;
-    noria_count(&channel->table[channel->number - 1].received, 1);
+    noria_count(&channel->own->received, 1);
     noria_store_relaxed64(&channel->part.rendezvous.received,
                           noria_load_relaxed64(&channel->part.rendezvous.received) + 1);
     if (noria_load_relaxed32(&channel->seen_sender) == 0)

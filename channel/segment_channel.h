@@ -196,6 +196,7 @@ struct noria_segment_channel {
     struct noria_fork_guard fork_guard;
     uint64_t entry_word;  /* of our entry while we live */
     uint32_t number;      /* our participant number; still known when we have left */
+    struct noria_entry *own; /* its entry in the table */
     bool left;            /* our entry may be another's now */
     bool need_receiver;
     uint32_t sync;        /* enum noria_sync_when */
@@ -252,9 +253,8 @@ static inline bool noria_participant_is_self(const struct noria_segment_channel 
 /* Whether it is still: not if the others took us for dead. By then another handle may have it, under the same number. */
 static inline bool noria_participant_is_alive(const struct noria_segment_channel *channel)
 {
-    const uint64_t *word = &channel->table[channel->number - 1].word; /* of a line that is seldom written */
-
-    return __builtin_expect(noria_load_acquire64(word) == channel->entry_word, 1); /* pairs with join */
+    /* Pairs with join. Of a line that is seldom written. */
+    return __builtin_expect(noria_load_acquire64(&channel->own->word) == channel->entry_word, 1);
 }
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);

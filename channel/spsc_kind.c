@@ -19,23 +19,18 @@ static void count_one_writer(uint64_t *counter, uint64_t by)
     noria_store_relaxed64(counter, noria_load_relaxed64(counter) + by);
 }
 
-static struct noria_entry *own_entry(struct noria_segment_channel *channel)
+NORIA_FAST_PATH int sent(struct noria_segment_channel *channel, int n)
 {
-    return &channel->table[channel->number - 1];
-}
-
-static int sent(struct noria_segment_channel *channel, int n)
-{
-    count_one_writer(&own_entry(channel)->sent, (uint64_t)n);
+    count_one_writer(&channel->own->sent, (uint64_t)n);
     noria_notify_receivers(channel);
     return n;
 }
 
-static void received(struct noria_segment_channel *channel, uint32_t n)
+NORIA_FAST_PATH void received(struct noria_segment_channel *channel, uint32_t n)
 {
     struct noria_spsc_part *part = &channel->part.spsc;
 
-    count_one_writer(&own_entry(channel)->received, n);
+    count_one_writer(&channel->own->received, n);
     noria_store_relaxed32(&channel->seen_sender, 1);
     if (part->in_doubt != 0) {
         part->in_doubt = part->in_doubt > n ? part->in_doubt - n : 0;
@@ -55,7 +50,7 @@ static inline int may_begin(const struct noria_segment_channel *channel)
     return noria_participant_is_alive(channel) ? 0 : -EOWNERDEAD;
 }
 
-static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
+NORIA_FAST_PATH int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     int rc = may_begin(channel);
@@ -178,7 +173,7 @@ static void fill_info(struct noria_segment_channel *channel, struct noria_info *
 }
 
 /* Peeks a record of at most `capacity` bytes; a longer one stays first. */
-static int peek_within(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
+NORIA_FAST_PATH int peek_within(struct noria_segment_channel *channel, size_t capacity, struct noria_spsc_record *record)
 {
     struct noria_spsc_consumer *consumer = &channel->part.spsc.consumer;
     int rc = noria_participant_is_alive(channel) ? noria_spsc_peek(consumer, record) : -EOWNERDEAD;
@@ -194,7 +189,7 @@ static int peek_within(struct noria_segment_channel *channel, size_t capacity, s
     return rc;
 }
 
-static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, size_t capacity,
+NORIA_FAST_PATH ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, size_t capacity,
                            struct noria_info *info)
 {
     struct noria_spsc_record record;
@@ -209,7 +204,7 @@ static ssize_t receive_one(struct noria_segment_channel *channel, void *buffer, 
     return (ssize_t)record.len;
 }
 
-static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+NORIA_FAST_PATH ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
 {
     return part_of(base)->held != 0 ? -EBUSY
                                     : receive_one(noria_segment_channel_of(base), buffer, capacity, info);

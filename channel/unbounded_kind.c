@@ -173,7 +173,7 @@ static void sent(struct noria_segment_channel *channel)
 {
     struct noria_unbounded_part *part = &channel->part.unbounded;
 
-    noria_count(&channel->table[channel->number - 1].sent, 1);
+    noria_count(&channel->own->sent, 1);
     noria_store_relaxed64(&part->sent, noria_load_relaxed64(&part->sent) + 1); /* only to be seen growing */
     noria_notify_receivers(channel);
     ask_after_stepped(channel);
@@ -237,7 +237,7 @@ static void received(struct noria_segment_channel *channel)
 {
     struct noria_unbounded_part *part = &channel->part.unbounded;
 
-    noria_count(&channel->table[channel->number - 1].received, 1);
+    noria_count(&channel->own->received, 1);
     noria_store_relaxed64(&part->received, noria_load_relaxed64(&part->received) + 1); /* as in sent */
     if (noria_load_relaxed32(&channel->seen_sender) == 0)
         noria_store_relaxed32(&channel->seen_sender, 1);

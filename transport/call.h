@@ -3,6 +3,7 @@
 #ifndef NORIA_CALL_H
 #define NORIA_CALL_H
 
+#include "detail.h"
 #include "section.h"
 
 /* The try has found nothing: waits, if there is time to, and ends the call. */
@@ -13,18 +14,20 @@ int noria_send_on(noria_channel *channel, const void *data, size_t len, unsigned
 ssize_t noria_recv_on(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                       int64_t timeout_ns, uint32_t *mark);
 
-/* Leaves, and returns what the call comes to. */
+/* Leaves, and returns what the call comes to; a failure has its sentence then. */
 static inline ssize_t noria_call_end(noria_channel *channel, uint32_t *mark, ssize_t rc)
 {
     if (__builtin_expect(channel->watched != 0, 0))
         rc = noria_call_judge(channel, rc);
+    if (__builtin_expect(rc < 0, 0))
+        noria_call_explain(channel, rc);
     if (mark != NULL)
         noria_role_leave(mark);
     noria_section_leave();
     return rc;
 }
 
-/* Enters. 0, or why not; `begins` something: see noria_attempt. `mark`: of the role, where it takes one caller. */
+/* Enters. 0, or why not, with a sentence; `begins` something: see noria_attempt. `mark`: of the role, where it takes one caller. */
 static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side side, bool one_caller, bool begins,
                                        uint32_t **mark)
 {
@@ -32,12 +35,12 @@ static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side s
 
     *mark = NULL;
     if (__builtin_expect(rc != 0, 0))
-        return rc;
+        return noria_fail_plain((int)rc);
     if (one_caller) {
         *mark = noria_role_enter(&channel->roles[side], noria_section_thread());
         if (__builtin_expect(*mark == NULL, 0)) {
             noria_section_leave();
-            return -EDEADLK;
+            return noria_fail_plain(-EDEADLK);
         }
     }
     if (begins && side == NORIA_SIDE_SEND && __builtin_expect(channel->looks_first != 0, 0) &&
@@ -48,7 +51,7 @@ static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side s
 }
 
 /* What the attempt returned; or -EAGAIN (with timeout 0, without sleeping), -ETIMEDOUT, -EPIPE, -ECANCELED, -ESTALE,
- * -EDEADLK, -EINTR. */
+ * -EDEADLK, -EINTR; all with a sentence. */
 static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, int64_t timeout_ns,
                                  const struct noria_attempt *attempt)
 {
@@ -77,6 +80,18 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
             return noria_send_on(channel, data, len, priority, timeout_ns, mark); \
         return (int)noria_call_end(channel, mark, rc); \
     } \
+    static __attribute__((noinline)) ssize_t recv_again(noria_channel *channel, void *buffer, size_t capacity, \
+                                                        struct noria_info *info, int64_t timeout_ns, uint32_t *mark) \
+    { \
+        ssize_t rc = -EAGAIN; \
+        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
+            back_off(channel, NORIA_SIDE_RECV); \
+            rc = try_recv(channel, buffer, capacity, info); \
+        } \
+        if (__builtin_expect(rc == -EAGAIN, 0)) \
+            return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
+        return noria_call_end(channel, mark, rc); \
+    } \
     static ssize_t recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
                              int64_t timeout_ns) \
     { \
@@ -85,12 +100,8 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
         if (__builtin_expect(rc != 0, 0)) \
             return rc; \
         rc = try_recv(channel, buffer, capacity, info); \
-        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
-            back_off(channel, NORIA_SIDE_RECV); \
-            rc = try_recv(channel, buffer, capacity, info); \
-        } \
         if (__builtin_expect(rc == -EAGAIN, 0)) \
-            return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
+            return recv_again(channel, buffer, capacity, info, timeout_ns, mark); \
         return noria_call_end(channel, mark, rc); \
     }
 

@@ -37,6 +37,21 @@ ssize_t noria_call_judge(noria_channel *channel, ssize_t rc)
     return rc;
 }
 
+/* -EAGAIN and -ETIMEDOUT come often and are cheap; a receiver's -EMSGSIZE was explained where both lengths were known, and
+ * -ENOTSUP where it was found; whoever asks the system says of its answer what it was about. */
+void noria_call_explain(const noria_channel *channel, ssize_t rc)
+{
+    if (rc == -EMSGSIZE || rc == -ENOTSUP)
+        return;
+    switch (channel->asks_system ? -rc : 0) {
+    case EBADMSG: case EIO: case ENOMEM: case ENOENT: case EACCES: case EPERM: case ENOSPC: case EMFILE: case ENFILE: case EBADF:
+    case ENOTCONN:
+        return;
+    default:
+        noria_fail_plain((int)rc);
+    }
+}
+
 void noria_leave(void)
 {
     noria_section_leave();

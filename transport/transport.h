@@ -146,6 +146,8 @@ static inline int noria_state_error(uint32_t state)
 /* The result of a call on a watched handle, in whose read section we still are: what was done on lost memory is not done,
  * and a handle that distrusts its peers stays CORRUPT. */
 ssize_t noria_call_judge(noria_channel *channel, ssize_t rc);
+/* Puts a failure into words, if that was not done where it was found. */
+void noria_call_explain(const noria_channel *channel, ssize_t rc);
 
 /* Begins a call, or a look of a waiting one: a read section. 0, -ESTALE, -ECANCELED, -EBADMSG, -EIO. */
 int noria_enter(noria_channel *channel);

@@ -416,6 +416,8 @@ static void replace_if_hanging(uint32_t id)
         return;
     if (id == FIRST_SURVIVOR || id == SECOND_SURVIVOR) {
         survivor_stop(id);
+        if (contestant.joins_each_time)
+            party_of(id)->roles = 0; /* its handle went with it, and is not the next one's to close */
         survivor_start(id);
     }
     desks[id].done = desks[id].asked;
