@@ -147,8 +147,8 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     if (rc == -EBADMSG)
         return noria_fail(rc, "'%s' shrank while it was read", name);
     if (rc == -EFBIG)
-        return noria_fail(rc, "'%s' belongs to another user, so that only a copy can be looked at, and has more data than "
-                          "a quarter of the memory that is free; look at it as that user", name);
+        return noria_fail(rc, "'%s' belongs to another user or has holes, so that only a copy can be looked at, and has more "
+                          "data than a quarter of the memory that is free; look at it as that user, or open it", name);
     if (rc != 0)
         return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
                           noria_error_words(rc));
