@@ -10,7 +10,7 @@
  * Where exec keeps locks (System V), whoever frees the entry of a process that became another program says before that
  * its lock is left. The process, should it open the channel again, gives it back; nobody else can have taken it till then.
  *
- *     lock_left   anything -> incarnation k      by a recoverer who has seen LIVE(k) dead and its lock held
+ *     lock_left   less -> incarnation k          by a recoverer who has seen LIVE(k) dead and its lock held
  *                 k -> k | 1, unlock             by a thread of that process, while the word is FREE(k)
  *
  * Killed between two steps of a join: the lock is free again and the word FREE, or LIVE and dead. A stopped joiner costs
@@ -103,7 +103,8 @@ void noria_participant_note_lock(struct noria_segment_channel *channel, uint32_t
     struct noria_entry *entry = entry_of(channel, number);
     uint64_t left = noria_load_relaxed64(&entry->lock_left);
 
-    if (!channel->segment.backend->locks_survive_exec || incarnation_of(left) == incarnation_of(word) ||
+    /* It only grows: whoever was stopped here for long changes nothing. */
+    if (!channel->segment.backend->locks_survive_exec || left >= incarnation_of(word) ||
         channel->segment.backend->held(&channel->segment, number) != 1)
         return;
     /* Lost: another recoverer was faster. Published with the entry's word, which is freed after this. */
