@@ -26,8 +26,8 @@
     X(geometry) X(rooms) X(roster) X(senders_joined) X(receivers_joined) X(deaths) X(redelivered) X(lost) \
     X(lost_told) X(missed) X(losses) X(torn) X(reserved3)
 #define ENTRY(X) \
-    X(word) X(start_time) X(pid_namespace) X(joined_ns) X(pid) X(signal) X(signal_value) X(image) X(reserved0) \
-    X(sent) X(received) X(sent_before) X(received_before) X(dropping) X(dropped) X(reserved1)
+    X(word) X(start_time) X(pid_namespace) X(joined_ns) X(pid) X(signal) X(signal_value) X(image) X(program) \
+    X(reserved0) X(sent) X(received) X(sent_before) X(received_before) X(dropping) X(dropped) X(lock_left) X(reserved1)
 #define PRIORITY(X) X(hints) X(reserved0)
 #define SPSC(X) X(magic) X(capacity) X(first_position) X(reserved0) X(role) X(reserved1) X(read_pos) X(reserved2)
 #define MPMC(X) \

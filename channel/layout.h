@@ -95,14 +95,16 @@ struct noria_entry {
     uint32_t signal; /* the owner wants this signal when a message comes, see notify.c; 0: none */
     uint64_t signal_value;
     uint64_t image; /* which of its programs the process was, see liveness.h; 0 unknown */
-    uint32_t reserved0[2];
+    uint32_t program; /* the same as far as others can tell it; 0 unknown */
+    uint32_t reserved0;
     uint64_t sent; /* these four: the owner alone writes; counts go on over incarnations, so nothing is lost */
     uint64_t received;
     uint64_t sent_before; /* at join */
     uint64_t received_before;
     uint64_t dropping; /* sequence of the message that the owner drops to make room, see overwrite_kind.c */
     uint64_t dropped;  /* how many it has dropped << 1 | it is just dropping one; goes on over incarnations */
-    uint64_t reserved1[2];
+    uint64_t lock_left; /* incarnation whose lock exec has kept, | 1 when it was given back, see participants.c */
+    uint64_t reserved1;
 };
 NORIA_STATIC_ASSERT(offsetof(struct noria_entry, sent) == 64, "counters have a line of their own");
 NORIA_STATIC_ASSERT(sizeof(struct noria_entry) == 128, "an entry is a line pair");

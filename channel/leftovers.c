@@ -97,6 +97,12 @@ static bool is_waste(const struct noria_segment *segment, enum noria_segment_was
     return true;
 }
 
+/* A name in /dev/shm that cannot be looked into may be anybody's; in System V only what has a set of locks is listed. */
+static bool sounds_like_ours(const char *name)
+{
+    return name[0] != '/' || strncmp(name, "/noria", 6) == 0;
+}
+
 static int collect_channel(const char *name, void *context)
 {
     struct collection *collection = context;
@@ -108,7 +114,7 @@ static int collect_channel(const char *name, void *context)
         noria_waiting_remove(&find.channel);
     if (find.kind != NORIA_LEFTOVER_UNKNOWN && rc != 0) /* 0: another has removed it meanwhile */
         tell(collection, backend->scheme, name, find.kind, rc == 1 ? 0 : rc);
-    else if ((rc == -EACCES || rc == -EFBIG) && strncmp(name, "/noria", 6) == 0)
+    else if (rc == -EFBIG || (rc == -EACCES && sounds_like_ours(name))) /* too large is only what has our magic */
         tell(collection, backend->scheme, name, NORIA_LEFTOVER_UNKNOWN, rc);
     return 0;
 }

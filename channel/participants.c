@@ -7,6 +7,12 @@
  *     leave    LIVE -> FREE(same incarnation), unlock                                      by the owner
  *     free     LIVE -> FREE, after everything the dead one held is settled                 by any recoverer (recovery.c)
  *
+ * Where exec keeps locks (System V), whoever frees the entry of a process that became another program says before that
+ * its lock is left. The process, should it open the channel again, gives it back; nobody else can have taken it till then.
+ *
+ *     lock_left   less -> incarnation k          by a recoverer who has seen LIVE(k) dead and its lock held
+ *                 k -> k | 1, unlock             by a thread of that process, while the word is FREE(k)
+ *
  * Killed between two steps of a join: the lock is free again and the word FREE, or LIVE and dead. A stopped joiner costs
  * its entry, nothing else. A's lock on a FREE entry means that somebody is joining or leaving there: others go on.
  */
@@ -38,6 +44,7 @@ static int settle_in(struct noria_segment_channel *channel, uint32_t number, uin
     noria_store_relaxed64(&entry->start_time, channel->self.start_time);
     noria_store_relaxed64(&entry->pid_namespace, channel->self.pid_namespace);
     noria_store_relaxed64(&entry->image, channel->self.image);
+    noria_store_relaxed32(&entry->program, channel->self.program);
     noria_store_relaxed64((uint64_t *)&entry->joined_ns, (uint64_t)noria_clock_read(CLOCK_REALTIME));
     noria_store_relaxed32((uint32_t *)&entry->pid, (uint32_t)channel->self.pid);
     noria_store_relaxed32(&entry->signal, 0); /* of an earlier incarnation */
@@ -75,20 +82,89 @@ static int claim_free_entry(struct noria_segment_channel *channel, int flags)
     return -EAGAIN;
 }
 
+/* Relaxed: the caller has acquired the entry's word. */
+static struct noria_process identity_in(const struct noria_entry *entry)
+{
+    return (struct noria_process){.start_time = noria_load_relaxed64(&entry->start_time),
+                                  .pid_namespace = noria_load_relaxed64(&entry->pid_namespace),
+                                  .image = noria_load_relaxed64(&entry->image),
+                                  .program = noria_load_relaxed32(&entry->program),
+                                  .pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid)};
+}
+
+/* ------------------------------------------------------------------------------------------- locks that exec keeps */
+
+static uint64_t incarnation_of(uint64_t word)
+{
+    return word & ~(NORIA_ENTRY_INCARNATION - 1);
+}
+
+void noria_participant_note_lock(struct noria_segment_channel *channel, uint32_t number, uint64_t word)
+{
+    struct noria_entry *entry = entry_of(channel, number);
+    uint64_t left = noria_load_relaxed64(&entry->lock_left);
+
+    /* It only grows: whoever was stopped here for long changes nothing. */
+    if (!channel->segment.backend->locks_survive_exec || left >= incarnation_of(word) ||
+        channel->segment.backend->held(&channel->segment, number) != 1)
+        return;
+    /* Lost: another recoverer was faster. Published with the entry's word, which is freed after this. */
+    noria_cas_acq_rel64(&entry->lock_left, &left, incarnation_of(word));
+}
+
+void noria_participant_give_lock_back(struct noria_segment_channel *channel, uint32_t number)
+{
+    struct noria_entry *entry = entry_of(channel, number);
+    uint64_t word = noria_load_acquire64(&entry->word); /* pairs with who freed it: lock_left */
+    uint64_t left = incarnation_of(word);
+    const struct noria_process process = identity_in(entry);
+
+    if (NORIA_ENTRY_STATE(word) != NORIA_ENTRY_FREE || left == 0 || process.pid != channel->self.pid ||
+        process.pid_namespace != channel->self.pid_namespace || process.start_time != channel->self.start_time)
+        return;
+    if (noria_cas_acq_rel64(&entry->lock_left, &left, left | 1))
+        channel->segment.backend->unlock(&channel->segment, number);
+}
+
+/* Places that nobody has, but the kernel keeps locked: of processes that became another program without closing their handles,
+ * where locks outlive that. (Or somebody is just joining there.) */
+static uint32_t count_kept(struct noria_segment_channel *channel)
+{
+    uint32_t kept = 0;
+
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
+        kept += NORIA_ENTRY_STATE(noria_load_relaxed64(&entry_of(channel, number)->word)) == NORIA_ENTRY_FREE &&
+                channel->segment.backend->held(&channel->segment, number) == 1;
+    return kept;
+}
+
+static int tell_of_no_place(struct noria_segment_channel *channel)
+{
+    uint32_t most = channel->geometry.max_participants;
+    uint32_t kept = channel->segment.backend->locks_survive_exec ? count_kept(channel) : 0;
+
+    if (kept == 0)
+        return noria_fail(-EBUSY, "all %u participants' places are taken by live handles; create the channel with a "
+                          "larger max_participants", most);
+    return noria_fail(-EBUSY, "all %u participants' places are taken, %u by processes that became another program with "
+                      "handles open (exec), until they end: close handles before exec, or create the channel with a larger "
+                      "max_participants", most, kept);
+}
+
 int noria_participant_join(struct noria_segment_channel *channel, int flags)
 {
-    int rc = claim_free_entry(channel, flags);
+    int rc;
 
+    for (uint32_t number = 1; number <= channel->geometry.max_participants; number++)
+        noria_participant_give_lock_back(channel, number);
+    rc = claim_free_entry(channel, flags);
     if (rc == -EAGAIN) {
         noria_recover_all(channel, true); /* or another recoverer was faster */
         rc = claim_free_entry(channel, flags);
     }
     if (rc != 0 && rc != -EAGAIN)
         return rc;
-    if (rc != 0)
-        return noria_fail(-EBUSY, "all %u participants' places are taken by live handles; create the channel with a "
-                          "larger max_participants", channel->geometry.max_participants);
-    return 0;
+    return rc == 0 ? 0 : tell_of_no_place(channel);
 }
 
 void noria_participant_announce(struct noria_segment_channel *channel, int flags)
@@ -139,15 +215,6 @@ static bool is_gone(const struct noria_segment_channel *channel, uint32_t number
            noria_process_maps(process->pid, channel->segment.device, channel->segment.inode) == 0;
 }
 
-/* Relaxed: the caller has acquired the entry's word. */
-static struct noria_process identity_in(const struct noria_entry *entry)
-{
-    return (struct noria_process){.start_time = noria_load_relaxed64(&entry->start_time),
-                                  .pid_namespace = noria_load_relaxed64(&entry->pid_namespace),
-                                  .image = noria_load_relaxed64(&entry->image),
-                                  .pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid)};
-}
-
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough)
 {
     struct noria_entry *entry = entry_of(channel, number);
@@ -157,15 +224,6 @@ bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t n
         return false;
     process = identity_in(entry); /* acquired with the word; if another incarnation writes it, the word below differs */
     return is_gone(channel, number, &process, thorough) && noria_load_acquire64(&entry->word) == word;
-}
-
-bool noria_participant_left_its_lock(const struct noria_segment_channel *channel, uint32_t number)
-{
-    const struct noria_process process = identity_in(entry_of(channel, number));
-
-    return channel->segment.backend->locks_survive_exec && process.pid == channel->self.pid &&
-           process.pid_namespace == channel->self.pid_namespace && process.start_time == channel->self.start_time &&
-           channel->segment.backend->held(&channel->segment, number) == 1;
 }
 
 uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag)

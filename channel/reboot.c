@@ -20,6 +20,7 @@ static void take_names_out(struct noria_segment_channel *channel)
         noria_store_relaxed64(&entry->start_time, 0);
         noria_store_relaxed64(&entry->pid_namespace, 0); /* of no namespace: nobody to ask after */
         noria_store_relaxed64(&entry->image, 0);
+        noria_store_relaxed32(&entry->program, 0);
         noria_store_relaxed32((uint32_t *)&entry->pid, 0);
         noria_store_relaxed32(&entry->signal, 0);
     }

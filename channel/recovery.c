@@ -24,7 +24,6 @@ static int recover(struct noria_segment_channel *channel, uint32_t number, bool 
 {
     uint64_t *entry = &channel->table[number - 1].word;
     uint64_t word = noria_load_acquire64(entry), expected = word;
-    bool left_its_lock;
 
     if (!noria_participant_is_dead(channel, number, word, thorough))
         return 0;
@@ -34,11 +33,10 @@ static int recover(struct noria_segment_channel *channel, uint32_t number, bool 
         return 0;
     noria_signal_recover(channel, number);
     noria_losses_changed(channel); /* it may have lost a message and died before it said so */
-    left_its_lock = noria_participant_left_its_lock(channel, number);
+    noria_participant_note_lock(channel, number, word);
     if (!noria_cas_acq_rel64(entry, &expected, (word & ~(NORIA_ENTRY_INCARNATION - 1)) | NORIA_ENTRY_FREE))
         return 0;
-    if (left_its_lock) /* nobody else can have taken it: it was held until now, and one alone wins the entry */
-        channel->segment.backend->unlock(&channel->segment, number);
+    noria_participant_give_lock_back(channel, number); /* if it was an earlier program of this process */
     noria_count(&channel->shared->deaths, 1);
     noria_roster_changed(channel);
     noria_segment_wake(&channel->base); /* it may have died between taking a flag back and ringing */

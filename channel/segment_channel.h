@@ -258,9 +258,10 @@ static inline bool noria_participant_is_alive(const struct noria_segment_channel
 }
 /* Whether the incarnation that `word` (an entry's, LIVE) names is certainly dead. Loads the entry again afterwards. */
 bool noria_participant_is_dead(struct noria_segment_channel *channel, uint32_t number, uint64_t word, bool thorough);
-/* Of a dead one whose entry is not yet free: whether this process holds its lock, from before it became another program
- * by exec. */
-bool noria_participant_left_its_lock(const struct noria_segment_channel *channel, uint32_t number);
+/* Of a dead incarnation whose entry is about to be freed: whether the lock is still held, where exec keeps it, is noted. */
+void noria_participant_note_lock(struct noria_segment_channel *channel, uint32_t number, uint64_t word);
+/* Of a free entry: unlocks it if that was noted, and an earlier program of this process has left it. */
+void noria_participant_give_lock_back(struct noria_segment_channel *channel, uint32_t number);
 /* How many live entries have the flag, from the table. */
 uint32_t noria_participants_live(const struct noria_segment_channel *channel, unsigned flag);
 /* Tells everybody that the roster changed. */

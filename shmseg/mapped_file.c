@@ -207,14 +207,20 @@ int noria_file_copy(struct noria_segment *segment, uint64_t size)
     return -ENOMEM;
 }
 
-/* Of another user's a private copy: he could truncate the file under a mapping. */
+/* Looking at a hole of shared memory takes a page, which may not be there to be had: SIGBUS. */
+static bool has_dangerous_holes(const struct noria_segment *segment, const struct stat *status)
+{
+    return !segment->backend->on_disk && noria_segment_may_have_holes(segment, (uint64_t)status->st_blocks * 512);
+}
+
+/* A private copy of another user's, who could truncate the file under a mapping, and of what has holes. */
 int noria_file_map_view(struct noria_segment *segment, uint64_t size)
 {
     struct stat status;
 
     if (fstat(segment->fd, &status) != 0)
         return -errno;
-    if (status.st_uid != geteuid())
+    if (status.st_uid != geteuid() || has_dangerous_holes(segment, &status))
         return noria_file_copy(segment, size);
     segment->size = (size_t)size;
     segment->base = mmap(NULL, segment->size, PROT_READ, MAP_SHARED, segment->fd, 0);
@@ -255,7 +261,9 @@ static int check_limits(int fd, const struct noria_segment_request *request)
     if (request->backend->named && fstatvfs(fd, &fs) == 0 &&
         noria_segment_solid(request) > (uint64_t)fs.f_blocks * fs.f_frsize)
         return no_space(request, &fs);
-    return request->backend->on_disk ? 0 : noria_segment_check_memory(request);
+    return request->backend->on_disk
+               ? 0
+               : noria_segment_check_memory(request->backend, request->name, noria_segment_solid(request));
 }
 
 /* Gets the blocks now: an error here instead of a SIGBUS at the first touch. */

@@ -8,11 +8,12 @@
  *
  * There is nothing to hold a lock of the kernel on. A lock is a word that names its holder, by pid and start time:
  *
- *     lock word = pid << 32 | start time (lower 32 bits), 0: free
+ *     lock word = pid (22 bits), start time (28), program (14), 0: free
  *
- *   taken by compare-and-swap from 0, or from a word whose process is gone. So whoever is killed frees his locks, as
- *   soon as somebody asks; but only within one pid namespace, and others are refused. A process that becomes another
- *   program without closing its handles keeps its places until it opens the memory again, or ends.
+ *   taken by compare-and-swap from 0, or from a word whose process is gone, or has become another program. So whoever is
+ *   killed frees his locks, as soon as somebody asks; but only within one pid namespace, and others are refused. Where
+ *   nobody may look into /proc/PID/auxv, a process that becomes another program without closing its handles keeps its places
+ *   until it opens the memory again, or ends.
  *
  * Fresh memory is zero. The first one takes the creation lock, which has its place from the start, and says how many
  * there are. Two mappings of one memory in a process are two handles like any.
@@ -25,7 +26,7 @@
 #include "liveness.h"
 #include "segment.h"
 
-#define BLOCK_MAGIC UINT64_C(0x314d454d61697230) /* "0riaMEM1" */
+#define BLOCK_MAGIC UINT64_C(0x324d454d61697230) /* "0riaMEM2" */
 #define ALIGNMENT UINT64_C(4096)
 
 struct block {
@@ -63,15 +64,26 @@ static uint64_t segment_room(const struct noria_segment *segment)
 
 /* ---------------------------------------------------------------------------------------------------------- locks */
 
-static uint64_t word_of_self(const struct noria_segment *segment)
+enum { START_AT = NORIA_PROCESS_PROGRAM_BITS, PID_AT = START_AT + NORIA_PROCESS_START_BITS };
+NORIA_STATIC_ASSERT(64 - PID_AT >= 22, "the kernel has no more than 2^22 processes");
+
+static uint64_t lower_bits(uint64_t word, int count)
 {
-    return (uint64_t)(uint32_t)segment->self.pid << 32 | (uint32_t)segment->self.start_time;
+    return word & ((UINT64_C(1) << count) - 1);
 }
 
-/* Whether the process that a word names is certainly gone. */
+static uint64_t word_of_self(const struct noria_segment *segment)
+{
+    return (uint64_t)segment->self.pid << PID_AT |
+           lower_bits(segment->self.start_time, NORIA_PROCESS_START_BITS) << START_AT | segment->self.program;
+}
+
+/* Whether the process that a word names is certainly gone, or what it was then. */
 static bool is_gone(const struct noria_segment *segment, uint64_t word)
 {
-    const struct noria_process named = {.pid = (int32_t)(word >> 32), .start_time = (uint32_t)word,
+    const struct noria_process named = {.pid = (int32_t)(word >> PID_AT),
+                                        .start_time = lower_bits(word >> START_AT, NORIA_PROCESS_START_BITS),
+                                        .program = (uint32_t)lower_bits(word, NORIA_PROCESS_PROGRAM_BITS),
                                         .pid_namespace = segment->self.pid_namespace};
 
     return named.pid > 0 && word != word_of_self(segment) &&

@@ -113,5 +113,5 @@ static int list(int (*each)(const char *name, void *context), void *context)
 }
 
 const struct noria_segment_backend noria_segment_posix = {
-    .scheme = "shm", .named = true, .can_shrink = true, .obtain = obtain, .obtain_view = obtain_view, .seal = noria_file_leave_unsealed,
-    .unlink = remove_name, .describe = describe, .list = list, NORIA_FILE_VERBS};
+    .scheme = "shm", .named = true, .can_shrink = true, .fills_holes = true, .obtain = obtain,
+    .obtain_view = obtain_view, .seal = noria_file_leave_unsealed, .unlink = remove_name, .describe = describe, .list = list, NORIA_FILE_VERBS};

@@ -13,6 +13,7 @@
 #include "detail.h"
 
 enum { DONE = 0, BUSY = NORIA_SEGMENT_BUSY, VANISHED = NORIA_SEGMENT_VANISHED };
+enum { OVERFLOW_USER = 65534 }; /* shown for users that a namespace has no number for */
 
 /* While another process holds a lock there is nothing to be woken by. */
 static void nap(void)
@@ -66,8 +67,10 @@ static int check_owner(const struct noria_segment *segment, const struct noria_s
         return noria_fail(-EACCES, "'%s:%s' has a second name (hard link), which is refused: somebody planted it",
                           request->backend->scheme, request->name);
     if (!request->foreign && facts->owner != geteuid() && facts->owner != 0)
-        return noria_fail(-EACCES, "'%s:%s' belongs to user %u, you are %u; set options.foreign to trust it",
-                          request->backend->scheme, request->name, (unsigned)facts->owner, (unsigned)geteuid());
+        return noria_fail(-EACCES, "'%s:%s' belongs to user %u%s, you are %u; set options.foreign (noria --foreign) to trust it",
+                          request->backend->scheme, request->name, (unsigned)facts->owner,
+                          facts->owner == OVERFLOW_USER ? ", which in a user namespace is anybody outside of it" : "",
+                          (unsigned)geteuid());
     return 0;
 }
 
@@ -117,6 +120,12 @@ static int read_super(struct noria_segment *segment, const char *name)
     return noria_superblock_check_size(super, (size_t)got, facts.size, name);
 }
 
+/* Bytes from the start that are to have their place for good. */
+static uint64_t solid_of(const struct noria_superblock *super)
+{
+    return super->solid != 0 ? super->solid : super->size;
+}
+
 /* All that we touch of it: in the caller's memory the locks stand in front. */
 static int guard(struct noria_segment *segment)
 {
@@ -138,37 +147,48 @@ static int map(struct noria_segment *segment, const char *name, uint64_t size,
     if (rc == -EBADMSG)
         return noria_fail(rc, "'%s' shrank while it was read", name);
     if (rc == -EFBIG)
-        return noria_fail(rc, "'%s' belongs to another user, so that only a copy can be looked at, and has more data than "
-                          "a quarter of the memory that is free; look at it as that user", name);
+        return noria_fail(rc, "'%s' belongs to another user or has holes, so that only a copy can be looked at, and has more "
+                          "data than a quarter of the memory that is free; look at it as that user, or open it", name);
     if (rc != 0)
         return noria_fail(rc, "cannot map the %llu bytes of '%s': %s", (unsigned long long)size, name,
                           noria_error_words(rc));
     return segment->guarded ? guard(segment) : 0;
 }
 
-/* Whether the part that is to have its place for good may have holes. `filled` counts the part that grew, too, so it can
- * reach `solid` although there are some. Only a copy has such, and nobody is attached to one yet. */
-static bool may_have_holes(const struct noria_segment *segment, const struct noria_segment_facts *facts, uint64_t solid)
+bool noria_segment_may_have_holes(const struct noria_segment *segment, uint64_t filled)
 {
-    return facts->filled < solid || (solid < segment->super.size && segment->backend->any_held(segment) == 0);
+    uint64_t solid = solid_of(&segment->super);
+
+    return filled < solid || (solid < segment->super.size && segment->backend->any_held(segment) == 0);
 }
 
-/* The segment as it is after sealing: all of it there, and without holes, which could not be filled where space is
- * short. */
+/* In memory only if the machine has as much: a file in /dev/shm may say that it is larger than that. */
+static int fill_holes(const struct noria_segment *segment, uint64_t filled, const char *name)
+{
+    uint64_t solid = solid_of(&segment->super), missing = filled < solid ? solid - filled : 0;
+    int rc = segment->backend->on_disk ? 0 : noria_segment_check_memory(segment->backend, name, missing);
+
+    if (rc != 0)
+        return rc;
+    rc = segment->backend->fill(segment, 0, solid);
+    return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes, and the %llu bytes for them are not to be had: %s; remove old "
+                                    "channels, or this one with `noria rm`", name, (unsigned long long)missing,
+                                    noria_error_words(rc));
+}
+
+/* The segment as it is after sealing: all of it there, and without holes, which would be a SIGBUS at the first touch where
+ * space is short. */
 static int check_extent(const struct noria_segment *segment, const char *name)
 {
     struct noria_segment_facts facts;
-    uint64_t solid;
     int rc = look_at(segment, name, &facts);
 
     if (rc != 0)
         return rc;
-    solid = segment->super.solid != 0 ? segment->super.solid : segment->super.size;
-    if (facts.size >= segment->super.size && segment->backend->fills_holes && may_have_holes(segment, &facts, solid)) {
-        rc = segment->backend->fill(segment, 0, solid);
-        return rc == 0 ? 0 : noria_fail(rc, "'%s' has holes that cannot be filled: %s", name, noria_error_words(rc));
-    }
-    if (facts.size < segment->super.size || facts.filled < solid)
+    if (facts.size >= segment->super.size && segment->backend->fills_holes &&
+        noria_segment_may_have_holes(segment, facts.filled))
+        return fill_holes(segment, facts.filled, name);
+    if (facts.size < segment->super.size || facts.filled < solid_of(&segment->super))
         return noria_fail(-EBADMSG, "'%s' is truncated or has holes; remove it with `noria rm`", name);
     return 0;
 }
@@ -231,15 +251,15 @@ uint64_t noria_segment_memory_available(void)
     return available;
 }
 
-int noria_segment_check_memory(const struct noria_segment_request *request)
+int noria_segment_check_memory(const struct noria_segment_backend *backend, const char *name, uint64_t bytes)
 {
     uint64_t available = noria_segment_memory_available();
 
-    if (available == 0 || noria_segment_solid(request) <= available - available / 16)
+    if (available == 0 || bytes <= available - available / 16)
         return 0;
     return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
-                      "a smaller max_message", request->backend->scheme, request->name,
-                      (unsigned long long)request->size, (unsigned long long)available);
+                      "a smaller max_message", backend->scheme, name, (unsigned long long)bytes,
+                      (unsigned long long)available);
 }
 
 /* Makes the segment, with the creation lock held and no magic there. */

@@ -34,7 +34,7 @@
 
 #define NORIA_SEGMENT_MAGIC UINT64_C(0x31474553616e6f4e) /* "NonaSEG1" */
 #define NORIA_SEGMENT_UNFINISHED UINT64_C(0x3047455361697230) /* "0riaSEG0": a creator is at work, or died */
-#define NORIA_SEGMENT_VERSION 3u
+#define NORIA_SEGMENT_VERSION 4u
 /* Features: what the content has, for those who put it there. */
 #define NORIA_SEGMENT_CHECKSUMS 1u /* records have checksums */
 #define NORIA_SEGMENT_CONTENT 256u /* where the content starts */
@@ -266,10 +266,13 @@ int noria_superblock_check(const struct noria_superblock *super, size_t got, con
 /* And whether the segment can be as large, if so much is there. 0, -EBADMSG, -ENOMEM. */
 int noria_superblock_check_size(const struct noria_superblock *super, size_t got, uint64_t there, const char *name);
 
+/* For backends: whether the part that is to have its place for good may have holes. `filled` counts the part that grew,
+ * too, so it can reach that much although there are some. Only a copy has such, and nobody is attached to one yet. */
+bool noria_segment_may_have_holes(const struct noria_segment *segment, uint64_t filled);
 /* For backends: memory the machine has. 0: not known. */
 uint64_t noria_segment_memory_available(void);
-/* For backends: whether the machine has the memory for what is solid. 0, -ENOMEM with a sentence. */
-int noria_segment_check_memory(const struct noria_segment_request *request);
+/* The same, whether it has so much. 0, -ENOMEM with a sentence. */
+int noria_segment_check_memory(const struct noria_segment_backend *backend, const char *name, uint64_t bytes);
 /* Bytes that must not have holes. */
 static inline uint64_t noria_segment_solid(const struct noria_segment_request *request)
 {

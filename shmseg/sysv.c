@@ -823,7 +823,7 @@ static int reserve(struct noria_segment *segment, const struct noria_segment_req
 
     if (segment->size != request->size || segment->locks < request->locks)
         return replace(segment);
-    rc = noria_segment_check_memory(request);
+    rc = noria_segment_check_memory(request->backend, request->name, noria_segment_solid(request));
     if (rc != 0)
         return rc;
     if (first_word(segment) != 0)

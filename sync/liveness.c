@@ -180,6 +180,29 @@ uint64_t noria_process_image(void)
     return v[0];
 }
 
+/* Where the kernel has put a program and what it told it at its start: with addresses that are random, the same for
+ * nobody, and for ever the same until exec. Few bits, lest those who may not look learn an address. */
+uint32_t noria_process_program(int32_t pid)
+{
+    uint64_t hash = UINT64_C(0xcbf29ce484222325); /* FNV-1a */
+    uint8_t told[1024];
+    int fd = open_of_process(pid, "/auxv");
+    ssize_t length = fd >= 0 ? read(fd, told, sizeof(told)) : -1;
+
+    if (fd >= 0)
+        close(fd);
+    for (ssize_t i = 0; i < length; i++)
+        hash = (hash ^ told[i]) * UINT64_C(0x100000001b3);
+    return length > 0 ? 1 + (uint32_t)((hash ^ hash >> 32) % ((1u << NORIA_PROCESS_PROGRAM_BITS) - 1)) : 0;
+}
+
+static bool is_another_program(const struct noria_process *other)
+{
+    uint32_t now = other->program != 0 ? noria_process_program(other->pid) : 0;
+
+    return now != 0 && now != other->program;
+}
+
 void noria_process_self(struct noria_process *self)
 {
     struct stat_line line;
@@ -187,10 +210,11 @@ void noria_process_self(struct noria_process *self)
 
     self->pid = getpid();
     self->image = noria_process_image();
+    self->program = noria_process_program(self->pid);
     self->start_time = read_stat(self->pid, &line) == 0 ? line.start_time : 0;
     self->pid_namespace = stat("/proc/self/ns/pid", &status) == 0 ? status.st_ino : 0;
     if (!proc_is_ours(self->pid)) /* /proc/NUMBER is somebody else there: only locks count */
-        self->start_time = self->pid_namespace = 0;
+        self->start_time = self->pid_namespace = self->program = 0;
     /* Start times are told in the reader's time namespace, so another one is as foreign as another pid namespace. */
     if (self->pid_namespace != 0 && stat("/proc/self/ns/time", &status) == 0)
         self->pid_namespace ^= (uint64_t)status.st_ino << 32;
@@ -215,11 +239,12 @@ enum noria_process_state noria_process_look(const struct noria_process *self, co
         return kill(other->pid, 0) != 0 && errno == ESRCH ? NORIA_PROCESS_GONE : NORIA_PROCESS_EXISTS;
     if (rc != 0)
         return NORIA_PROCESS_EXISTS;
-    /* Of start times the lower half is enough, which somebody may have kept: two processes of one number are not 497 days
+    /* Of start times the lower bits are enough, which somebody may have kept: two processes of one number are not 31 days
      * apart to the tick. A leader may be a zombie while its threads run. */
-    if ((uint32_t)line.start_time != (uint32_t)other->start_time || (line.state == 'Z' && line.threads <= 1) || line.state == 'X')
+    if (((line.start_time ^ other->start_time) & ((1u << NORIA_PROCESS_START_BITS) - 1)) != 0 ||
+        (line.state == 'Z' && line.threads <= 1) || line.state == 'X')
         return NORIA_PROCESS_GONE;
-    return NORIA_PROCESS_EXISTS;
+    return is_another_program(other) ? NORIA_PROCESS_GONE : NORIA_PROCESS_EXISTS;
 }
 
 /* A line of maps: range, rights, offset, device as major:minor, inode, path. */

@@ -27,8 +27,11 @@ struct noria_process {
     uint64_t start_time; /* clock ticks after boot; 0: /proc could not be read */
     uint64_t pid_namespace; /* inode, and that of the time namespace in the upper half; 0: unknown */
     uint64_t image;         /* which of the programs that it has been, one exec after the other; 0: unknown */
+    uint32_t program;       /* the same as far as others can tell it; 0: unknown */
     int32_t pid;
 };
+
+enum { NORIA_PROCESS_PROGRAM_BITS = 14, NORIA_PROCESS_START_BITS = 28 };
 
 void noria_process_self(struct noria_process *self);
 
@@ -36,8 +39,12 @@ void noria_process_self(struct noria_process *self);
  * exec. 0: unknown. */
 uint64_t noria_process_image(void);
 
+/* A number of the program that runs in that process, for all who may look at it; most likely another one after exec. 0: unknown,
+ * or they may not. */
+uint32_t noria_process_program(int32_t pid);
+
 enum noria_process_state {
-    NORIA_PROCESS_GONE,   /* certainly: no such process, nothing of it left but a zombie, or we are what it has become */
+    NORIA_PROCESS_GONE,   /* certainly: no such process, nothing of it left but a zombie, or it has become another program */
     NORIA_PROCESS_EXISTS, /* the number is there and, if it could be read, with that start time */
     NORIA_PROCESS_UNKNOWN /* of another pid namespace */
 };

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "liveness.h"
+#include "other_user_test.h"
 
 #define BYTE (INT64_C(1) << 60)
 
@@ -405,7 +406,7 @@ static void others_processes_exist(void **state)
     pid_t child;
 
     (void)state;
-    if (geteuid() != 0) {
+    if (!may_become(65534)) {
         print_message("skipped: only root can become another user\n");
         skip();
     }
@@ -585,6 +586,36 @@ static void one_process_may_be_several_programs(void **state)
     reap(child);
 }
 
+/* Becomes a program that says so and stays. */
+static void become_another_program(void)
+{
+    noria_process_self(identity);
+    dup2(said[1], STDOUT_FILENO); /* which exec does not close */
+    execl("/bin/sh", "sh", "-c", "printf r; kill -STOP $$", (char *)NULL);
+    _exit(1);
+}
+
+static void others_see_another_program(void **state)
+{
+    /* Claim: whoever may look into a process sees that it has become another program, and knows nothing of one he may not look
+     * into. */
+    struct noria_process earlier;
+    pid_t child;
+
+    (void)state;
+    assert_true(self.program != 0 && self.program == noria_process_program(getpid()));
+    child = start_child(become_another_program);
+    assert_int_equal(look(identity, false), NORIA_PROCESS_EXISTS);
+    assert_int_equal(look(identity, true), NORIA_PROCESS_GONE);
+    earlier = *identity;
+    earlier.program = noria_process_program(child);
+    assert_int_equal(look(&earlier, true), NORIA_PROCESS_EXISTS);
+    earlier.program = 0;
+    assert_int_equal(look(&earlier, true), NORIA_PROCESS_EXISTS);
+    reap(child);
+    assert_int_equal(noria_process_program(child), 0);
+}
+
 int main(void)
 {
 #define LOCKS(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -606,6 +637,7 @@ int main(void)
         PROCESSES(maps_tell_who_still_looks),
         PROCESSES(long_lines_do_not_hide_others),
         PROCESSES(one_process_may_be_several_programs),
+        PROCESSES(others_see_another_program),
     };
 #undef LOCKS
 #undef PROCESSES

@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/wait.h>
 #include <unistd.h>
+
+#include "other_user_test.h"
 
 static inline bool write_file(const char *path, const char *text)
 {
@@ -20,17 +21,6 @@ static inline bool write_file(const char *path, const char *text)
     if (fd >= 0)
         close(fd);
     return written;
-}
-
-/* Whether this process may make another user's of itself: root of a container or of a namespace may be refused it. */
-static inline bool may_become(uid_t user)
-{
-    int status = 1;
-    pid_t pid = fork();
-
-    if (pid == 0)
-        _exit(setgid(user) == 0 && setuid(user) == 0 ? 0 : 1);
-    return pid > 0 && waitpid(pid, &status, 0) == pid && status == 0;
 }
 
 /* Without root: root of a user namespace of its own, which the system may refuse. */

@@ -5,7 +5,7 @@
  *
  * The reboot: everybody is killed, or closes, and the superblock gets the boot of another machine.
  */
-#define KINDS_TO_TEST {NORIA_KIND_SPSC, "file"}, {NORIA_KIND_MPMC, "file"}
+#define KINDS_TO_TEST {NORIA_KIND_SPSC, "file"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "shm"}
 #include "variants_test.h"
 
 #include <signal.h>
@@ -220,8 +220,8 @@ static void sync_is_for_disks(void **state)
 
 static void copies_with_holes_are_filled(void **state)
 {
-    /* Claim: a copy whose zeros became holes is given its place on the disk when it is opened, not refused, and has
-     * what the original had. */
+    /* Claim: a copy whose zeros became holes is given its place, on the disk or in /dev/shm, when it is opened, not refused,
+     * and has what the original had. */
     char copy[160], command[700];
     struct stat before, after;
 
@@ -273,11 +273,11 @@ static void grown_copies_with_holes_are_filled(void **state)
 int main(void)
 {
     static const struct named_test tests[] = {
-        EVERYWHERE(the_dead_of_an_earlier_boot_are_dead),
-        EVERYWHERE(the_first_to_come_settles_once),
-        EVERYWHERE(waiting_begins_anew),
-        EVERYWHERE(whoever_lives_is_not_settled),
-        EVERYWHERE(sync_is_for_disks),
+        AT("file", the_dead_of_an_earlier_boot_are_dead),
+        AT("file", the_first_to_come_settles_once),
+        AT("file", waiting_begins_anew),
+        AT("file", whoever_lives_is_not_settled),
+        AT("file", sync_is_for_disks),
         EVERYWHERE(copies_with_holes_are_filled),
         ONLY_MPMC(grown_copies_with_holes_are_filled),
     };

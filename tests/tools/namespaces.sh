@@ -85,6 +85,42 @@ if unshare -U true 2>/dev/null; then
 fi
 shows 'ok    user namespace ' "$noria" doctor
 
+# --- the recipe that doctor names: a mode that lets others in, and --foreign for whoever sees a stranger's channel
+apart_user=(setpriv --reuid 65533 --regid 65533 --clear-groups env "LD_LIBRARY_PATH=$LD_LIBRARY_PATH" unshare -U -r)
+nobody_follows() { [ "$("$noria" who "$1" | grep -c ' receiver .* yes ')" = 0 ]; }
+somebody_follows() { ! nobody_follows "$1"; }
+if "${apart_user[@]}" true 2>/dev/null; then
+    echo inside >inside && echo outside >outside
+    for address in shm:/shared sysv:0x6e731235 "file:$work/shared"; do
+        "$noria" create "$address" --mode 0666
+        fails_with 'user namespace.*--foreign' "${apart_user[@]}" "$noria" send "$address" inside
+        checks=$((checks + 1))
+        "${apart_user[@]}" "$noria" send "$address" --foreign inside || status=1
+        shows '^inside' "$noria" recv "$address" --count 1
+        checks=$((checks + 1))
+        "$noria" send "$address" outside || status=1
+        shows '^outside' "${apart_user[@]}" "$noria" recv "$address" --foreign --count 1
+        # Who lives and who is dead is seen across, too.
+        "${apart_user[@]}" "$noria" recv "$address" --foreign --follow >followed &
+        follower=$!
+        until_true somebody_follows "$address"
+        "$noria" send "$address" outside
+        until_true grep -q outside followed
+        kill -9 $follower
+        wait $follower 2>/dev/null
+        until_true nobody_follows "$address"
+        checks=$((checks + 1))
+        "$noria" rm "$address" || status=1
+    done
+    # The other way round: made inside, used outside.
+    "${apart_user[@]}" "$noria" create shm:/shared --mode 0666
+    fails_with 'belongs to user 65533.*--foreign' "$noria" send shm:/shared outside
+    checks=$((checks + 1))
+    "$noria" send shm:/shared --foreign outside || status=1
+    shows '^outside' "${apart_user[@]}" "$noria" recv shm:/shared --count 1
+    "$noria" rm shm:/shared
+fi
+
 # --- a user without rights
 "$noria" create shm:/noria-private
 for verb in stat who dump fsck; do

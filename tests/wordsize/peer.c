@@ -70,6 +70,7 @@ static void join(unsigned role)
         noria_store_relaxed64(&entry->start_time, 0);
         noria_store_relaxed64(&entry->pid_namespace, 0);
         noria_store_relaxed64(&entry->image, 0);
+        noria_store_relaxed32(&entry->program, 0);
         if (noria_cas_acq_rel64(&entry->word, &word,
                                 (word & ~(NORIA_ENTRY_INCARNATION - 1)) + NORIA_ENTRY_INCARNATION + (role << 2) +
                                     NORIA_ENTRY_LIVE)) {
