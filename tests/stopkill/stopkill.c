@@ -333,6 +333,8 @@ static bool makes_sense(void)
         return false;
     if (operation->fill != 0 && operation->fill != situation->fill)
         return false;
+    if (operation->repairs && operation->depth != 0 && situation->still != 0)
+        return false; /* nobody is in the way of one who shall die at a place that was measured */
     return !(operation->repairs && situation->dead != 0) && (operation->still & ~situation->still) == 0;
 }
 
