@@ -157,6 +157,8 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
         return false;
     if (contestant.expected_bad && mode >= RESUMED)
         return false; /* each wedge costs its patience, and these two show enough */
+    if (mode == RESUMED_FULL && tried.full == 0)
+        return false; /* nothing can be filled: as RESUMED */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
     if (sweep == TWELVE)
