@@ -3,6 +3,8 @@
  * Channels over the MPMC ring whose sender makes room himself: when the ring is full the oldest message goes.
  * In all else a queue of one ring (mpmc_kind.c).
  *
+ * A message goes only at an instant at which the ring is full; the sender's own takes its place a moment later.
+ *
  * Every message dropped so is counted, exactly once, whoever is killed at whichever instruction. So the count
  * stands beside a log in the dropper's entry, which only he writes while he lives:
  *
@@ -48,20 +50,30 @@ static int drop(struct noria_segment_channel *channel, struct noria_mpmc_record 
     return rc;
 }
 
-/* Takes the oldest message as a receiver would. A record that a dead receiver held goes only if there is
- * no other: the capacity does not count it, but the slot may be needed. 0, -EAGAIN, -EBADMSG. */
+/* Takes the oldest message, if the ring is full in that moment; who stood still for a while before it must not drop what
+ * would have room by now. So first the oldest is looked for, then the room, and what is taken is that very one: as long as
+ * it stood nobody made room behind it. A record that a dead receiver held goes only if there is no other: the capacity does
+ * not count it, but the slot may be needed. 1 taken, 0 there is room, or another was faster, -EAGAIN, -EBADMSG. */
 static int take_oldest(struct noria_mpmc_handle *ring, struct noria_mpmc_record *record)
 {
-    int rc = noria_mpmc_claim_committed(ring, SIZE_MAX, record);
+    uint64_t word = 0;
+    int rc = noria_mpmc_look(ring, record, &word);
 
-    if (rc == -EAGAIN) /* F: the load pairs with the settler's announcement */
+    if (rc != 0 && rc != -EAGAIN)
+        return rc;
+    if (noria_mpmc_may_send(ring))
+        return 0;
+    if (rc == 0 && !noria_mpmc_claim_found(ring, word, record))
+        return 0;
+    if (rc == 0)
+        noria_mpmc_advance(&ring->read_guess, &ring->ring->read_pos, &ring->read_hint_known, record->position + 1);
+    else /* F: the load pairs with the settler's announcement */
         rc = noria_mpmc_adopt(ring, noria_load_acquire64(&ring->ring->orphans), SIZE_MAX, record);
     if (rc != 0)
         return rc;
-    if (noria_mpmc_open_record(ring, SIZE_MAX, record) == 0)
-        return 0;
-    record->sequence = record->position; /* its length cannot be; it goes all the same */
-    return 0;
+    if (noria_mpmc_open_record(ring, SIZE_MAX, record) != 0)
+        record->sequence = record->position; /* its length cannot be; it goes all the same */
+    return 1;
 }
 
 /* The ring was full. 0: try again, -EAGAIN: all that is there is held or half done, -EBADMSG. */
@@ -71,15 +83,13 @@ static int make_room(struct noria_segment_channel *channel)
     struct noria_mpmc_record record = {.count = 1};
     int rc;
 
-    if (noria_mpmc_may_send(&part->queue.ring)) /* a receiver was faster */
-        return 0;
     /* Pairs with the store below: the log is one per handle. */
     if (noria_exchange_acquire32(&part->busy, 1) != 0) {
         sched_yield();
         return 0;
     }
     rc = take_oldest(&part->queue.ring, &record);
-    if (rc == 0)
+    if (rc == 1)
         rc = drop(channel, &record);
     noria_store_release32(&part->busy, 0);
     return rc;

@@ -1347,18 +1347,25 @@ static inline int noria_mpmc_look(struct noria_mpmc_handle *h, struct noria_mpmc
     return rc;
 }
 
+/* Claims exactly the record that was found by look. False: it is gone. While it stood nothing behind it was taken, so
+ * what was true of the records behind it at an instant between look and this is true of now as well. */
+static inline bool noria_mpmc_claim_found(struct noria_mpmc_handle *h, uint64_t word, struct noria_mpmc_record *record)
+{
+    return noria_cas_acq_rel64(noria_mpmc_state_at(h, record->position), &word, /* B, F */
+                               noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner));
+}
+
 /* Takes exactly the record that was found by look. 0, -EAGAIN it is gone, -EMSGSIZE, -EBADMSG. */
 static inline int noria_mpmc_take_found(struct noria_mpmc_handle *h, uint64_t word, size_t limit,
                                         struct noria_mpmc_record *record)
 {
-    uint64_t *state = noria_mpmc_state_at(h, record->position);
     uint64_t position = record->position;
     int rc;
 
     record->flags = 0;
     if (!noria_mpmc_fits(h, record, word, limit))
         return -EMSGSIZE;
-    if (!noria_cas_acq_rel64(state, &word, noria_mpmc_become(h, word, 1, NORIA_MPMC_READING, h->owner))) /* B, F */
+    if (!noria_mpmc_claim_found(h, word, record))
         return -EAGAIN;
     rc = noria_mpmc_open_record(h, limit, record);
     if (rc == -EBADMSG)

@@ -87,9 +87,9 @@ enum noria_full {
     NORIA_FULL_BLOCK = 0,           /* waits, up to its timeout */
     NORIA_FULL_FAIL = 1,            /* -EAGAIN whatever its timeout */
     NORIA_FULL_DROP_NEWEST = 2,     /* drops its own message, or batch, and succeeds; a reservation is -EAGAIN */
-    /* Makes room: the oldest message goes; what a receiver holds stays. Never waits for receivers; -EAGAIN
-     * only if all that is there is held or half done, or while another thread of the handle makes room. MPMC,
-     * with pack and priorities 1.
+    /* Makes room: the oldest message goes, while the channel is full; what a receiver holds stays. Never waits for
+     * receivers; -EAGAIN only if all that is there is held or half done, or while another thread of the handle
+     * makes room. MPMC, with pack and priorities 1.
      *
      * With capacity 1, MPMC or BROADCAST: the latest value. Every receiver gets the newest message, once, and
      * a newcomer what is current; noria_info.lost is how many this handle missed, stat.lost how many were

@@ -43,6 +43,7 @@ static const char *const fault_names[] = {
     "full, though at no instant so many values could be there",
     "as many are missing as are not counted as lost",
     "a value was lost before one that was sent before it",
+    "a value was lost, though at no instant so many could be there that it had to go",
     "a value came while one of a higher level was there all the time",
     "no memory to judge",
 };
@@ -349,7 +350,91 @@ static bool set_losses_apart(struct history *history, uint64_t lost)
     return true;
 }
 
-struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost)
+/* The latest start of a receive among values sent before each of `lost` was: it goes after they have gone. Both sorted. */
+static void bound_from_below(const struct message *received, size_t n, struct message *lost, size_t losses)
+{
+    uint64_t latest = 0;
+    size_t done = 0;
+
+    for (size_t i = 0; i < losses; i++) { /* received: by sent.end; lost: by sent.start */
+        for (; done < n && received[done].sent.end < lost[i].sent.start; done++)
+            if (received[done].received.start > latest)
+                latest = received[done].received.start;
+        lost[i].received.start = latest > lost[i].sent.start ? latest : lost[i].sent.start;
+    }
+}
+
+/* The earliest end of a receive among values sent after each of `lost` was: it goes before they do. */
+static void bound_from_above(const struct message *received, size_t n, struct message *lost, size_t losses,
+                             uint64_t sends_end)
+{
+    uint64_t earliest = sends_end;
+    size_t left = n;
+
+    for (size_t i = losses; i-- > 0;) { /* received: by sent.start; lost: by sent.end */
+        for (; left > 0 && received[left - 1].sent.start > lost[i].sent.end; left--)
+            if (received[left - 1].received.end < earliest)
+                earliest = received[left - 1].received.end;
+        lost[i].received.end = earliest;
+    }
+}
+
+/* Each lost value can have gone from received.start to received.end, which are set here; at some instant of that there
+ * must have been room for so many values that it had to. */
+static bool check_need(struct history *history, struct message *all, size_t n, size_t losses, uint64_t sends_end,
+                       uint64_t capacity)
+{
+    struct message *received = all, *lost = all + n;
+    struct history_event *gone = malloc((losses + 1) * sizeof(*gone));
+    struct history judged = {.events = gone, .n = losses, .messages = all, .count = n + losses};
+
+    if (gone == NULL)
+        return blame(history, HISTORY_NO_MEMORY, NULL, NULL);
+    qsort(received, n, sizeof(*received), by_send_end);
+    qsort(lost, losses, sizeof(*lost), by_send_start);
+    bound_from_below(received, n, lost, losses);
+    qsort(received, n, sizeof(*received), by_send_start);
+    qsort(lost, losses, sizeof(*lost), by_send_end);
+    bound_from_above(received, n, lost, losses, sends_end);
+    for (size_t i = 0; i < losses; i++) {
+        gone[i] = (struct history_event){lost[i].received.start, lost[i].received.end, lost[i].sent.value, HISTORY_FULL};
+        if (gone[i].end < gone[i].start)
+            blame(history, HISTORY_LOST_TOO_EARLY, &lost[i].sent, NULL);
+    }
+    if (history->verdict.fault == HISTORY_GOOD && !check_full(&judged, capacity)) {
+        bool false_full = judged.verdict.fault == HISTORY_FALSE_FULL;
+        blame(history, false_full ? HISTORY_LOST_WITHOUT_NEED : judged.verdict.fault, &judged.verdict.witness, NULL);
+    }
+    free(gone);
+    return history->verdict.fault == HISTORY_GOOD;
+}
+
+/* Judges the losses by the capacity. */
+static bool check_losses(struct history *history, uint64_t capacity)
+{
+    struct message *all = malloc((history->count + 1) * sizeof(*all));
+    size_t n = 0, losses = 0;
+    uint64_t sends_end = 0;
+    bool good;
+
+    if (all == NULL)
+        return blame(history, HISTORY_NO_MEMORY, NULL, NULL);
+    for (size_t i = 0; i < history->count; i++) {
+        const struct message *message = &history->messages[i];
+        if (message->sent.end > sends_end)
+            sends_end = message->sent.end;
+        if (message->received.end != UINT64_MAX)
+            all[n++] = *message;
+        else
+            all[history->count - ++losses] = *message;
+    }
+    good = check_need(history, all, n, losses, sends_end, capacity);
+    free(all);
+    return good;
+}
+
+struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost,
+                                                 uint64_t capacity)
 {
     struct history history = {.events = events, .n = n};
 
@@ -357,7 +442,8 @@ struct history_verdict history_check_overwriting(const struct history_event *eve
     history.messages = malloc((n + 1) * sizeof(*history.messages));
     if (history.sorted == NULL || history.messages == NULL)
         blame(&history, HISTORY_NO_MEMORY, NULL, NULL);
-    else if (match(&history) && set_losses_apart(&history, lost) && check_order(&history))
+    else if (match(&history) && (capacity == 0 || check_losses(&history, capacity)) &&
+             set_losses_apart(&history, lost) && check_order(&history))
         check_empty(&history);
     free(history.sorted);
     free(history.messages);

@@ -37,6 +37,7 @@ enum history_fault {
     HISTORY_FALSE_FULL,
     HISTORY_LOST_UNCOUNTED, /* or counted and not lost */
     HISTORY_LOST_TOO_EARLY, /* before an older one */
+    HISTORY_LOST_WITHOUT_NEED, /* at no instant it can have gone were there so many */
     HISTORY_LOWER_FIRST,
     HISTORY_NO_MEMORY,
 };
@@ -53,8 +54,10 @@ struct history_verdict history_check(const struct history_event *events, size_t 
 
 /* The same for a queue that drops its oldest value when it is full and says how many it dropped. A drop
  * takes place within some send; so a value that has not come out when the last send ends, although an
- * older one is still to come, was not dropped as the oldest. */
-struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost);
+ * older one is still to come, was not dropped as the oldest. It goes after all that were sent before it, before all that
+ * were sent after it, and then so many as `capacity` may have been there, or it went without need. */
+struct history_verdict history_check_overwriting(const struct history_event *events, size_t n, uint64_t lost,
+                                                 uint64_t capacity);
 
 /* The same for a queue with levels, where value % levels is the level: each level is a queue; and no
  * receive gives a value while one of a higher level is there that was sent before the receive began and

@@ -248,12 +248,39 @@ static void histories_of_overwriting_are_judged(void **state)
                                                      RECV(3, 7, 8), RECV(2, 9, 10)};
 
     (void)state;
-    assert_int_equal(history_check_overwriting(two_lost, 4, 2).fault, HISTORY_GOOD);
-    assert_int_equal(history_check_overwriting(two_lost, 4, 1).fault, HISTORY_LOST_UNCOUNTED);
-    assert_int_equal(history_check_overwriting(two_lost, 4, 3).fault, HISTORY_LOST_UNCOUNTED);
-    assert_int_equal(history_check_overwriting(wrong_one_lost, 3, 1).fault, HISTORY_LOST_TOO_EARLY);
-    assert_int_equal(history_check_overwriting(late, 3, 1).fault, HISTORY_GOOD);
-    assert_int_equal(history_check_overwriting(overtaken, 5, 1).fault, HISTORY_OVERTAKEN);
+    assert_int_equal(history_check_overwriting(two_lost, 4, 2, 0).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(two_lost, 4, 1, 0).fault, HISTORY_LOST_UNCOUNTED);
+    assert_int_equal(history_check_overwriting(two_lost, 4, 3, 0).fault, HISTORY_LOST_UNCOUNTED);
+    assert_int_equal(history_check_overwriting(wrong_one_lost, 3, 1, 0).fault, HISTORY_LOST_TOO_EARLY);
+    assert_int_equal(history_check_overwriting(late, 3, 1, 0).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(overtaken, 5, 1, 0).fault, HISTORY_OVERTAKEN);
+}
+
+static void losses_need_a_full_queue(void **state)
+{
+    /* Claim: with a capacity of 2 a loss is good if two values were there when it can have gone: not before what is older
+     * came out, not after what is younger did, nor after the last send. */
+    static const struct history_event needed[] = {SEND(1, 1, 2), SEND(2, 3, 4), SEND(3, 5, 6), RECV(2, 7, 8), RECV(3, 9, 10)};
+    static const struct history_event alone[] = {SEND(1, 1, 2), SEND(2, 3, 4), RECV(2, 5, 6)};
+    static const struct history_event overlapping[] = {SEND(1, 1, 3), SEND(2, 3, 4), RECV(2, 5, 6)};
+    static const struct history_event room_by_then[] = {SEND(1, 1, 2), SEND(2, 3, 4), SEND(3, 5, 20), RECV(1, 6, 7),
+                                                        RECV(3, 21, 22)};
+    static const struct history_event just_before[] = {SEND(1, 1, 2), SEND(2, 3, 4), SEND(3, 5, 20), RECV(1, 4, 7),
+                                                       SEND(4, 6, 8),  RECV(3, 21, 22), RECV(4, 23, 24)};
+    static const struct history_event younger_first[] = {SEND(1, 1, 2), SEND(2, 3, 4), RECV(2, 5, 6),
+                                                         SEND(3, 7, 8), SEND(4, 9, 10), RECV(3, 11, 12), RECV(4, 13, 14)};
+
+    (void)state;
+    assert_int_equal(history_check_overwriting(needed, 5, 1, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(needed, 5, 1, 3).fault, HISTORY_GOOD); /* the third may be in by then */
+    assert_int_equal(history_check_overwriting(needed, 5, 1, 4).fault, HISTORY_LOST_WITHOUT_NEED);
+    assert_int_equal(history_check_overwriting(alone, 3, 1, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(alone, 3, 1, 3).fault, HISTORY_LOST_WITHOUT_NEED);
+    assert_int_equal(history_check_overwriting(overlapping, 3, 1, 2).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(room_by_then, 5, 1, 3).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(room_by_then, 5, 1, 4).fault, HISTORY_LOST_WITHOUT_NEED);
+    assert_int_equal(history_check_overwriting(just_before, 7, 1, 4).fault, HISTORY_GOOD);
+    assert_int_equal(history_check_overwriting(younger_first, 7, 1, 3).fault, HISTORY_LOST_WITHOUT_NEED);
 }
 
 static void histories_of_levels_are_judged(void **state)
@@ -296,6 +323,7 @@ int main(void)
         cmocka_unit_test(judge_agrees_with_the_search),
         cmocka_unit_test(full_is_never_rejected_wrongly),
         cmocka_unit_test(histories_of_overwriting_are_judged),
+        cmocka_unit_test(losses_need_a_full_queue),
         cmocka_unit_test(histories_of_levels_are_judged),
     };
     return cmocka_run_group_tests_name("history", tests, NULL, NULL);

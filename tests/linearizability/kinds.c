@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Claim: whatever several processes saw of a channel that overwrites its oldest message, or of one with
- * priorities, some order of their calls explains it: nothing overtaken, the oldest lost and each loss
- * counted, the highest level first, no false "empty".
+ * priorities, some order of their calls explains it: nothing overtaken, the oldest lost, only while it was full, and each
+ * loss counted, the highest level first, no false "empty".
  *
  * usage: linearizability_kinds     NORIA_LONG=1: 40 times as long
  */
@@ -146,7 +146,7 @@ static bool judge(const struct setting *setting, uint64_t lost)
     for (uint64_t i = 0; i < n; i++)
         kinds[calls[i].kind]++;
     verdict = setting->levels > 1 ? history_check_levels(calls, n, setting->levels)
-                                  : history_check_overwriting(calls, n, lost);
+                                  : history_check_overwriting(calls, n, lost, setting->capacity);
     printf("%-30s %7lu sent, %7lu received, %7lu lost, %7lu empty: %s\n", setting->name, kinds[HISTORY_SEND],
            kinds[HISTORY_RECV], lost, kinds[HISTORY_EMPTY],
            wrong != 0 ? "answers that cannot be" : history_fault_name(verdict.fault));

@@ -108,7 +108,7 @@ struct operation {
     bool leaves;  /* it gives its role up */
     bool repairs; /* it repairs what a dead party holds (`dead`); with one partner it is not joined itself */
     unsigned dead;
-    int depth;      /* percent: how far into its call, if `dies_inside` */
+    int depth;      /* how far into its call the dead one got, in the contestant's measure */
     int fill;       /* only in situations with so many messages; 0: in all */
     int stride;     /* short run: only at each so many-th position; 0: at all */
     unsigned still; /* only in situations where such a one stands still */
@@ -127,7 +127,7 @@ struct contestant {
     bool shares_code; /* most of what it does is what another contestant does: its short run is shorter */
     bool joins_each_time; /* nothing can be prepared by copying bytes, see above */
     bool dies_inside; /* nothing can be held: a dead party sent what waits, and then left a call in the middle */
-    bool redelivers;      /* a dead receiver's message comes again */
+    bool redelivers;      /* a dead receiver's message comes again, or it has seen all of it */
     bool recovers;        /* after recovery the full capacity is there again */
     int full_slack;       /* by how many messages the full count may differ with the position (pads) */
     uint32_t max_message;

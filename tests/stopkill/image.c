@@ -217,6 +217,7 @@ static void live_holders(void)
     live_holder(CORPSE, dead_holds());
     survivor_stop(CORPSE);
     arena->books.dead |= 1u << CORPSE;
+    ledger_settle_accounts(party_of(CORPSE));
 }
 
 static void live_prepare(void)

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <ucontext.h>
 
 static sigjmp_buf way_out;
 static volatile long made, limit;
@@ -14,6 +15,17 @@ static void after_instruction(int signo)
     (void)signo; /* the flag is off in here */
     if (++made == limit)
         siglongjmp(way_out, 1);
+}
+
+static void stop_after_instruction(int signo, siginfo_t *info, void *context)
+{
+    ucontext_t *interrupted = context;
+
+    (void)signo, (void)info;
+    if (++made != limit)
+        return;
+    interrupted->uc_mcontext.gregs[REG_EFL] &= ~0x100L;
+    raise(SIGSTOP);
 }
 
 /* Below the red zone. */
@@ -46,6 +58,21 @@ bool call_left_inside(call_body *call, void *argument, long instruction)
     }
     sigaction(SIGTRAP, &before, NULL);
     return left;
+}
+
+bool call_stopped_inside(call_body *call, void *argument, long instruction)
+{
+    const struct sigaction action = {.sa_sigaction = stop_after_instruction, .sa_flags = SA_SIGINFO};
+    struct sigaction before;
+
+    made = 0;
+    limit = instruction;
+    sigaction(SIGTRAP, &action, &before);
+    trap();
+    call(argument);
+    trap_no_more();
+    sigaction(SIGTRAP, &before, NULL);
+    return made >= limit;
 }
 
 long call_length(call_body *call, void *argument)

@@ -10,11 +10,12 @@
 #include <unistd.h>
 
 #include <sys/uio.h>
+#include <sys/wait.h>
 
 #include <noria/noria.h>
 
-#include "contestant.h"
 #include "inside.h"
+#include "ledger.h"
 
 #ifndef MAX_BYTES
 #define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
@@ -42,6 +43,10 @@ enum {
 /* A chunk of the broadcast ring and a pad, in messages: how much less may fit at one position than at
  * another. */
 enum { CAST_SLACK = 6 };
+
+/* How far a send had come with making room when its sender died: the oldest message is taken; the log says that it is
+ * being dropped; its slot is free, and the log still open. The loss counts only then. */
+enum drop_stage { NOT_YET, TOOK, LOGGED, FREED, COUNTED, LONGEST_SEND = 1 << 14 /* instructions */ };
 
 enum { HAS_LEVELS = LEVELS > 1, GROWS = MAX_BYTES != 0 };
 enum { TWO_LINKS = 3 /* messages, where two fill the first link */ };
@@ -81,6 +86,8 @@ static struct noria_options options_of(const struct situation *situation)
 
 /* Instructions of a send that grows, and of a receive. */
 static long length_of_growing, length_of_receiving;
+/* Instructions of a send to a full channel, until it has come so far. */
+static long drop_instruction[COUNTED];
 /* How many receives find a channel that had two links empty before one shrinks it. */
 static int looks_before_shrinking;
 enum { MANY_LOOKS = 100 };
@@ -118,6 +125,55 @@ static int count_looks_before_shrinking(noria_channel *channel)
     return looks;
 }
 
+/* A drop's log cannot be seen: open, with the slot taken, is TOOK as well. */
+static enum drop_stage drop_stage_of(noria_channel *channel)
+{
+    struct noria_stat stat = {0};
+
+    noria_stat(channel, &stat);
+    if (stat.lost != 0)
+        return COUNTED;
+    if (stat.held != 0)
+        return TOOK;
+    return stat.messages == CAPACITY ? NOT_YET : FREED;
+}
+
+/* In a process of its own: what a send to a full channel has done that is left at this instruction. */
+static enum drop_stage drop_stage_at(long instruction)
+{
+    struct noria_options options = options_of(&(struct situation){.name = "full"});
+    noria_channel *channel;
+    int status = 0;
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (noria_open(&channel, "anon:", NORIA_SEND | NORIA_RECV | NORIA_CREATE, &options) != 0)
+            _exit(COUNTED);
+        for (int i = 0; i < CAPACITY; i++)
+            send_anything(channel);
+        call_left_inside(send_anything, channel, instruction);
+        _exit((int)drop_stage_of(channel));
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : COUNTED;
+}
+
+/* The instruction after which a send has reached the stage. The release is the one that frees the slot, so the log was open
+ * just before. */
+static long instruction_of(enum drop_stage stage)
+{
+    long before = 0, reached = LONGEST_SEND;
+    enum drop_stage seen = stage == LOGGED ? FREED : stage;
+
+    while (reached - before > 1) {
+        long middle = (before + reached) / 2;
+        if (drop_stage_at(middle) >= seen)
+            reached = middle;
+        else
+            before = middle;
+    }
+    return stage == LOGGED ? before : reached;
+}
+
 /* On a channel of its own. */
 static int measure_calls(const struct situation *situation)
 {
@@ -147,6 +203,8 @@ static int format(void *memory, const struct situation *situation)
 
     if (rc != 0)
         return rc;
+    for (enum drop_stage stage = TOOK; OVERWRITES && stage < COUNTED && drop_instruction[FREED] == 0; stage++)
+        drop_instruction[stage] = instruction_of(stage);
     snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
     noria_unlink(memory);
     rc = noria_open(&channel, memory, NORIA_CREATE | NORIA_EXCL, &options);
@@ -212,7 +270,9 @@ static uint64_t lost(const void *memory)
 
 static int send(struct party *me, const void *data, size_t len)
 {
-    if (OVERWRITES && !has_room(channel_of(me)))
+    bool fills_up = me->depth != 0; /* about to die over a drop */
+
+    if (OVERWRITES && !fills_up && !has_room(channel_of(me)))
         return -EAGAIN;
     return noria_send_prio(channel_of(me), data, len, level_of(me), 0);
 }
@@ -256,6 +316,7 @@ static int room(const struct situation *situation, int full, int stopped)
 }
 
 static int leave_inside(struct party *me, unsigned role);
+static int leave_inside_a_drop(struct party *me);
 
 static int hold(struct party *me, unsigned role)
 {
@@ -265,6 +326,8 @@ static int hold(struct party *me, unsigned role)
 
     if (GROWS)
         return leave_inside(me, role);
+    if (me->depth != 0)
+        return leave_inside_a_drop(me);
     if (role == SENDS) {
         rc = noria_reserve(mine->channel, me->out[0].len, &mine->reserved, 0);
         if (rc == 0)
@@ -338,6 +401,20 @@ static int leave_inside(struct party *me, unsigned role)
 
     /* One that was through before would be no corpse of the kind that is wanted. */
     return call_left_inside(role == SENDS ? send_of : receive_of, me, length * me->depth / 100) ? 0 : -EPROTO;
+}
+
+/* The message it would make room for is certainly not sent. */
+static int leave_inside_a_drop(struct party *me)
+{
+    enum drop_stage stage = (enum drop_stage)me->depth;
+    int rc = 0;
+
+    for (int i = 0; i < CAPACITY && rc == 0; i++)
+        rc = ledger_send(me, me->out[0].len);
+    if (rc != 0 || !call_left_inside(send_anything, channel_of(me), drop_instruction[stage]))
+        return rc != 0 ? rc : -EPROTO;
+    outgoing_is(&me->out[0], -ECANCELED);
+    return drop_stage_of(channel_of(me)) == (stage == LOGGED ? TOOK : stage) ? 0 : -EPROTO;
 }
 
 /* Receives all, and looks on until the next look is to shrink the channel. An earlier victim may have done it. */
@@ -520,12 +597,20 @@ static const struct operation growing_operations[] = {
     {.name = NULL},
 };
 
+/* Its loss must be counted once by whoever finishes it, however many begin to and die; before the log there is none. */
+#define DROP_RECOVERY(of, stage) \
+    {.name = of, .role = SENDER, .repairs = true, .dead = SENDS, .depth = stage, .fill = COMPLETELY_FULL, .stride = 5, \
+     .is_long = true, .run = run_recover}
+
 /* With MARGIN free the last two of the batch overwrite. */
 static const struct operation overwriting_operations[] = {
     {.name = "send many, overwriting", .role = SENDER, .sends = BATCH, .run = run_send_many},
     {.name = "receive", .role = RECEIVER, .receives = 1, .run = run_receive},
     {.name = "peek, release", .role = RECEIVER, .receives = 1, .run = run_peek_release},
     {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},
+    DROP_RECOVERY("recover one who took the oldest", TOOK),
+    DROP_RECOVERY("recover one who logged a drop", LOGGED),
+    DROP_RECOVERY("recover one who freed its slot", FREED),
     {.name = NULL},
 };
 

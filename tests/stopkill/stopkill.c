@@ -157,6 +157,8 @@ static bool mode_makes_sense(enum mode mode, enum sweep sweep)
         return false;
     if (contestant.expected_bad && mode >= RESUMED)
         return false; /* each wedge costs its patience, and these two show enough */
+    if (mode == RESUMED_FULL && tried.full == 0)
+        return false; /* nothing can be filled: as RESUMED */
     if (contestant.one_partner && (mode == RESUMED_FULL || (sweep == TWELVE_AT_ONCE)))
         return false;
     if (sweep == TWELVE)
@@ -333,6 +335,8 @@ static bool makes_sense(void)
         return false;
     if (operation->fill != 0 && operation->fill != situation->fill)
         return false;
+    if (operation->repairs && operation->depth != 0 && situation->still != 0)
+        return false; /* nobody is in the way of one who shall die at a place that was measured */
     return !(operation->repairs && situation->dead != 0) && (operation->still & ~situation->still) == 0;
 }
 
