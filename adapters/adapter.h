@@ -108,6 +108,9 @@ struct noria_adapter {
     uint64_t locks[2]; /* of the sides: the thread inside, or 0 */
     int cancels[2];    /* whether that thread could be cancelled before it came in */
     int wake, epolls[2];
+    uint32_t moved[2]; /* messages, per side; */
+    uint32_t seen[2];  /* of those before the last failed look, */
+    uint32_t pauses[2]; /* and how long the next one is waited for */
     uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;
     int64_t opened_ns;
@@ -172,6 +175,13 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
 void noria_adapter_close_out(struct noria_adapter *adapter);
 /* Waits at that, and at the inlets. */
 int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll);
+
+/* So many messages have gone through that side, which is taken. */
+static inline void noria_adapter_count(struct noria_adapter *adapter, enum noria_side side, uint32_t n)
+{
+    *(side == NORIA_SIDE_SEND ? &adapter->sent : &adapter->received) += n;
+    noria_store_relaxed32(&adapter->moved[side], adapter->moved[side] + n); /* for a guess, in back_off */
+}
 
 /* Takes that side of the handle. 0; -EDEADLK: this thread has it, and is in a signal handler. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side);

@@ -31,7 +31,7 @@ static int release_incoming(struct noria_adapter *adapter, bool surely)
         incoming->inlet->from += incoming->frame_size;
     free(incoming->owned);
     *incoming = (struct noria_incoming){0};
-    adapter->received += rc == 0;
+    noria_adapter_count(adapter, NORIA_SIDE_RECV, rc == 0);
     return rc;
 }
 

@@ -173,7 +173,7 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     message->last_is_out = message->offset == message->len;
     if (message->last_is_out) {
         message->sequence = adapter->sequences[message->priority]++;
-        adapter->sent++;
+        noria_adapter_count(adapter, NORIA_SIDE_SEND, 1);
     }
     adapter->under_way = message->last_is_out ? NULL : message;
     return 0;
@@ -201,7 +201,7 @@ static int give(struct noria_adapter *adapter, struct noria_outgoing *message)
 
     adapter->under_way = rc == -EAGAIN ? message : NULL;
     message->last_is_out = rc == 0;
-    adapter->sent += rc == 0;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, rc == 0);
     return rc;
 }
 
@@ -337,7 +337,7 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
         adapter->owed_to = ends[gone - 1];
     }
     adapter->sequences[0] += (uint64_t)gone;
-    adapter->sent += (uint64_t)gone;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
     return gone;
 }
 
