@@ -107,6 +107,11 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
 
 /* Whether bytes at such a place of a frame of `size` bytes could be taken for another frame's beginning. */
 bool noria_frame_is_ambiguous(const struct noria_frame *frame, const uint8_t *payload, size_t page);
+/* Whether there is a reason to look where. */
+static inline bool noria_frame_may_be_cut(const uint8_t *bytes, size_t len)
+{
+    return len >= NORIA_FRAME_HEADER && bytes[offsetof(struct noria_frame, flags)] == NORIA_FRAME_TAIL;
+}
 /* Where the frame at the beginning of the bytes was cut, by the frame that stands there, and what is left of it; 0: as
  * far as the bytes go it was not. */
 size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits, size_t page,

@@ -97,11 +97,11 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
 
     while (rc == 0 && inlet->from < inlet->to) {
         struct noria_frame frame;
-        size_t cut = inlet->page != 0 ? noria_frame_find_cut(inlet->bytes + inlet->from, inlet->to - inlet->from,
-                                                             &limits, inlet->page, &frame)
-                                      : 0;
-        rc = cut != 0 ? (int)cut
-                      : noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
+        const uint8_t *bytes = inlet->bytes + inlet->from;
+        size_t len = inlet->to - inlet->from, cut = 0;
+        if (inlet->page != 0 && noria_frame_may_be_cut(bytes, len))
+            cut = noria_frame_find_cut(bytes, len, &limits, inlet->page, &frame);
+        rc = cut != 0 ? (int)cut : noria_frame_parse(bytes, len, &limits, &frame);
         if (rc == 0 && !inlet->keeps_boundaries)
             return 0;
         if (rc == 0) { /* the rest of it does not come; what comes next is not of it */
