@@ -13,7 +13,8 @@
 #include "crc32c.h"
 #include "detail.h"
 
-enum { MOST_COPIED = 1024, PIECES = 3 };
+enum { MOST_COPIED = 1024, PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
+enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / MOST_COPIED + 1 };
 
 /* Bytes of message that fit into one frame. */
 static size_t room_in_frame(const struct noria_adapter *adapter)
@@ -101,6 +102,21 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
 }
 
+/* What a put did not take of `size` bytes of pieces is owed. */
+static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_t taken, size_t size)
+{
+    size_t before = 0, to = 0; /* what stood in `frames` is out: noria_adapter_get_ready saw to it */
+
+    for (; before < size; before += pieces->iov_len, pieces++) {
+        size_t end = pieces->iov_len < size - before ? pieces->iov_len : size - before;
+        size_t gone = taken <= before ? 0 : taken - before < end ? taken - before : end;
+        memmove(adapter->frames + to, (uint8_t *)pieces->iov_base + gone, end - gone);
+        to += end - gone;
+    }
+    adapter->owed_from = 0;
+    adapter->owed_to = to;
+}
+
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
 static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
@@ -122,13 +138,7 @@ static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_ou
         return taken;
     if (is_cut(adapter, (size_t)taken, length))
         return taken - NORIA_FRAME_HEADER;
-    adapter->owed_from = adapter->owed_to = 0; /* what stood there is out: noria_adapter_get_ready saw to it */
-    for (int i = 0; i < PIECES; i++) {
-        size_t gone = (size_t)taken < pieces[i].iov_len ? (size_t)taken : pieces[i].iov_len;
-        memcpy(adapter->frames + adapter->owed_to, (uint8_t *)pieces[i].iov_base + gone, pieces[i].iov_len - gone);
-        adapter->owed_to += pieces[i].iov_len - gone;
-        taken -= (ssize_t)gone;
-    }
+    owe(adapter, pieces, (size_t)taken, noria_frame_size(&frame));
     return (ssize_t)length;
 }
 
@@ -299,43 +309,73 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
     return (int)(rc != 0 ? end_message(channel, &message, rc) : rc);
 }
 
-/* As many of the messages as fit into one put. How many; *size their frames' bytes, frame i ends at ends[i]. */
-static int make_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, size_t *size, uint32_t *ends)
-{
-    int count = 0;
+/* Messages that go out in one put. Headers and short messages stand in `frames`, long ones where they are. */
+struct batch {
+    int count, n; /* messages, pieces */
+    size_t size, copied;
+    struct iovec pieces[MOST_BATCH_PIECES];
+    uint32_t ends[MOST_BATCH]; /* of the messages' frames */
+};
 
-    for (*size = 0; count < n && count < NORIA_MOST_PIECE / NORIA_FRAME_HEADER; count++) {
-        struct noria_outgoing message = {.data = messages[count].iov_base, .len = messages[count].iov_len};
-        if (message.len > room_in_frame(adapter) ||
-            *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
-            break;
-        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count,
-                            adapter->frames + *size);
-        ends[count] = (uint32_t)*size;
-    }
-    return count;
+static void add_piece(struct batch *batch, const uint8_t *bytes, size_t len)
+{
+    struct iovec *last = batch->n > 0 ? &batch->pieces[batch->n - 1] : NULL;
+
+    batch->size += len;
+    if (last != NULL && (const uint8_t *)last->iov_base + last->iov_len == bytes)
+        last->iov_len += len;
+    else
+        batch->pieces[batch->n++] = (struct iovec){(void *)(uintptr_t)bytes, len};
 }
 
-/* One put of a batch. How many messages went. */
+static void add_message(struct noria_adapter *adapter, struct batch *batch, const struct noria_outgoing *message)
+{
+    uint64_t sequence = adapter->sequences[0] + (uint64_t)batch->count;
+    uint8_t *to = adapter->frames + batch->copied;
+    bool copies = adapter->mechanism->in_one_piece || adapter->crc != 0 || message->len <= MOST_COPIED;
+    size_t made = NORIA_FRAME_HEADER;
+
+    if (copies)
+        made = make_frame(adapter, message, message->len, sequence, to);
+    else
+        make_header(adapter, message, message->len, sequence, to);
+    batch->copied += made;
+    add_piece(batch, to, made);
+    if (!copies)
+        add_piece(batch, message->data, message->len);
+    batch->ends[batch->count++] = (uint32_t)batch->size;
+}
+
+/* As many of the messages as fit into one put. */
+static void make_batch(struct noria_adapter *adapter, struct batch *batch, const struct iovec *messages, int n)
+{
+    batch->count = batch->n = 0;
+    batch->size = batch->copied = 0;
+    while (batch->count < n && batch->count < MOST_BATCH) {
+        const struct iovec *each = &messages[batch->count];
+        if (batch->size + each->iov_len > room_in_frame(adapter))
+            break;
+        add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
+    }
+}
+
+/* One put of a batch. How many messages went, of the last one perhaps a part. */
 static int put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n)
 {
-    uint32_t ends[NORIA_MOST_PIECE / NORIA_FRAME_HEADER];
-    size_t size;
-    int count = make_batch(adapter, messages, n, &size, ends), gone = 0;
-    struct iovec piece = {adapter->frames, size};
+    struct batch batch;
     ssize_t taken;
+    int gone = 0;
 
-    if (count == 0)
+    make_batch(adapter, &batch, messages, n);
+    if (batch.count == 0)
         return 0;
-    taken = put(adapter, &piece, 1, 0);
+    taken = put(adapter, batch.pieces, batch.n, 0);
     if (taken < 0)
         return (int)taken;
-    while (gone < count && (gone == 0 ? 0 : ends[gone - 1]) < taken) /* of the last one perhaps a part */
+    while (gone < batch.count && (gone == 0 ? 0 : batch.ends[gone - 1]) < taken)
         gone++;
-    if (gone > 0) {
-        adapter->owed_from = (size_t)taken;
-        adapter->owed_to = ends[gone - 1];
-    }
+    if (gone > 0)
+        owe(adapter, batch.pieces, (size_t)taken, batch.ends[gone - 1]);
     adapter->sequences[0] += (uint64_t)gone;
     noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
     return gone;
