@@ -118,6 +118,7 @@ struct noria_adapter {
 
     /* Sending. */
     bool attached, was_attached;
+    bool owes_news; /* that the receiver has gone: the call that met it had sent something */
     struct noria_end out;
     struct noria_fork_guard out_guard;
     uint32_t sender;

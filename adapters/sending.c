@@ -205,6 +205,15 @@ int noria_adapter_get_ready(struct noria_adapter *adapter)
     return rc == 0 && adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : rc;
 }
 
+/* A receiver that has gone is told of once: by the next call, if it went when one had sent a part of its messages. */
+static int begin_to_send(struct noria_adapter *adapter)
+{
+    int rc = adapter->owes_news ? -EPIPE : noria_adapter_get_ready(adapter);
+
+    adapter->owes_news = false;
+    return rc;
+}
+
 static int give(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     int rc = adapter->mechanism->give(adapter, message);
@@ -223,7 +232,7 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
         return -EAGAIN; /* another thread's */
     if (adapter->mechanism->give != NULL)
         return give(adapter, message);
-    rc = noria_adapter_get_ready(adapter);
+    rc = begin_to_send(adapter);
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
     while (rc == 0 && !message->last_is_out) {
@@ -234,15 +243,20 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
-/* Its receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the next receiver
- * would miss a message that nobody was told is sent. Not if another thread has sent one behind it: then all of it was
- * out. */
+/* The last message's receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the
+ * next receiver would miss a message that nobody was told is sent. */
+static void uncount(struct noria_adapter *adapter, unsigned priority)
+{
+    adapter->sequences[priority]--;
+    adapter->sent--;
+}
+
+/* Not if another thread has sent one behind it: then all of it was out. */
 static void take_back(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     if (adapter->sequences[message->priority] != message->sequence + 1)
         return;
-    adapter->sequences[message->priority]--;
-    adapter->sent--;
+    uncount(adapter, message->priority);
     message->last_is_out = false;
 }
 
@@ -381,21 +395,32 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     return gone;
 }
 
+/* A batch whose receiver goes in the middle tells first how many went. */
+static int end_batches(struct noria_adapter *adapter, int sent, int rc)
+{
+    adapter->owes_news = sent > 0 && rc == -EPIPE;
+    return sent > 0 ? sent : rc;
+}
+
 static int send_batches(struct noria_adapter *adapter, const struct iovec *messages, int n)
 {
     int sent = 0, rc;
 
     if (adapter->under_way != NULL)
         return -EAGAIN;
-    rc = noria_adapter_get_ready(adapter);
+    rc = begin_to_send(adapter);
     while (rc == 0 && sent < n) {
         rc = put_batch(adapter, messages + sent, n - sent);
         if (rc <= 0)
             break;
         sent += rc;
         rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
+        if (rc == -EPIPE) {
+            uncount(adapter, 0);
+            sent--;
+        }
     }
-    return sent > 0 ? sent : rc;
+    return end_batches(adapter, sent, rc);
 }
 
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n)

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <noria/inspect.h>
@@ -1425,6 +1426,82 @@ static void a_killed_bridge_loses_nothing(void **state)
     noria_unlink(bridged_from);
 }
 
+/* ------------------------------------------------------------------------------------------- a receiver goes in between */
+
+/* What this process sends through sockets: so many times whole, then at most `most_bytes`; so many times at all, and then
+ * the receiver has gone. 0: no such limit. */
+static struct {
+    int until_short, until_gone;
+    size_t most_bytes;
+} sends;
+
+static bool is_time(int *left)
+{
+    return *left > 0 && --*left == 0;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    if (is_time(&sends.until_gone)) {
+        errno = EPIPE;
+        return -1;
+    }
+    if (is_time(&sends.until_short)) {
+        uint8_t bytes[128 * KIB];
+        size_t len = 0;
+        for (size_t i = 0; i < message->msg_iovlen; len += message->msg_iov[i++].iov_len)
+            memcpy(bytes + len, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+        return syscall(SYS_sendto, fd, bytes, len < sends.most_bytes ? len : sends.most_bytes, flags, NULL, 0);
+    }
+    return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags)
+{
+    struct iovec piece = {(void *)(uintptr_t)bytes, len};
+
+    return sendmsg(fd, &(struct msghdr){.msg_iov = &piece, .msg_iovlen = 1}, flags);
+}
+
+enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000 };
+
+static int send_batch_from(uint32_t number)
+{
+    static uint8_t bytes[IN_SHORT_BATCH][OF_HALF_A_PUT];
+    struct iovec messages[IN_SHORT_BATCH];
+
+    for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
+        fill(bytes[i], 1, number + i, OF_HALF_A_PUT);
+        messages[i] = (struct iovec){bytes[i], OF_HALF_A_PUT};
+    }
+    return noria_send_many(it.tx, messages, IN_SHORT_BATCH, A_WHILE);
+}
+
+static void a_receiver_goes_in_a_batch(void **state)
+{
+    /* Claim: of a batch whose receiver goes after a part of it, in one message or between two, those that went count, the
+     * next call is -EPIPE, once, and for the next receiver nothing is missing. */
+    uint32_t number = 1;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    for (int between = 0; between < 2; between++) {
+        uint32_t wanted = between ? 2 : 1;
+        sends.until_short = between ? 0 : 1;
+        sends.most_bytes = 40000; /* the first message, and a part of the second one */
+        sends.until_gone = 2;
+        assert_int_equal(send_batch_from(number), wanted);
+        assert_fails(noria_send(it.tx, "x", 1, A_WHILE), EPIPE);
+        for (; wanted > 0; wanted--, number++)
+            assert_int_equal(expect(1, number, OF_HALF_A_PUT).flags, 0);
+        assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
+        assert_int_equal(expect(1, number, 100).flags, 0);
+        number++;
+    }
+}
+
 /* -------------------------------------------------------------------------------------------------- waiting for room */
 
 static void room_comes_with_a_receiver(void **state)
@@ -1560,6 +1637,8 @@ int main(void)
         WITH(setup_unix, bridges_keep_what_cannot_go_back),
         WITH(setup_mq, bridges_keep_priorities),
         WITH(setup_unix, a_killed_bridge_loses_nothing),
+        WITH(setup_unix, a_receiver_goes_in_a_batch),
+        WITH(setup_tcp, a_receiver_goes_in_a_batch),
         WITH(setup_unix, room_comes_with_a_receiver),
         WITH(setup_fifo, room_comes_with_a_receiver),
         WITH(setup_tcp, room_comes_with_a_receiver),
