@@ -76,6 +76,14 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     return rc != NORIA_ASSEMBLY_MORE;
 }
 
+/* A sender is there, and has no message yet. */
+static int greet(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
+{
+    inlet->speaks = adapter->seen_sender = true;
+    inlet->from += noria_frame_size(frame);
+    return 0;
+}
+
 /* Bytes that are no frame. 0: skipped; -EBADMSG: whoever sends them is not listened to any longer. */
 static int take_rubbish(struct noria_adapter *adapter, struct noria_inlet *inlet)
 {
@@ -110,7 +118,7 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
             inlet->from += cut;
             rc = 0;
         } else if (rc > 0) {
-            rc = take_frame(adapter, inlet, &frame);
+            rc = frame.flags == NORIA_FRAME_HELLO ? greet(adapter, inlet, &frame) : take_frame(adapter, inlet, &frame);
         }
         if (rc == -EBADMSG)
             rc = take_rubbish(adapter, inlet);

@@ -189,13 +189,30 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     return 0;
 }
 
+/* Who connects says at once that he is no stranger: his first message may come much later. It is owed as the rest of a
+ * message would be. */
+static void introduce(struct noria_adapter *adapter)
+{
+    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO, .sender = adapter->sender};
+    uint32_t tail;
+
+    noria_frame_seal(&hello, adapter->frames);
+    tail = noria_frame_tail(&hello);
+    memcpy(adapter->frames + NORIA_FRAME_HEADER, &tail, sizeof(tail));
+    adapter->owed_from = 0;
+    adapter->owed_to = noria_frame_size(&hello);
+}
+
 static int attach(struct noria_adapter *adapter)
 {
     int rc = adapter->mechanism->attach(adapter);
 
-    if (rc == 0)
-        adapter->attached = adapter->was_attached = true;
-    return rc;
+    if (rc != 0)
+        return rc;
+    adapter->attached = adapter->was_attached = true;
+    if (adapter->mechanism->drops_strangers)
+        introduce(adapter);
+    return 0;
 }
 
 int noria_adapter_get_ready(struct noria_adapter *adapter)

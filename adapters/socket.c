@@ -15,7 +15,7 @@
 
 enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16, MOST_POLLED = 64 };
 enum { IDLE_S = 30, BETWEEN_S = 10, PROBES = 3 };
-#define GRACE_NS NORIA_NS_PER_S /* for the first words of who has connected */
+#define GRACE_NS NORIA_NS_PER_S /* for the greeting of who has connected */
 
 static void take_address(struct noria_socket *of, struct addrinfo *address)
 {
@@ -331,7 +331,7 @@ static struct noria_inlet *find_ready(struct noria_adapter *adapter, bool *knock
 }
 
 /* Nothing lies in any connection. Whether no sender is there: what has come from none of them is a frame, nor the header
- * of one, and a sender connects only to send at once. */
+ * of one, and a sender says as soon as it is connected that it is there. */
 static bool only_strangers_are_there(struct noria_adapter *adapter)
 {
     for (const struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)

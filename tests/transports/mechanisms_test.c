@@ -1530,6 +1530,27 @@ static void room_comes_with_a_receiver(void **state)
     }
 }
 
+static void who_waits_to_send_is_no_stranger(void **state)
+{
+    /* Claim: a sender that has only waited for room is one: the stream goes on until it leaves, however long it is silent. */
+    noria_channel *another;
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
+
+    (void)state;
+    open_pair();
+    side.channel = it.tx;
+    assert_int_equal(noria_wait_any(&side, 1, A_WHILE), 1);
+    another = open_handle(NORIA_SEND);
+    assert_int_equal(send_numbered(another, 2, 0, 100, A_WHILE), 0);
+    expect(2, 0, 100);
+    assert_int_equal(noria_close(another), 0);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 1500 * MS, NULL), ETIMEDOUT);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    close_handle(&it.tx);
+    expect_stream_end(A_WHILE);
+}
+
 static void files_have_always_room(void **state)
 {
     /* Claim: a regular file is always ready, in noria_wait_any and at its descriptor. */
@@ -1639,6 +1660,8 @@ int main(void)
         WITH(setup_unix, a_killed_bridge_loses_nothing),
         WITH(setup_unix, a_receiver_goes_in_a_batch),
         WITH(setup_tcp, a_receiver_goes_in_a_batch),
+        WITH(setup_unix, who_waits_to_send_is_no_stranger),
+        WITH(setup_tcp, who_waits_to_send_is_no_stranger),
         WITH(setup_unix, room_comes_with_a_receiver),
         WITH(setup_fifo, room_comes_with_a_receiver),
         WITH(setup_tcp, room_comes_with_a_receiver),
