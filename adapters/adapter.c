@@ -22,7 +22,7 @@
 #include "nap.h"
 
 enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16 };
-enum { FEWEST_PAUSES = 16, MOST_PAUSES = 256 };
+enum { FEWEST_PAUSES = 16, PROBE_PAUSES = 128, MOST_PAUSES = 256, PROBE_EVERY = 16 };
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
@@ -232,20 +232,28 @@ static ssize_t excuse(noria_channel *channel, enum noria_side side, ssize_t rc)
     return adapter->mechanism->excuse != NULL ? adapter->mechanism->excuse(adapter, side, (int)rc) : rc;
 }
 
-/* Each look takes the mechanism's lock away from the other side. So they come more and more seldom, and where messages
- * stream, which is where several have moved since the last look in vain, they begin so: the next one finds many. Where
- * one answers the other it is asked for soon. Of threads that share a handle this is a guess. */
+/* Each look takes the mechanism's lock away from the other side, so they come more and more seldom. Where messages stream
+ * they begin so, and the next one finds several; where one answers the other it is asked for soon. Which of both it is
+ * tells a late look now and then: several have come, or the one. Of threads that share a handle this is a guess. */
+static uint32_t choose_pauses(struct noria_adapter *adapter, enum noria_side side, uint32_t since)
+{
+    uint32_t pauses = 2 * noria_load_relaxed32(&adapter->pauses[side]), singles;
+
+    if (since == 1) {
+        singles = noria_load_relaxed32(&adapter->singles[side]) + 1;
+        noria_store_relaxed32(&adapter->singles[side], singles);
+        return singles % PROBE_EVERY == 0 ? PROBE_PAUSES : FEWEST_PAUSES;
+    }
+    pauses = pauses > FEWEST_PAUSES ? pauses : FEWEST_PAUSES;
+    return pauses < MOST_PAUSES ? pauses : MOST_PAUSES;
+}
+
 static void back_off(noria_channel *channel, enum noria_side side)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
     uint32_t moved = noria_load_relaxed32(&adapter->moved[side]);
-    uint32_t since = moved - noria_load_relaxed32(&adapter->seen[side]);
-    uint32_t pauses = 2 * noria_load_relaxed32(&adapter->pauses[side]);
+    uint32_t pauses = choose_pauses(adapter, side, moved - noria_load_relaxed32(&adapter->seen[side]));
 
-    if (since == 1 || pauses == 0)
-        pauses = FEWEST_PAUSES;
-    if (pauses > MOST_PAUSES)
-        pauses = MOST_PAUSES;
     noria_store_relaxed32(&adapter->seen[side], moved);
     noria_store_relaxed32(&adapter->pauses[side], pauses);
     for (uint32_t i = 0; i < pauses; i++)

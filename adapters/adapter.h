@@ -110,7 +110,8 @@ struct noria_adapter {
     int wake, epolls[2];
     uint32_t moved[2]; /* messages, per side; */
     uint32_t seen[2];  /* of those before the last failed look, */
-    uint32_t pauses[2]; /* and how long the next one is waited for */
+    uint32_t singles[2]; /* how often just one, */
+    uint32_t pauses[2]; /* and how long the next look was waited for */
     uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;
     int64_t opened_ns;
