@@ -1034,6 +1034,8 @@ static void check_many_writers(int pages, bool batches)
             print_message("%zd: %s\n", len, noria_detail());
         assert_true(len >= 0);
         assert_int_equal(info.flags, 0);
+        if (got == OF_WRITER)
+            kill(writers[WRITERS], SIGKILL);
         memcpy(&stamp, received, (size_t)len < sizeof(stamp) ? (size_t)len : sizeof(stamp));
         if ((size_t)len < sizeof(stamp)) /* too short to say whose it is */
             continue;
@@ -1042,8 +1044,6 @@ static void check_many_writers(int pages, bool batches)
         fill_for_cuts(expected, stamp.whose, stamp.number);
         assert_memory_equal(received, expected, (size_t)len);
         next[stamp.whose] = stamp.number + 1;
-        if (got == OF_WRITER)
-            kill(writers[WRITERS], SIGKILL);
     }
     for (uint32_t i = 0; i < WRITERS; i++) {
         assert_true(next[i] + 5 > OF_WRITER); /* the very last may be too short */
