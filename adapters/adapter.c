@@ -21,7 +21,8 @@
 #include "detail.h"
 #include "nap.h"
 
-enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16, PAUSES = 16 };
+enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16 };
+enum { FEWEST_PAUSES = 16, PROBE_PAUSES = 128, MOST_PAUSES = 256, PROBE_EVERY = 16 };
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
@@ -231,11 +232,31 @@ static ssize_t excuse(noria_channel *channel, enum noria_side side, ssize_t rc)
     return adapter->mechanism->excuse != NULL ? adapter->mechanism->excuse(adapter, side, (int)rc) : rc;
 }
 
+/* Each look takes the mechanism's lock away from the other side, so they come more and more seldom. Where messages stream
+ * they begin so, and the next one finds several; where one answers the other it is asked for soon. Which of both it is
+ * tells a late look now and then: several have come, or the one. Of threads that share a handle this is a guess. */
+static uint32_t choose_pauses(struct noria_adapter *adapter, enum noria_side side, uint32_t since)
+{
+    uint32_t pauses = 2 * noria_load_relaxed32(&adapter->pauses[side]), singles;
+
+    if (since == 1) {
+        singles = noria_load_relaxed32(&adapter->singles[side]) + 1;
+        noria_store_relaxed32(&adapter->singles[side], singles);
+        return singles % PROBE_EVERY == 0 ? PROBE_PAUSES : FEWEST_PAUSES;
+    }
+    pauses = pauses > FEWEST_PAUSES ? pauses : FEWEST_PAUSES;
+    return pauses < MOST_PAUSES ? pauses : MOST_PAUSES;
+}
+
 static void back_off(noria_channel *channel, enum noria_side side)
 {
-    (void)channel;
-    (void)side;
-    for (int i = 0; i < PAUSES; i++)
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    uint32_t moved = noria_load_relaxed32(&adapter->moved[side]);
+    uint32_t pauses = choose_pauses(adapter, side, moved - noria_load_relaxed32(&adapter->seen[side]));
+
+    noria_store_relaxed32(&adapter->seen[side], moved);
+    noria_store_relaxed32(&adapter->pauses[side], pauses);
+    for (uint32_t i = 0; i < pauses; i++)
         noria_pause();
 }
 
@@ -375,6 +396,7 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->out = *end;
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
+    noria_adapter_measure_pipe(adapter);
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -501,7 +523,8 @@ static void close_handle(noria_channel *channel, bool stale)
     .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
     .close = close_handle
 
-static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many};
+static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many,
+                                          .takes_batch = noria_adapter_takes_batch};
 static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)
@@ -537,7 +560,7 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
 {
     adapter->base.max_message = most_message;
     adapter->piece = piece;
-    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    adapter->most_in_frame = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;

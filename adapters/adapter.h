@@ -108,6 +108,10 @@ struct noria_adapter {
     uint64_t locks[2]; /* of the sides: the thread inside, or 0 */
     int cancels[2];    /* whether that thread could be cancelled before it came in */
     int wake, epolls[2];
+    uint32_t moved[2]; /* messages, per side; */
+    uint32_t seen[2];  /* of those before the last failed look, */
+    uint32_t singles[2]; /* how often just one, */
+    uint32_t pauses[2]; /* and how long the next look was waited for */
     uint32_t crc; /* frames are sent with their CRC */
     uint64_t sent, received, lost, bad_bytes, strangers;
     int64_t opened_ns;
@@ -115,12 +119,15 @@ struct noria_adapter {
 
     /* Sending. */
     bool attached, was_attached;
+    bool owes_news; /* that the receiver has gone: the call that met it had sent something */
     struct noria_end out;
     struct noria_fork_guard out_guard;
     uint32_t sender;
     uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
+    size_t most_in_frame;                   /* bytes of a message, but for those that a pipe may cut */
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
+    uint32_t most_in_pages;                 /* bytes of a message that goes into whole pages with others; 0: none does */
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
     uint8_t *frames;                        /* where frames are made */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else */
@@ -173,6 +180,13 @@ void noria_adapter_close_out(struct noria_adapter *adapter);
 /* Waits at that, and at the inlets. */
 int noria_adapter_watch_ends(struct noria_adapter *adapter, enum noria_side side, int epoll);
 
+/* So many messages have gone through that side, which is taken. */
+static inline void noria_adapter_count(struct noria_adapter *adapter, enum noria_side side, uint32_t n)
+{
+    *(side == NORIA_SIDE_SEND ? &adapter->sent : &adapter->received) += n;
+    noria_store_relaxed32(&adapter->moved[side], adapter->moved[side] + n); /* for a guess, in back_off */
+}
+
 /* Takes that side of the handle. 0; -EDEADLK: this thread has it, and is in a signal handler. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side);
 void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side);
@@ -185,6 +199,10 @@ int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t l
                               const struct noria_origin *origin, int64_t timeout_ns);
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
+/* Whether noria_adapter_send_many takes the first of them. */
+bool noria_adapter_takes_batch(const noria_channel *channel, const struct iovec *messages, int n);
+/* There is a pipe to send through. */
+void noria_adapter_measure_pipe(struct noria_adapter *adapter);
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span);

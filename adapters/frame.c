@@ -5,9 +5,14 @@
 
 #include "crc32c.h"
 
+static bool has_known_flags(const struct noria_frame *frame)
+{
+    return frame->flags <= NORIA_FRAME_TAIL || (frame->flags == NORIA_FRAME_HELLO && frame->total == 0);
+}
+
 static bool is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
 {
-    return frame->magic == NORIA_FRAME_MAGIC && frame->flags <= NORIA_FRAME_TAIL &&
+    return frame->magic == NORIA_FRAME_MAGIC && has_known_flags(frame) &&
            frame->length <= limits->most_length && frame->total <= limits->most_total &&
            frame->offset <= frame->total && frame->length <= frame->total - frame->offset &&
            (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);

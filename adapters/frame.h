@@ -5,7 +5,7 @@
  * message it is, so that many writers of one pipe may interleave frames as they like.
  *
  *     0  magic     "NRF1"               4 bytes
- *     4  flags     CRC or TAIL          1 byte
+ *     4  flags     CRC, TAIL or HELLO   1 byte
  *     5  priority                       1 byte
  *     6  check     of the other 30      2 bytes
  *     8  length    of what follows      4 bytes
@@ -13,8 +13,10 @@
  *    16  offset    in the message       4 bytes
  *    20  sender    number of the handle 4 bytes
  *    24  sequence  of its messages      8 bytes
- *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL a word that
- *        follows from the header
+ *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL or HELLO a
+ *        word that follows from the header
+ *
+ * HELLO brings no message: a sender is there.
  */
 #ifndef NORIA_FRAME_H
 #define NORIA_FRAME_H
@@ -27,7 +29,7 @@
 #define NORIA_FRAME_MAGIC UINT32_C(0x3146524e) /* "NRF1" */
 
 enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_TAIL_BYTES = 4 };
-enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2 }; /* flags, one of them at most */
+enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2, NORIA_FRAME_HELLO = 4 }; /* flags, one of them at most */
 
 /* As it stands in a frame: little-endian, which all machines are that noria is built for. */
 struct noria_frame {
@@ -107,6 +109,11 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
 
 /* Whether bytes at such a place of a frame of `size` bytes could be taken for another frame's beginning. */
 bool noria_frame_is_ambiguous(const struct noria_frame *frame, const uint8_t *payload, size_t page);
+/* Whether there is a reason to look where. */
+static inline bool noria_frame_may_be_cut(const uint8_t *bytes, size_t len)
+{
+    return len >= NORIA_FRAME_HEADER && bytes[offsetof(struct noria_frame, flags)] == NORIA_FRAME_TAIL;
+}
 /* Where the frame at the beginning of the bytes was cut, by the frame that stands there, and what is left of it; 0: as
  * far as the bytes go it was not. */
 size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria_frame_limits *limits, size_t page,

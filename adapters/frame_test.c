@@ -119,6 +119,25 @@ static void sizes_are_bounded(void **state)
     }
 }
 
+static void a_greeting_is_nothing_else(void **state)
+{
+    /* Claim: a greeting is a header without lengths and its tail; one with a payload, or with other flags, is none. */
+    uint8_t bytes[NORIA_FRAME_HEADER + NORIA_FRAME_TAIL_BYTES];
+    struct noria_frame frame;
+
+    (void)state;
+    for (uint8_t flags = NORIA_FRAME_HELLO; flags < 8; flags++)
+        for (uint32_t total = 0; total < 2; total++) {
+            struct noria_frame hello = {.flags = flags, .total = total, .length = total, .sender = 5};
+            uint32_t tail;
+            noria_frame_seal(&hello, bytes);
+            tail = noria_frame_tail(&hello);
+            memcpy(bytes + NORIA_FRAME_HEADER, &tail, sizeof(tail));
+            assert_int_equal(parse(bytes, sizeof(bytes), &frame),
+                             flags == NORIA_FRAME_HELLO && total == 0 ? (int)sizeof(bytes) : -EBADMSG);
+        }
+}
+
 static void the_next_frame_is_found(void **state)
 {
     /* Claim: skipping from anywhere in rubbish leads to the next frame and never over one. */
@@ -159,6 +178,7 @@ int main(void)
         cmocka_unit_test(frames_come_back),        cmocka_unit_test(a_cut_frame_waits_for_more),
         cmocka_unit_test(a_damaged_frame_is_none), cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(the_next_frame_is_found), cmocka_unit_test(the_crc_is_crc32c),
+        cmocka_unit_test(a_greeting_is_nothing_else),
     };
     return cmocka_run_group_tests_name("frame", tests, NULL, NULL);
 }

@@ -31,7 +31,7 @@ static int release_incoming(struct noria_adapter *adapter, bool surely)
         incoming->inlet->from += incoming->frame_size;
     free(incoming->owned);
     *incoming = (struct noria_incoming){0};
-    adapter->received += rc == 0;
+    noria_adapter_count(adapter, NORIA_SIDE_RECV, rc == 0);
     return rc;
 }
 
@@ -76,6 +76,14 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     return rc != NORIA_ASSEMBLY_MORE;
 }
 
+/* A sender is there, and has no message yet. */
+static int greet(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
+{
+    inlet->speaks = adapter->seen_sender = true;
+    inlet->from += noria_frame_size(frame);
+    return 0;
+}
+
 /* Bytes that are no frame. 0: skipped; -EBADMSG: whoever sends them is not listened to any longer. */
 static int take_rubbish(struct noria_adapter *adapter, struct noria_inlet *inlet)
 {
@@ -97,11 +105,11 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
 
     while (rc == 0 && inlet->from < inlet->to) {
         struct noria_frame frame;
-        size_t cut = inlet->page != 0 ? noria_frame_find_cut(inlet->bytes + inlet->from, inlet->to - inlet->from,
-                                                             &limits, inlet->page, &frame)
-                                      : 0;
-        rc = cut != 0 ? (int)cut
-                      : noria_frame_parse(inlet->bytes + inlet->from, inlet->to - inlet->from, &limits, &frame);
+        const uint8_t *bytes = inlet->bytes + inlet->from;
+        size_t len = inlet->to - inlet->from, cut = 0;
+        if (inlet->page != 0 && noria_frame_may_be_cut(bytes, len))
+            cut = noria_frame_find_cut(bytes, len, &limits, inlet->page, &frame);
+        rc = cut != 0 ? (int)cut : noria_frame_parse(bytes, len, &limits, &frame);
         if (rc == 0 && !inlet->keeps_boundaries)
             return 0;
         if (rc == 0) { /* the rest of it does not come; what comes next is not of it */
@@ -110,7 +118,7 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
             inlet->from += cut;
             rc = 0;
         } else if (rc > 0) {
-            rc = take_frame(adapter, inlet, &frame);
+            rc = frame.flags == NORIA_FRAME_HELLO ? greet(adapter, inlet, &frame) : take_frame(adapter, inlet, &frame);
         }
         if (rc == -EBADMSG)
             rc = take_rubbish(adapter, inlet);

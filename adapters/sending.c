@@ -6,6 +6,7 @@
  * goes first.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "adapter.h"
@@ -13,18 +14,13 @@
 #include "crc32c.h"
 #include "detail.h"
 
-enum { MOST_COPIED = 1024, PIECES = 3 };
-
-/* Bytes of message that fit into one frame. */
-static size_t room_in_frame(const struct noria_adapter *adapter)
-{
-    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
-}
+enum { MOST_COPIED = 1024, PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
+enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / MOST_COPIED + 1 };
 
 static struct noria_frame header_of(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
                                     uint64_t sequence)
 {
-    bool is_long = length > room_in_frame(adapter); /* so it may be cut */
+    bool is_long = length > adapter->most_in_frame; /* so it may be cut */
 
     return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC
                                          : is_long         ? NORIA_FRAME_TAIL
@@ -97,8 +93,23 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
 {
     size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
 
-    return length > room_in_frame(adapter) && taken < size &&
+    return length > adapter->most_in_frame && taken < size &&
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
+}
+
+/* What a put did not take of `size` bytes of pieces is owed. */
+static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_t taken, size_t size)
+{
+    size_t before = 0, to = 0; /* what stood in `frames` is out: noria_adapter_get_ready saw to it */
+
+    for (; before < size; before += pieces->iov_len, pieces++) {
+        size_t end = pieces->iov_len < size - before ? pieces->iov_len : size - before;
+        size_t gone = taken <= before ? 0 : taken - before < end ? taken - before : end;
+        memmove(adapter->frames + to, (uint8_t *)pieces->iov_base + gone, end - gone);
+        to += end - gone;
+    }
+    adapter->owed_from = 0;
+    adapter->owed_to = to;
 }
 
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
@@ -122,13 +133,7 @@ static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_ou
         return taken;
     if (is_cut(adapter, (size_t)taken, length))
         return taken - NORIA_FRAME_HEADER;
-    adapter->owed_from = adapter->owed_to = 0; /* what stood there is out: noria_adapter_get_ready saw to it */
-    for (int i = 0; i < PIECES; i++) {
-        size_t gone = (size_t)taken < pieces[i].iov_len ? (size_t)taken : pieces[i].iov_len;
-        memcpy(adapter->frames + adapter->owed_to, (uint8_t *)pieces[i].iov_base + gone, pieces[i].iov_len - gone);
-        adapter->owed_to += pieces[i].iov_len - gone;
-        taken -= (ssize_t)gone;
-    }
+    owe(adapter, pieces, (size_t)taken, noria_frame_size(&frame));
     return (ssize_t)length;
 }
 
@@ -149,7 +154,7 @@ static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outg
  * could be taken for something else. */
 static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    size_t left = message->len - message->offset, most = room_in_frame(adapter), stretched;
+    size_t left = message->len - message->offset, most = adapter->most_in_frame, stretched;
     struct noria_frame frame;
 
     if (left <= most || adapter->stretch == 0)
@@ -173,19 +178,36 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     message->last_is_out = message->offset == message->len;
     if (message->last_is_out) {
         message->sequence = adapter->sequences[message->priority]++;
-        adapter->sent++;
+        noria_adapter_count(adapter, NORIA_SIDE_SEND, 1);
     }
     adapter->under_way = message->last_is_out ? NULL : message;
     return 0;
+}
+
+/* Who connects says at once that he is no stranger: his first message may come much later. It is owed as the rest of a
+ * message would be. */
+static void introduce(struct noria_adapter *adapter)
+{
+    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO, .sender = adapter->sender};
+    uint32_t tail;
+
+    noria_frame_seal(&hello, adapter->frames);
+    tail = noria_frame_tail(&hello);
+    memcpy(adapter->frames + NORIA_FRAME_HEADER, &tail, sizeof(tail));
+    adapter->owed_from = 0;
+    adapter->owed_to = noria_frame_size(&hello);
 }
 
 static int attach(struct noria_adapter *adapter)
 {
     int rc = adapter->mechanism->attach(adapter);
 
-    if (rc == 0)
-        adapter->attached = adapter->was_attached = true;
-    return rc;
+    if (rc != 0)
+        return rc;
+    adapter->attached = adapter->was_attached = true;
+    if (adapter->mechanism->drops_strangers)
+        introduce(adapter);
+    return 0;
 }
 
 int noria_adapter_get_ready(struct noria_adapter *adapter)
@@ -195,13 +217,22 @@ int noria_adapter_get_ready(struct noria_adapter *adapter)
     return rc == 0 && adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : rc;
 }
 
+/* A receiver that has gone is told of once: by the next call, if it went when one had sent a part of its messages. */
+static int begin_to_send(struct noria_adapter *adapter)
+{
+    int rc = adapter->owes_news ? -EPIPE : noria_adapter_get_ready(adapter);
+
+    adapter->owes_news = false;
+    return rc;
+}
+
 static int give(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     int rc = adapter->mechanism->give(adapter, message);
 
     adapter->under_way = rc == -EAGAIN ? message : NULL;
     message->last_is_out = rc == 0;
-    adapter->sent += rc == 0;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, rc == 0);
     return rc;
 }
 
@@ -213,7 +244,7 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
         return -EAGAIN; /* another thread's */
     if (adapter->mechanism->give != NULL)
         return give(adapter, message);
-    rc = noria_adapter_get_ready(adapter);
+    rc = begin_to_send(adapter);
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
     while (rc == 0 && !message->last_is_out) {
@@ -224,15 +255,20 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
-/* Its receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the next receiver
- * would miss a message that nobody was told is sent. Not if another thread has sent one behind it: then all of it was
- * out. */
+/* The last message's receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the
+ * next receiver would miss a message that nobody was told is sent. */
+static void uncount(struct noria_adapter *adapter, unsigned priority)
+{
+    adapter->sequences[priority]--;
+    adapter->sent--;
+}
+
+/* Not if another thread has sent one behind it: then all of it was out. */
 static void take_back(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     if (adapter->sequences[message->priority] != message->sequence + 1)
         return;
-    adapter->sequences[message->priority]--;
-    adapter->sent--;
+    uncount(adapter, message->priority);
     message->last_is_out = false;
 }
 
@@ -299,46 +335,207 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
     return (int)(rc != 0 ? end_message(channel, &message, rc) : rc);
 }
 
-/* As many of the messages as fit into one put. How many; *size their frames' bytes, frame i ends at ends[i]. */
-static int make_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, size_t *size, uint32_t *ends)
-{
-    int count = 0;
+/* Messages that go out in one put. Headers and short messages stand in `frames`, long ones where they are. */
+struct batch {
+    int count, n; /* messages, pieces */
+    size_t size, copied;
+    struct iovec pieces[MOST_BATCH_PIECES];
+    uint32_t ends[MOST_BATCH]; /* of the messages' frames */
+};
 
-    for (*size = 0; count < n && count < NORIA_MOST_PIECE / NORIA_FRAME_HEADER; count++) {
-        struct noria_outgoing message = {.data = messages[count].iov_base, .len = messages[count].iov_len};
-        if (message.len > room_in_frame(adapter) ||
-            *size + message.len + adapter->piece - room_in_frame(adapter) > adapter->piece)
-            break;
-        *size += make_frame(adapter, &message, message.len, adapter->sequences[0] + (uint64_t)count,
-                            adapter->frames + *size);
-        ends[count] = (uint32_t)*size;
-    }
-    return count;
+static void add_piece(struct batch *batch, const uint8_t *bytes, size_t len)
+{
+    struct iovec *last = batch->n > 0 ? &batch->pieces[batch->n - 1] : NULL;
+
+    batch->size += len;
+    if (last != NULL && (const uint8_t *)last->iov_base + last->iov_len == bytes)
+        last->iov_len += len;
+    else
+        batch->pieces[batch->n++] = (struct iovec){(void *)(uintptr_t)bytes, len};
 }
 
-/* One put of a batch. How many messages went. */
+static void add_message(struct noria_adapter *adapter, struct batch *batch, const struct noria_outgoing *message)
+{
+    uint64_t sequence = adapter->sequences[0] + (uint64_t)batch->count;
+    uint8_t *to = adapter->frames + batch->copied;
+    bool copies = adapter->mechanism->in_one_piece || adapter->crc != 0 || message->len <= MOST_COPIED;
+    size_t made = NORIA_FRAME_HEADER;
+
+    if (copies)
+        made = make_frame(adapter, message, message->len, sequence, to);
+    else
+        make_header(adapter, message, message->len, sequence, to);
+    batch->copied += made;
+    add_piece(batch, to, made);
+    if (!copies)
+        add_piece(batch, message->data, message->len);
+    batch->ends[batch->count++] = (uint32_t)batch->size;
+}
+
+/* As many of the messages as fit into one put. */
+static void make_batch(struct noria_adapter *adapter, struct batch *batch, const struct iovec *messages, int n)
+{
+    batch->count = batch->n = 0;
+    batch->size = batch->copied = 0;
+    while (batch->count < n && batch->count < MOST_BATCH) {
+        const struct iovec *each = &messages[batch->count];
+        if (batch->size + each->iov_len > adapter->most_in_frame)
+            break;
+        add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
+    }
+}
+
+/* One put of a batch. How many messages went, of the last one perhaps a part. */
 static int put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n)
 {
-    uint32_t ends[NORIA_MOST_PIECE / NORIA_FRAME_HEADER];
-    size_t size;
-    int count = make_batch(adapter, messages, n, &size, ends), gone = 0;
-    struct iovec piece = {adapter->frames, size};
+    struct batch batch;
     ssize_t taken;
+    int gone = 0;
 
-    if (count == 0)
-        return 0;
-    taken = put(adapter, &piece, 1, 0);
+    make_batch(adapter, &batch, messages, n);
+    taken = put(adapter, batch.pieces, batch.n, 0);
     if (taken < 0)
         return (int)taken;
-    while (gone < count && (gone == 0 ? 0 : ends[gone - 1]) < taken) /* of the last one perhaps a part */
+    while (gone < batch.count && (gone == 0 ? 0 : batch.ends[gone - 1]) < taken)
         gone++;
-    if (gone > 0) {
-        adapter->owed_from = (size_t)taken;
-        adapter->owed_to = ends[gone - 1];
-    }
+    if (gone > 0)
+        owe(adapter, batch.pieces, (size_t)taken, batch.ends[gone - 1]);
     adapter->sequences[0] += (uint64_t)gone;
-    adapter->sent += (uint64_t)gone;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
     return gone;
+}
+
+/* -------------------------------------------------------------------------------- batches of long messages into a pipe */
+
+/* A write of whole pages is cut at whole pages. So no frame of such a batch reaches over the end of a page: what a pipe
+ * takes of it are whole frames, whatever comes behind them. Of a message that got in only in part the rest is not owed: it
+ * begins anew, as one that was given up does. */
+
+/* How much of the `left` bytes of a message goes into a frame where so much room is left in the page: all of the room, or
+ * so little that another frame fits behind it. */
+static size_t length_in_page(size_t left, size_t room)
+{
+    size_t most = room - NORIA_FRAME_HEADER, gap = left < most ? most - left : 0;
+
+    if (left >= most)
+        return most;
+    return gap > NORIA_FRAME_HEADER ? left : left - (NORIA_FRAME_HEADER + 1 - gap);
+}
+
+static bool is_for_pages(const struct noria_adapter *adapter, const struct iovec *message)
+{
+    return message->iov_len > MOST_COPIED && message->iov_len <= noria_load_relaxed32(&adapter->most_in_pages);
+}
+
+/* Whether the first messages are: one alone goes in one long frame. */
+static bool wants_pages(const struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    return n > 1 && is_for_pages(adapter, &messages[0]) && is_for_pages(adapter, &messages[1]);
+}
+
+bool noria_adapter_takes_batch(const noria_channel *channel, const struct iovec *messages, int n)
+{
+    const struct noria_adapter *adapter = (const struct noria_adapter *)(const void *)channel;
+
+    return messages[0].iov_len <= adapter->most_in_frame || wants_pages(adapter, messages, n);
+}
+
+/* A message goes on in the pages of one put, or begins anew: so it must have room if the pipe is empty, and more. */
+void noria_adapter_measure_pipe(struct noria_adapter *adapter)
+{
+    int size = adapter->stretch != 0 && adapter->page <= adapter->piece ? fcntl(adapter->out.fd, F_GETPIPE_SZ) : 0;
+
+    size = size < NORIA_MOST_PIECE ? size : NORIA_MOST_PIECE;
+    noria_store_relaxed32(&adapter->most_in_pages, size > 0 ? (uint32_t)size / 4 : 0); /* a guess for other threads */
+}
+
+/* As many as fit into one put. Their frames' bytes; those of message i end at ends[i]. */
+static size_t fill_pages(struct noria_adapter *adapter, const struct iovec *messages, int n, uint32_t *ends, int *count)
+{
+    size_t size = 0;
+
+    for (*count = 0; *count < n && is_for_pages(adapter, &messages[*count]); ends[(*count)++] = (uint32_t)size) {
+        struct noria_outgoing message = {.data = messages[*count].iov_base, .len = messages[*count].iov_len};
+        size_t most = message.len + NORIA_FRAME_HEADER * (message.len / (adapter->page - NORIA_FRAME_HEADER) + 4);
+        if (size + most > NORIA_MOST_PIECE)
+            break;
+        while (message.offset < message.len) {
+            size_t length = length_in_page(message.len - message.offset, adapter->page - size % adapter->page);
+            size += make_frame(adapter, &message, length, adapter->sequences[0] + (uint64_t)*count,
+                               adapter->frames + size);
+            message.offset += length;
+        }
+    }
+    return size;
+}
+
+/* The whole pages, then what is over. How many bytes were taken. */
+static ssize_t put_filled(struct noria_adapter *adapter, size_t size)
+{
+    size_t whole = size - size % adapter->page;
+    struct iovec pages = {adapter->frames, whole}, rest = {adapter->frames + whole, size - whole};
+    ssize_t taken = whole != 0 ? put(adapter, &pages, 1, 0) : 0, more = 0;
+
+    if (taken == (ssize_t)whole && rest.iov_len != 0)
+        more = put(adapter, &rest, 1, 0);
+    if (more < 0 && taken == 0)
+        return more;
+    adapter->owes_news = more == -EPIPE;
+    return more > 0 ? taken + more : taken;
+}
+
+/* The rest of the page in which the pipe has stopped. Linux stops where there is none; elsewhere a frame may be cut. */
+static void owe_page(struct noria_adapter *adapter, size_t taken, size_t size)
+{
+    size_t end = (taken + adapter->page - 1) / adapter->page * adapter->page;
+
+    adapter->owed_from = taken;
+    adapter->owed_to = end < size ? end : size;
+}
+
+/* Messages above MOST_COPIED, at least two. How many went. */
+static int put_pages(struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    uint32_t ends[NORIA_MOST_PIECE / MOST_COPIED];
+    int count, gone = 0;
+    size_t size = fill_pages(adapter, messages, n, ends, &count);
+    ssize_t taken = put_filled(adapter, size);
+
+    if (taken < 0)
+        return (int)taken;
+    owe_page(adapter, (size_t)taken, size);
+    while (gone < count && ends[gone] <= adapter->owed_to)
+        gone++;
+    adapter->sequences[0] += (uint64_t)gone;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
+    if (gone == 0)
+        noria_adapter_measure_pipe(adapter); /* somebody may have made it smaller */
+    return gone > 0 ? gone : -EAGAIN;
+}
+
+/* A message that is for no batch here: a pipe was made smaller meanwhile. */
+static int put_alone(struct noria_adapter *adapter, const struct iovec *message)
+{
+    struct noria_outgoing alone = {.data = message->iov_base, .len = message->iov_len};
+    int rc = send_frames(adapter, &alone);
+
+    if (rc != 0)
+        rc = finish(adapter, &alone, rc);
+    return rc == 0 ? 1 : rc;
+}
+
+static int put_many(struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    if (wants_pages(adapter, messages, n))
+        return put_pages(adapter, messages, n);
+    return messages->iov_len <= adapter->most_in_frame ? put_batch(adapter, messages, n) : put_alone(adapter, messages);
+}
+
+/* A batch whose receiver goes in the middle tells first how many went. */
+static int end_batches(struct noria_adapter *adapter, int sent, int rc)
+{
+    adapter->owes_news = adapter->owes_news || (sent > 0 && rc == -EPIPE);
+    return sent > 0 ? sent : rc;
 }
 
 static int send_batches(struct noria_adapter *adapter, const struct iovec *messages, int n)
@@ -347,15 +544,20 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
 
     if (adapter->under_way != NULL)
         return -EAGAIN;
-    rc = noria_adapter_get_ready(adapter);
-    while (rc == 0 && sent < n) {
-        rc = put_batch(adapter, messages + sent, n - sent);
-        if (rc <= 0)
+    rc = begin_to_send(adapter);
+    while (rc == 0 && sent < n && !adapter->owes_news &&
+           (sent == 0 || noria_adapter_takes_batch(&adapter->base, messages + sent, n - sent))) {
+        rc = put_many(adapter, messages + sent, n - sent);
+        if (rc < 0)
             break;
         sent += rc;
         rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
+        if (rc == -EPIPE) {
+            uncount(adapter, 0);
+            sent--;
+        }
     }
-    return sent > 0 ? sent : rc;
+    return end_batches(adapter, sent, rc);
 }
 
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n)

@@ -13,9 +13,9 @@
 #include "clock.h"
 #include "detail.h"
 
-enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16 };
+enum { BACKLOG = 128, TURNS_OF_ONE = 8, TURNS_ALONE = 64, MOST_ACCEPTED = 16, MOST_POLLED = 64 };
 enum { IDLE_S = 30, BETWEEN_S = 10, PROBES = 3 };
-#define GRACE_NS NORIA_NS_PER_S /* for the first words of who has connected */
+#define GRACE_NS NORIA_NS_PER_S /* for the greeting of who has connected */
 
 static void take_address(struct noria_socket *of, struct addrinfo *address)
 {
@@ -259,17 +259,24 @@ static void accept_one(struct noria_adapter *adapter, int fd)
     }
 }
 
-/* Takes in who wants to connect. How many inlets there are more. */
-static int accept_all(struct noria_adapter *adapter)
+/* Whether the listener rests although there is room: somebody knocked who could not be taken in, for want of a
+ * descriptor, and what he has sent lies there with him. */
+static bool may_work_again(const struct noria_socket *of)
+{
+    return of->rests && of->adapter.inlet_count < of->adapter.options.max_participants;
+}
+
+/* Takes in who wants to connect; `knocks`: somebody does. How many inlets there are more. */
+static int accept_all(struct noria_adapter *adapter, bool knocks)
 {
     struct noria_socket *of = noria_socket_of(adapter);
     uint32_t before = adapter->inlet_count;
-    bool changes = of->rests && before < adapter->options.max_participants;
+    bool changes = may_work_again(of);
 
     if (of->rests && !changes)
         return 0;
     of->rests = false;
-    for (int i = 0; i < MOST_ACCEPTED && somebody_knocks(of); i++) {
+    for (int i = 0; i < MOST_ACCEPTED && (i == 0 ? knocks : somebody_knocks(of)); i++) {
         int fd;
         if (!make_room(adapter)) {
             rest(of);
@@ -298,23 +305,33 @@ ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inle
     return noria_end_read(&inlet->end, bytes, room);
 }
 
-/* The next one after the current one that has something. */
-static struct noria_inlet *find_ready(struct noria_adapter *adapter)
+/* The next one after the current one that has something. All are asked in one call, and the listener with them: whether
+ * somebody knocks. */
+static struct noria_inlet *find_ready(struct noria_adapter *adapter, bool *knocks)
 {
-    struct noria_inlet *inlet = adapter->inlet;
+    struct noria_socket *of = noria_socket_of(adapter);
+    struct noria_inlet *inlet = adapter->inlet, *polled[MOST_POLLED], *ready = NULL;
+    struct pollfd set[MOST_POLLED] = {{.fd = of->rests && !may_work_again(of) ? -1 : of->listener, .events = POLLIN}};
+    uint32_t left = adapter->inlet_count, n;
 
-    for (uint32_t i = 0; i < adapter->inlet_count; i++) {
-        struct pollfd set = {.events = POLLIN};
-        inlet = inlet != NULL && inlet->next != NULL ? inlet->next : adapter->inlets;
-        set.fd = inlet->end.fd;
-        if (poll(&set, 1, 0) > 0)
-            return inlet;
-    }
-    return NULL;
+    *knocks = false;
+    do {
+        for (n = 1; n < MOST_POLLED && left > 0; n++, left--) {
+            inlet = inlet != NULL && inlet->next != NULL ? inlet->next : adapter->inlets;
+            set[n] = (struct pollfd){.fd = inlet->end.fd, .events = POLLIN};
+            polled[n] = inlet;
+        }
+        if (poll(set, n, 0) <= 0)
+            continue;
+        *knocks = *knocks || set[0].revents != 0;
+        for (uint32_t i = 1; i < n && ready == NULL; i++)
+            ready = set[i].revents != 0 ? polled[i] : NULL;
+    } while (left > 0 && ready == NULL);
+    return ready;
 }
 
 /* Nothing lies in any connection. Whether no sender is there: what has come from none of them is a frame, nor the header
- * of one, and a sender connects only to send at once. */
+ * of one, and a sender says as soon as it is connected that it is there. */
 static bool only_strangers_are_there(struct noria_adapter *adapter)
 {
     for (const struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
@@ -323,21 +340,16 @@ static bool only_strangers_are_there(struct noria_adapter *adapter)
     return adapter->inlets == NULL || noria_now_ns() - noria_socket_of(adapter)->accepted_ns > GRACE_NS;
 }
 
-/* Whether somebody knocked who could not be taken in, for want of a descriptor: what he has sent lies there with him. */
-static bool one_may_be_waiting(struct noria_adapter *adapter)
-{
-    return noria_socket_of(adapter)->rests && adapter->inlet_count < adapter->options.max_participants;
-}
-
 int noria_socket_choose(struct noria_adapter *adapter)
 {
-    struct noria_inlet *ready;
+    bool knocks;
+    struct noria_inlet *ready = find_ready(adapter, &knocks);
 
-    accept_all(adapter);
-    ready = find_ready(adapter);
+    if ((knocks || may_work_again(noria_socket_of(adapter))) && accept_all(adapter, knocks) > 0 && ready == NULL)
+        ready = find_ready(adapter, &knocks);
     if (ready != NULL)
         adapter->inlet = ready;
-    if (ready == NULL && adapter->seen_sender && !one_may_be_waiting(adapter) && only_strangers_are_there(adapter))
+    if (ready == NULL && adapter->seen_sender && !may_work_again(noria_socket_of(adapter)) && only_strangers_are_there(adapter))
         return -EPIPE;
     return ready != NULL ? 0 : -EAGAIN;
 }
@@ -346,9 +358,9 @@ int noria_socket_end(struct noria_adapter *adapter)
 {
     if (adapter->inlet == NULL)
         adapter->inlet = adapter->inlets;
-    if (adapter->inlet != NULL || accept_all(adapter) > 0)
+    if (adapter->inlet != NULL || accept_all(adapter, somebody_knocks(noria_socket_of(adapter))) > 0)
         return 1;
-    return adapter->seen_sender && !one_may_be_waiting(adapter) ? -EPIPE : -EAGAIN;
+    return adapter->seen_sender && !may_work_again(noria_socket_of(adapter)) ? -EPIPE : -EAGAIN;
 }
 
 int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int epoll)

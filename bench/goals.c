@@ -3,6 +3,14 @@
 
 #include <string.h>
 
+/* An adapter against the calls that it is made of. */
+#define ADAPTER_GOALS(what, adapter, bare) \
+    {.text = what " 64 B", .cell = "spsc-64", .ours = adapter, .rival = {bare, NULL}, .wanted = 0.95}, \
+        {.text = what " 4 KiB", .cell = "spsc-4K", .ours = adapter, .rival = {bare, NULL}, .wanted = 0.95}
+#define SEND_MANY_GOALS(what, adapter, bare) \
+    {.text = what " 64 B, many", .cell = "spsc-64-b32", .ours = adapter, .rival = {bare, NULL}, .wanted = 3}, \
+        {.text = what " 4 KiB, many", .cell = "spsc-4K-b32", .ours = adapter, .rival = {bare, NULL}, .wanted = 3}
+
 static struct goal table[] = {
     {.text = "SPSC 8 B one by one", .cell = "spsc-8", .rival = {"ck_ring spsc", NULL}, .wanted = 2.5},
     {.text = "MPMC 8 B 1P1C",
@@ -17,6 +25,11 @@ static struct goal table[] = {
      .cell = "mpmc-8-4p4c",
      .rival = {"ck_ring mpmc", "rte_ring default"},
      .wanted = 10},
+    ADAPTER_GOALS("pipe", "noria over a pipe", "pipe"),
+    SEND_MANY_GOALS("pipe", "noria over a pipe", "pipe one by one"),
+    ADAPTER_GOALS("unix socket", "noria over a unix socket", "unix socket"),
+    SEND_MANY_GOALS("unix socket", "noria over a unix socket", "unix socket one by one"),
+    ADAPTER_GOALS("posix mq", "noria over a posix mq", "posix mq"),
 };
 
 struct goal *goals_table(uint32_t *count)
@@ -35,6 +48,16 @@ static bool is_rival(const struct goal *goal, const struct entry *entry)
     return false;
 }
 
+static const struct entry *ours_of(const struct goal *goal, const struct result *result)
+{
+    if (goal->ours == NULL)
+        return result->ours;
+    for (uint32_t i = 0; i < result->entries; i++)
+        if (strcmp(goal->ours, result->entry[i].contestant->name) == 0 && result->entry[i].as_placed)
+            return &result->entry[i];
+    return NULL;
+}
+
 static void judge_one(struct goal *goal, const struct result *result)
 {
     const struct entry *rival = NULL;
@@ -43,7 +66,7 @@ static void judge_one(struct goal *goal, const struct result *result)
         if (is_rival(goal, &result->entry[i]) &&
             (rival == NULL || result->entry[i].value[0] > rival->value[0]))
             rival = &result->entry[i];
-    goal->ratio = result_ratio(result, result->ours, rival);
+    goal->ratio = result_ratio(result, ours_of(goal, result), rival);
     goal->against = rival != NULL ? rival->contestant->name : NULL;
     goal->near = result->near;
 }

@@ -8,6 +8,7 @@
 struct goal {
     const char *text;
     const char *cell;
+    const char *ours;     /* of noria's; NULL: its best */
     const char *rival[2]; /* the better of these, with one PAUSE after a failed try */
     double wanted;
 

@@ -88,7 +88,7 @@ void json_end(const struct goal *goals, uint32_t count)
 {
     printf("],\n\"goals\":[");
     for (uint32_t i = 0; i < count; i++)
-        printf("%s\n{\"goal\":\"%s\",\"cell\":\"%s\",\"wanted\":%.1f,\"ratio\":%.3f,\"reached\":%s}",
+        printf("%s\n{\"goal\":\"%s\",\"cell\":\"%s\",\"wanted\":%.2f,\"ratio\":%.3f,\"reached\":%s}",
                i == 0 ? "" : ",", goals[i].text, goals[i].cell, goals[i].wanted, goals[i].ratio,
                goals[i].ratio <= 0                 ? "null"
                : goals[i].ratio >= goals[i].wanted ? "true"

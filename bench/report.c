@@ -158,9 +158,9 @@ void report_goals(const struct goal *goals, uint32_t count)
         const struct goal *goal = &goals[i];
 
         if (goal->ratio <= 0)
-            printf("  %-22s >= %4.1fx   not measured\n", goal->text, goal->wanted);
+            printf("  %-24s >= %5.2fx  not measured\n", goal->text, goal->wanted);
         else
-            printf("  %-22s >= %4.1fx   %6.2fx  %-8s against %s%s\n", goal->text, goal->wanted, goal->ratio,
+            printf("  %-24s >= %5.2fx  %6.2fx  %-8s against %s%s\n", goal->text, goal->wanted, goal->ratio,
                    goal->ratio >= goal->wanted ? "reached" : "MISSED", goal->against,
                    goal->near ? "" : " (far)");
     }

@@ -45,6 +45,10 @@ static void append_frame(struct fuzz_input *input)
     uint8_t *to = stream + stream_size;
     uint32_t crc;
 
+    if (fuzz_byte(input) % 16 == 0) {
+        frame.flags = NORIA_FRAME_HELLO;
+        frame.total = frame.sequence == 0; /* which makes it none */
+    }
     frame.offset = frame.total != 0 && fuzz_byte(input) % 2 == 0
                        ? (uint32_t)(fuzz_word(input) % frame.total) / 100 * 100
                        : 0;

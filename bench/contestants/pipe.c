@@ -104,3 +104,62 @@ static inline void pipe_wait(struct pipe_side *side, enum role role)
 #define CONTESTANT_TRAITS (TAKES_SPSC | TAKES_MPMC | WAITS_ITSELF | USES_KERNEL)
 #define CONTESTANT_WAIT pipe_wait
 #include "../traffic.h"
+
+/* The same where the others send batches: what putting several messages into one call is measured against. */
+struct single_pipe_side {
+    struct pipe_side side;
+};
+
+static size_t single_pipe_footprint(const struct cell *cell)
+{
+    return cell->batch > 1 ? pipe_footprint(cell) : 0;
+}
+
+static int single_pipe_format(void *memory, const struct cell *cell)
+{
+    return pipe_format(memory, cell);
+}
+
+static int single_pipe_join(struct single_pipe_side *side, const struct seat *seat)
+{
+    return pipe_join(&side->side, seat);
+}
+
+static inline uint8_t *single_pipe_place(struct single_pipe_side *side, uint32_t i, size_t size, uint32_t batch)
+{
+    return pipe_place(&side->side, i, size, batch);
+}
+
+static inline uint32_t single_pipe_publish(struct single_pipe_side *side, uint32_t from, uint32_t to, size_t size,
+                                           uint32_t batch)
+{
+    uint32_t i = from;
+
+    while (i < to && pipe_publish(&side->side, i, i + 1, size, batch) == 1)
+        i++;
+    return i - from;
+}
+
+static inline const uint8_t *single_pipe_arrived(struct single_pipe_side *side, uint32_t i, size_t size,
+                                                 uint32_t batch)
+{
+    (void)i, (void)batch;
+    return pipe_arrived(&side->side, 0, size, 1);
+}
+
+static inline void single_pipe_release(struct single_pipe_side *side, uint32_t n, size_t size, uint32_t batch)
+{
+    (void)side, (void)n, (void)size, (void)batch;
+}
+
+static inline void single_pipe_wait(struct single_pipe_side *side, enum role role)
+{
+    pipe_wait(&side->side, role);
+}
+
+#define CONTESTANT single_pipe
+#define CONTESTANT_NAME "pipe one by one"
+#define CONTESTANT_CALLS "write, read of one message each, also in batches"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT single_pipe_wait
+#include "../traffic.h"

@@ -94,3 +94,64 @@ static inline void socket_wait(struct socket_side *side, enum role role)
 #define CONTESTANT_TRAITS (TAKES_SPSC | TAKES_MPMC | WAITS_ITSELF | USES_KERNEL)
 #define CONTESTANT_WAIT socket_wait
 #include "../traffic.h"
+
+/* The same where the others send batches: what putting several messages into one call is measured against. */
+struct single_socket_side {
+    struct socket_side side;
+};
+
+static size_t single_socket_footprint(const struct cell *cell)
+{
+    return cell->batch > 1 ? socket_footprint(cell) : 0;
+}
+
+static int single_socket_format(void *memory, const struct cell *cell)
+{
+    return socket_format(memory, cell);
+}
+
+static int single_socket_join(struct single_socket_side *side, const struct seat *seat)
+{
+    return socket_join(&side->side, seat);
+}
+
+static inline uint8_t *single_socket_place(struct single_socket_side *side, uint32_t i, size_t size,
+                                           uint32_t batch)
+{
+    return socket_place(&side->side, i, size, batch);
+}
+
+static inline uint32_t single_socket_publish(struct single_socket_side *side, uint32_t from, uint32_t to,
+                                             size_t size, uint32_t batch)
+{
+    uint32_t i = from;
+
+    (void)batch;
+    while (i < to && send(side->side.end[1], side->side.scratch + i * size, size, side->side.flags) == (ssize_t)size)
+        i++;
+    return i - from;
+}
+
+static inline const uint8_t *single_socket_arrived(struct single_socket_side *side, uint32_t i, size_t size,
+                                                   uint32_t batch)
+{
+    (void)i, (void)batch;
+    return socket_arrived(&side->side, 0, size, 1);
+}
+
+static inline void single_socket_release(struct single_socket_side *side, uint32_t n, size_t size, uint32_t batch)
+{
+    (void)side, (void)n, (void)size, (void)batch;
+}
+
+static inline void single_socket_wait(struct single_socket_side *side, enum role role)
+{
+    socket_wait(&side->side, role);
+}
+
+#define CONTESTANT single_socket
+#define CONTESTANT_NAME "unix socket one by one"
+#define CONTESTANT_CALLS "send, recv of one message each, also in batches"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT single_socket_wait
+#include "../traffic.h"

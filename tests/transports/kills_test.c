@@ -3,12 +3,13 @@
  * Senders and receivers killed at random points, over every transport, with a ledger. Claim: no message comes twice,
  * mixed or cut; as long as no receiver dies none that a sender was told is sent gets lost; when one dies, the next one
  * is told exactly how many it did not see, or the sender gets -EPIPE; where several receive and one dies, only what it
- * had read is missing. 100 kills a transport, NORIA_LONG 1000.
+ * had read is missing. A server (NATS) delivers again: there nothing is lost at all, and what comes twice is flagged. 100
+ * kills a transport, NORIA_LONG 1000.
  */
 #include "suite.h"
 
 enum { MOST_LIVES = 1200, LONGEST = 20000 };
-enum { CREW = 3, FOR_CREW = 400, IN_BATCH = 10, OF_CREW = 100 };
+enum { CREW = 3, FOR_CREW = 400, IN_BATCH = 10, OF_CREW = 100, MOST_SERVED = 1 << 20 };
 
 /* What happened, in shared memory, so that a death takes nothing of it along. */
 static struct ledger {
@@ -16,6 +17,8 @@ static struct ledger {
     uint32_t received[MOST_LIVES]; /* of it: next number expected */
     uint64_t total, gaps, refused, ready, current;
     uint32_t taken[FOR_CREW]; /* by any of several receivers: how often each message */
+    uint8_t served[MOST_SERVED]; /* of the only sender: whether it was received */
+    uint64_t again;              /* how many came again */
 } * ledger;
 
 static uint32_t life_number;
@@ -115,6 +118,8 @@ static void senders_die(void **state)
     uint32_t lives = (uint32_t)kills();
 
     (void)state;
+    if (it.transport->is_served)
+        return; /* below */
     it.rx = open_handle(NORIA_RECV);
     for (life_number = 0; life_number < lives; life_number++) {
         struct noria_info info;
@@ -163,8 +168,8 @@ static void receivers_die(void **state)
     uint64_t in_hands = 0;
 
     (void)state;
-    if (strcmp(it.transport->name, "shm") == 0)
-        return; /* tests/stopkill does that, at every instruction */
+    if (strcmp(it.transport->name, "shm") == 0 || it.transport->is_served)
+        return; /* tests/stopkill does that, at every instruction; below */
     it.rx = open_handle(NORIA_RECV);
     it.tx = it.transport->by_descriptors ? NULL : open_handle(NORIA_SEND);
     life_number = 0;
@@ -271,12 +276,128 @@ static void one_of_several_dies(void **state)
                   rounds, missing);
 }
 
+/* --------------------------------------------------------------------------------------------------- with a server */
+
+static void senders_of_a_server_die(void **state)
+{
+    /* Claim: of a sender that is killed each message that it was told is sent comes, in order, once, and at most one more:
+     * the one that it was sending. */
+    uint32_t lives = (uint32_t)kills();
+
+    (void)state;
+    if (!it.transport->is_served)
+        return;
+    it.rx = open_handle(NORIA_RECV);
+    for (life_number = 0; life_number < lives; life_number++) {
+        struct noria_info info;
+        pid_t child = start(send_for_ever);
+        uint64_t sent = 0;
+        do {
+            ssize_t len = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info);
+            assert_true(enter(received, len, &info, false));
+        } while (ledger->received[life_number] == 0); /* another life's last one may come first */
+        nap_us(next_random(20000));
+        kill_child(child);
+        sent = ledger->sent[life_number];
+        while (ledger->received[life_number] < sent) {
+            ssize_t len = noria_recv(it.rx, received, sizeof(received), A_WHILE, &info);
+            assert_true(enter(received, len, &info, false));
+        }
+        assert_true(life_number == 0 || ledger->received[life_number - 1] <= ledger->sent[life_number - 1] + 1);
+    }
+    print_message("%s: %u senders killed, %llu messages\n", it.transport->name, lives,
+                  (unsigned long long)ledger->total);
+}
+
+/* Enters the next message, and releases it then. What it returns but 0 is a failure; -ETIMEDOUT. */
+static int receive_served(noria_channel *channel, int64_t timeout_ns)
+{
+    struct noria_span span;
+    struct noria_info info;
+    struct stamp stamp;
+    int rc = noria_peek(channel, &span, timeout_ns, &info);
+
+    if (rc != 0)
+        return rc;
+    if (!is_sound(span.data, span.len, &stamp) || stamp.number >= MOST_SERVED)
+        return -EBADMSG;
+    if (ledger->served[stamp.number] != 0) {
+        if ((info.flags & NORIA_REDELIVERED) == 0)
+            return -EEXIST;
+        __atomic_fetch_add(&ledger->again, 1, __ATOMIC_SEQ_CST);
+    } else {
+        ledger->served[stamp.number] = 1;
+        __atomic_fetch_add(&ledger->total, 1, __ATOMIC_SEQ_CST);
+    }
+    nap_us(stamp.number % 3 * 2000); /* so that some die with one in their hands */
+    return noria_release(channel, &span);
+}
+
+static int receive_served_for_ever(void)
+{
+    noria_channel *channel = open_handle(NORIA_RECV);
+
+    for (;;) {
+        CHILD_REQUIRES(receive_served(channel, A_WHILE) == 0);
+        __atomic_store_n(&ledger->ready, 1, __ATOMIC_SEQ_CST);
+    }
+}
+
+static void expect_all_served(void)
+{
+    int64_t until_ns = now_ns() + 2 * A_WHILE; /* what the dead held comes when their time is over */
+    uint32_t next = 0;
+
+    while (next < ledger->sent[0]) {
+        int rc = receive_served(it.rx, A_WHILE);
+        assert_int_equal(rc, 0);
+        while (next < ledger->sent[0] && ledger->served[next] != 0)
+            next++;
+        assert_true(now_ns() < until_ns || next == ledger->sent[0]);
+    }
+}
+
+static void receivers_of_a_server_die(void **state)
+{
+    /* Claim: whatever a killed receiver had not released comes again: nothing is lost, and a message that comes twice is
+     * flagged. */
+    int status;
+    pid_t sender;
+
+    (void)state;
+    if (!it.transport->is_served)
+        return;
+    strcat(it.address, "&ack_wait=2");
+    it.tx = open_handle(NORIA_SEND); /* makes the stream */
+    close_handle(&it.tx);
+    life_number = 0;
+    sender = start(send_for_ever);
+    for (int i = 0; i < kills(); i++) {
+        pid_t receiver;
+        ledger->ready = 0;
+        receiver = start(receive_served_for_ever);
+        for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0;
+             sched_yield())
+            assert_true(now_ns() < until_ns && waitpid(receiver, &status, WNOHANG) == 0);
+        nap_us(next_random(20000));
+        assert_int_equal(waitpid(receiver, &status, WNOHANG), 0); /* it found nothing wrong */
+        kill_child(receiver);
+    }
+    assert_int_equal(waitpid(sender, NULL, WNOHANG), 0);
+    kill_child(sender);
+    it.rx = open_handle(NORIA_RECV);
+    expect_all_served();
+    print_message("%s: %d receivers killed, %llu messages, %llu came again\n", it.transport->name, kills(),
+                  (unsigned long long)ledger->total, (unsigned long long)ledger->again);
+}
+
 int main(void)
 {
 #define TEST(name) \
     { \
 #name, name \
     }
-    static const struct named_test tests[] = {TEST(senders_die), TEST(receivers_die), TEST(one_of_several_dies)};
+    static const struct named_test tests[] = {TEST(senders_die), TEST(receivers_die), TEST(one_of_several_dies),
+                                              TEST(senders_of_a_server_die), TEST(receivers_of_a_server_die)};
     return run_suite_with("kills", tests, sizeof(tests) / sizeof(tests[0]), setup_ledger, teardown_ledger);
 }

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/msg.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
 #include <noria/inspect.h>
@@ -945,13 +946,14 @@ static void a_line_in_the_wrong_fifo(void **state)
         assert_int_equal(expect(1, i, 9000).flags, 0);
 }
 
-enum { WRITERS = 3, OF_WRITER = 250, CUT_LONGEST = 40000, PAGE = 4096 };
+enum { WRITERS = 3, OF_WRITER = 250, /* batches end with it */ CUT_LONGEST = 40000, PAGE = 4096 };
 
 static uint8_t real_frame[FRAME_HEADER + 8];
+static uint32_t cut_longest = CUT_LONGEST;
 
 static uint32_t cut_length(uint32_t number)
 {
-    return number % 5 == 0 ? number * 7 % 300 : 3000 + number * 7919 % (CUT_LONGEST - 3000);
+    return number % 5 == 0 ? number * 7 % 300 : 3000 + number * 7919 % (cut_longest - 3000);
 }
 
 /* Message bytes; of some a frame stands in them wherever a pipe might cut theirs. */
@@ -969,31 +971,39 @@ static void fill_for_cuts(uint8_t *bytes, uint32_t whose, uint32_t number)
         memcpy(bytes + at - FRAME_HEADER, real_frame, sizeof(real_frame));
 }
 
-static int writer_of(uint32_t whose, const char *address)
+enum { IN_CUT_BATCH = 5 };
+
+static int writer_of(uint32_t whose, const char *address, bool batches)
 {
-    static uint8_t bytes[CUT_LONGEST];
+    static uint8_t bytes[IN_CUT_BATCH][CUT_LONGEST];
+    struct iovec messages[IN_CUT_BATCH];
     noria_channel *tx;
+    int n = batches && whose != 0 ? IN_CUT_BATCH : 1, sent = 0;
 
     CHILD_REQUIRES(noria_open(&tx, address, NORIA_SEND, NULL) == 0);
-    for (uint32_t i = 0; i < OF_WRITER || whose == WRITERS; i++) { /* the last one is killed */
-        fill_for_cuts(bytes, whose, i);
-        CHILD_REQUIRES(noria_send(tx, bytes, cut_length(i), A_WHILE) == 0);
+    for (uint32_t i = 0; i < OF_WRITER || whose == WRITERS; i += (uint32_t)sent) { /* the last one is killed */
+        for (uint32_t k = 0; k < (uint32_t)n; k++) {
+            fill_for_cuts(bytes[k], whose, i + k);
+            messages[k] = (struct iovec){bytes[k], cut_length(i + k)};
+        }
+        sent = n == 1 ? noria_send(tx, bytes[0], messages[0].iov_len, A_WHILE) == 0
+                      : noria_send_many(tx, messages, n, A_WHILE);
+        CHILD_REQUIRES(sent > 0);
     }
     CHILD_REQUIRES(noria_close(tx) == 0);
     return 0;
 }
 
-static void long_frames_of_many_writers(void **state)
+/* Messages above PIPE_BUF of several writers of one small pipe, which cuts them where it is full, one of the writers killed
+ * in between, come whole, in order and unmixed, whatever looks like a frame in them. */
+static void check_many_writers(int pages, bool batches)
 {
-    /* Claim: messages above PIPE_BUF of several writers of one small pipe, which cuts them where it is full, one of the
-     * writers killed in between, come whole, in order and unmixed, whatever looks like a frame in them. */
     static uint8_t expected[CUT_LONGEST];
     uint32_t next[WRITERS + 1] = {0};
     pid_t writers[WRITERS + 1];
     char address[32], receiving[32];
     int ends[2];
 
-    (void)state;
     assert_int_equal(make_pipe(ends), 0);
     snprintf(receiving, sizeof(receiving), "fd:%d", ends[0]);
     snprintf(address, sizeof(address), "fd:%d", ends[1]);
@@ -1001,7 +1011,7 @@ static void long_frames_of_many_writers(void **state)
     assert_int_equal(noria_send(it.tx, "a frame!", 8, 0), 0);
     close_handle(&it.tx);
     assert_int_equal(read(ends[0], real_frame, sizeof(real_frame)), sizeof(real_frame));
-    fcntl(ends[1], F_SETPIPE_SZ, 4 * PAGE);
+    fcntl(ends[1], F_SETPIPE_SZ, pages * PAGE);
     assert_int_equal(noria_open(&it.rx, receiving, NORIA_RECV, NULL), 0);
     fflush(NULL);
     for (uint32_t i = 0; i <= WRITERS; i++) {
@@ -1009,7 +1019,7 @@ static void long_frames_of_many_writers(void **state)
         if (writers[i] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             noria_close(it.rx);
-            _exit(writer_of(i, address));
+            _exit(writer_of(i, address, batches));
         }
     }
     close(ends[0]);
@@ -1024,6 +1034,8 @@ static void long_frames_of_many_writers(void **state)
             print_message("%zd: %s\n", len, noria_detail());
         assert_true(len >= 0);
         assert_int_equal(info.flags, 0);
+        if (got == OF_WRITER)
+            kill(writers[WRITERS], SIGKILL);
         memcpy(&stamp, received, (size_t)len < sizeof(stamp) ? (size_t)len : sizeof(stamp));
         if ((size_t)len < sizeof(stamp)) /* too short to say whose it is */
             continue;
@@ -1032,14 +1044,33 @@ static void long_frames_of_many_writers(void **state)
         fill_for_cuts(expected, stamp.whose, stamp.number);
         assert_memory_equal(received, expected, (size_t)len);
         next[stamp.whose] = stamp.number + 1;
-        if (got == OF_WRITER)
-            kill(writers[WRITERS], SIGKILL);
     }
     for (uint32_t i = 0; i < WRITERS; i++) {
         assert_true(next[i] + 5 > OF_WRITER); /* the very last may be too short */
         expect_end(writers[i]);
     }
     waitpid(writers[WRITERS], NULL, 0);
+    close_handle(&it.rx);
+}
+
+static void long_frames_of_many_writers(void **state)
+{
+    /* Claim: as above, each message by itself. */
+    (void)state;
+    check_many_writers(4, false);
+}
+
+static void long_batches_of_many_writers(void **state)
+{
+    /* Claim: as above, where batches of long messages go in whole pages, and a frame that was cut may stand before such. In
+     * a pipe of one page, which takes no two of them, too. */
+    (void)state;
+    for (cut_longest = 5000; cut_longest < CUT_LONGEST; cut_longest *= 2) {
+        check_many_writers(16, true);
+        check_many_writers(4, true);
+        check_many_writers(1, true);
+    }
+    cut_longest = CUT_LONGEST;
 }
 
 static void half_frames_in_files(void **state)
@@ -1425,6 +1456,124 @@ static void a_killed_bridge_loses_nothing(void **state)
     noria_unlink(bridged_from);
 }
 
+/* ------------------------------------------------------------------------------------------- a receiver goes in between */
+
+/* What this process sends through sockets and pipes: so many times whole, then at most `most_bytes`; so many times at all, and then
+ * the receiver has gone. 0: no such limit. */
+static struct {
+    int until_short, until_gone;
+    size_t most_bytes;
+} sends;
+
+static bool is_time(int *left)
+{
+    return *left > 0 && --*left == 0;
+}
+
+/* No more than most_bytes of them. */
+static size_t shorten(uint8_t *bytes, const struct iovec *pieces, size_t n)
+{
+    size_t len = 0;
+
+    for (size_t i = 0; i < n; len += pieces[i++].iov_len)
+        memcpy(bytes + len, pieces[i].iov_base, pieces[i].iov_len);
+    return len < sends.most_bytes ? len : sends.most_bytes;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    uint8_t bytes[128 * KIB];
+
+    if (is_time(&sends.until_gone)) {
+        errno = EPIPE;
+        return -1;
+    }
+    if (is_time(&sends.until_short))
+        return syscall(SYS_sendto, fd, bytes, shorten(bytes, message->msg_iov, message->msg_iovlen), flags, NULL, 0);
+    return syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t pwritev64v2(int fd, const struct iovec *pieces, int n, off64_t offset, int flags)
+{
+    uint8_t bytes[128 * KIB];
+
+    if (is_time(&sends.until_short))
+        return write(fd, bytes, shorten(bytes, pieces, (size_t)n));
+    return syscall(SYS_pwritev2, fd, pieces, n, offset, offset, flags);
+}
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags)
+{
+    struct iovec piece = {(void *)(uintptr_t)bytes, len};
+
+    return sendmsg(fd, &(struct msghdr){.msg_iov = &piece, .msg_iovlen = 1}, flags);
+}
+
+enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000, LONG_IN_PAGES = 16000 };
+
+static int send_batch_from(uint32_t number, uint32_t len)
+{
+    static uint8_t bytes[IN_SHORT_BATCH][OF_HALF_A_PUT];
+    struct iovec messages[IN_SHORT_BATCH];
+
+    for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
+        fill(bytes[i], 1, number + i, len);
+        messages[i] = (struct iovec){bytes[i], len};
+    }
+    return noria_send_many(it.tx, messages, IN_SHORT_BATCH, A_WHILE);
+}
+
+static void a_batch_cut_anywhere(void **state)
+{
+    /* Claim: a batch of long messages that a pipe takes in part, cut at any place, comes whole, whatever length they have:
+     * nothing is lost, mixed or doubled. */
+    uint32_t number = 0;
+
+    (void)state;
+    it.options.max_message = LONG_IN_PAGES;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
+    expect(1, number++, 100);
+    for (uint32_t len = 1100; len <= LONG_IN_PAGES; len += 577)
+        for (sends.most_bytes = 1; sends.most_bytes < IN_SHORT_BATCH * len; sends.most_bytes += 1 + len * 2 / 7) {
+            sends.until_short = 1;
+            for (int i = 0; i < 2; i++) { /* the one that is cut, and another one */
+                int sent = send_batch_from(number, len);
+                if (sent == -EAGAIN) /* nothing of it that is whole; what was owed goes first */
+                    sent = send_batch_from(number, len);
+                assert_true(sent > 0);
+                for (; sent > 0; sent--)
+                    assert_int_equal(expect(1, number++, len).flags, 0);
+            }
+        }
+    sends.until_short = 0;
+}
+
+static void a_receiver_goes_in_a_batch(void **state)
+{
+    /* Claim: of a batch whose receiver goes after a part of it, in one message or between two, those that went count, the
+     * next call is -EPIPE, once, and for the next receiver nothing is missing. */
+    uint32_t number = 1;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    for (int between = 0; between < 2; between++) {
+        uint32_t wanted = between ? 2 : 1;
+        sends.until_short = between ? 0 : 1;
+        sends.most_bytes = 40000; /* the first message, and a part of the second one */
+        sends.until_gone = 2;
+        assert_int_equal(send_batch_from(number, OF_HALF_A_PUT), wanted);
+        assert_fails(noria_send(it.tx, "x", 1, A_WHILE), EPIPE);
+        for (; wanted > 0; wanted--, number++)
+            assert_int_equal(expect(1, number, OF_HALF_A_PUT).flags, 0);
+        assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
+        assert_int_equal(expect(1, number, 100).flags, 0);
+        number++;
+    }
+}
+
 /* -------------------------------------------------------------------------------------------------- waiting for room */
 
 static void room_comes_with_a_receiver(void **state)
@@ -1451,6 +1600,27 @@ static void room_comes_with_a_receiver(void **state)
             assert_int_equal(rc, -EPIPE);
         }
     }
+}
+
+static void who_waits_to_send_is_no_stranger(void **state)
+{
+    /* Claim: a sender that has only waited for room is one: the stream goes on until it leaves, however long it is silent. */
+    noria_channel *another;
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
+
+    (void)state;
+    open_pair();
+    side.channel = it.tx;
+    assert_int_equal(noria_wait_any(&side, 1, A_WHILE), 1);
+    another = open_handle(NORIA_SEND);
+    assert_int_equal(send_numbered(another, 2, 0, 100, A_WHILE), 0);
+    expect(2, 0, 100);
+    assert_int_equal(noria_close(another), 0);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 1500 * MS, NULL), ETIMEDOUT);
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    close_handle(&it.tx);
+    expect_stream_end(A_WHILE);
 }
 
 static void files_have_always_room(void **state)
@@ -1549,6 +1719,7 @@ int main(void)
         WITH(setup_tcp, what_is_refused_is_not_missed),
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
         WITH(setup_fifo, long_frames_of_many_writers),
+        WITH(setup_fifo, long_batches_of_many_writers),
         WITH(setup_fifo, half_frames_in_files),
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
@@ -1560,6 +1731,11 @@ int main(void)
         WITH(setup_unix, bridges_keep_what_cannot_go_back),
         WITH(setup_mq, bridges_keep_priorities),
         WITH(setup_unix, a_killed_bridge_loses_nothing),
+        WITH(setup_fifo, a_batch_cut_anywhere),
+        WITH(setup_unix, a_receiver_goes_in_a_batch),
+        WITH(setup_tcp, a_receiver_goes_in_a_batch),
+        WITH(setup_unix, who_waits_to_send_is_no_stranger),
+        WITH(setup_tcp, who_waits_to_send_is_no_stranger),
         WITH(setup_unix, room_comes_with_a_receiver),
         WITH(setup_fifo, room_comes_with_a_receiver),
         WITH(setup_tcp, room_comes_with_a_receiver),
