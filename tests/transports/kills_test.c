@@ -322,8 +322,11 @@ static int receive_served(noria_channel *channel, int64_t timeout_ns)
     if (!is_sound(span.data, span.len, &stamp) || stamp.number >= MOST_SERVED)
         return -EBADMSG;
     if (ledger->served[stamp.number] != 0) {
-        if ((info.flags & NORIA_REDELIVERED) == 0)
+        if ((info.flags & NORIA_REDELIVERED) == 0) {
+            fprintf(stderr, "message %u comes again without a flag, sequence %llu\n", stamp.number,
+                    (unsigned long long)info.sequence);
             return -EEXIST;
+        }
         __atomic_fetch_add(&ledger->again, 1, __ATOMIC_SEQ_CST);
     } else {
         ledger->served[stamp.number] = 1;
@@ -338,7 +341,10 @@ static int receive_served_for_ever(void)
     noria_channel *channel = open_handle(NORIA_RECV);
 
     for (;;) {
-        CHILD_REQUIRES(receive_served(channel, A_WHILE) == 0);
+        int rc = receive_served(channel, A_WHILE);
+        if (rc != 0)
+            fprintf(stderr, "received: %d\n", rc);
+        CHILD_REQUIRES(rc == 0);
         __atomic_store_n(&ledger->ready, 1, __ATOMIC_SEQ_CST);
     }
 }
