@@ -484,15 +484,6 @@ static ssize_t put_filled(struct noria_adapter *adapter, size_t size)
     return more > 0 ? taken + more : taken;
 }
 
-/* The rest of the page in which the pipe has stopped. Linux stops where there is none; elsewhere a frame may be cut. */
-static void owe_page(struct noria_adapter *adapter, size_t taken, size_t size)
-{
-    size_t end = (taken + adapter->page - 1) / adapter->page * adapter->page;
-
-    adapter->owed_from = taken;
-    adapter->owed_to = end < size ? end : size;
-}
-
 /* Messages above MOST_COPIED, at least two. How many went. */
 static int put_pages(struct noria_adapter *adapter, const struct iovec *messages, int n)
 {
@@ -503,8 +494,7 @@ static int put_pages(struct noria_adapter *adapter, const struct iovec *messages
 
     if (taken < 0)
         return (int)taken;
-    owe_page(adapter, (size_t)taken, size);
-    while (gone < count && ends[gone] <= adapter->owed_to)
+    while (gone < count && ends[gone] <= taken)
         gone++;
     adapter->sequences[0] += (uint64_t)gone;
     noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);

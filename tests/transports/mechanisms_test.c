@@ -1458,7 +1458,7 @@ static void a_killed_bridge_loses_nothing(void **state)
 
 /* ------------------------------------------------------------------------------------------- a receiver goes in between */
 
-/* What this process sends through sockets and pipes: so many times whole, then at most `most_bytes`; so many times at all, and then
+/* What this process sends through sockets: so many times whole, then at most `most_bytes`; so many times at all, and then
  * the receiver has gone. 0: no such limit. */
 static struct {
     int until_short, until_gone;
@@ -1470,36 +1470,20 @@ static bool is_time(int *left)
     return *left > 0 && --*left == 0;
 }
 
-/* No more than most_bytes of them. */
-static size_t shorten(uint8_t *bytes, const struct iovec *pieces, size_t n)
-{
-    size_t len = 0;
-
-    for (size_t i = 0; i < n; len += pieces[i++].iov_len)
-        memcpy(bytes + len, pieces[i].iov_base, pieces[i].iov_len);
-    return len < sends.most_bytes ? len : sends.most_bytes;
-}
-
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    uint8_t bytes[128 * KIB];
-
     if (is_time(&sends.until_gone)) {
         errno = EPIPE;
         return -1;
     }
-    if (is_time(&sends.until_short))
-        return syscall(SYS_sendto, fd, bytes, shorten(bytes, message->msg_iov, message->msg_iovlen), flags, NULL, 0);
+    if (is_time(&sends.until_short)) {
+        uint8_t bytes[128 * KIB];
+        size_t len = 0;
+        for (size_t i = 0; i < message->msg_iovlen; len += message->msg_iov[i++].iov_len)
+            memcpy(bytes + len, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+        return syscall(SYS_sendto, fd, bytes, len < sends.most_bytes ? len : sends.most_bytes, flags, NULL, 0);
+    }
     return syscall(SYS_sendmsg, fd, message, flags);
-}
-
-ssize_t pwritev64v2(int fd, const struct iovec *pieces, int n, off64_t offset, int flags)
-{
-    uint8_t bytes[128 * KIB];
-
-    if (is_time(&sends.until_short))
-        return write(fd, bytes, shorten(bytes, pieces, (size_t)n));
-    return syscall(SYS_pwritev2, fd, pieces, n, offset, offset, flags);
 }
 
 ssize_t send(int fd, const void *bytes, size_t len, int flags)
@@ -1509,44 +1493,18 @@ ssize_t send(int fd, const void *bytes, size_t len, int flags)
     return sendmsg(fd, &(struct msghdr){.msg_iov = &piece, .msg_iovlen = 1}, flags);
 }
 
-enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000, LONG_IN_PAGES = 16000 };
+enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000 };
 
-static int send_batch_from(uint32_t number, uint32_t len)
+static int send_batch_from(uint32_t number)
 {
     static uint8_t bytes[IN_SHORT_BATCH][OF_HALF_A_PUT];
     struct iovec messages[IN_SHORT_BATCH];
 
     for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
-        fill(bytes[i], 1, number + i, len);
-        messages[i] = (struct iovec){bytes[i], len};
+        fill(bytes[i], 1, number + i, OF_HALF_A_PUT);
+        messages[i] = (struct iovec){bytes[i], OF_HALF_A_PUT};
     }
     return noria_send_many(it.tx, messages, IN_SHORT_BATCH, A_WHILE);
-}
-
-static void a_batch_cut_anywhere(void **state)
-{
-    /* Claim: a batch of long messages that a pipe takes in part, cut at any place, comes whole, whatever length they have:
-     * nothing is lost, mixed or doubled. */
-    uint32_t number = 0;
-
-    (void)state;
-    it.options.max_message = LONG_IN_PAGES;
-    open_pair();
-    assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
-    expect(1, number++, 100);
-    for (uint32_t len = 1100; len <= LONG_IN_PAGES; len += 577)
-        for (sends.most_bytes = 1; sends.most_bytes < IN_SHORT_BATCH * len; sends.most_bytes += 1 + len * 2 / 7) {
-            sends.until_short = 1;
-            for (int i = 0; i < 2; i++) { /* the one that is cut, and another one */
-                int sent = send_batch_from(number, len);
-                if (sent == -EAGAIN) /* nothing of it that is whole; what was owed goes first */
-                    sent = send_batch_from(number, len);
-                assert_true(sent > 0);
-                for (; sent > 0; sent--)
-                    assert_int_equal(expect(1, number++, len).flags, 0);
-            }
-        }
-    sends.until_short = 0;
 }
 
 static void a_receiver_goes_in_a_batch(void **state)
@@ -1564,7 +1522,7 @@ static void a_receiver_goes_in_a_batch(void **state)
         sends.until_short = between ? 0 : 1;
         sends.most_bytes = 40000; /* the first message, and a part of the second one */
         sends.until_gone = 2;
-        assert_int_equal(send_batch_from(number, OF_HALF_A_PUT), wanted);
+        assert_int_equal(send_batch_from(number), wanted);
         assert_fails(noria_send(it.tx, "x", 1, A_WHILE), EPIPE);
         for (; wanted > 0; wanted--, number++)
             assert_int_equal(expect(1, number, OF_HALF_A_PUT).flags, 0);
@@ -1731,7 +1689,6 @@ int main(void)
         WITH(setup_unix, bridges_keep_what_cannot_go_back),
         WITH(setup_mq, bridges_keep_priorities),
         WITH(setup_unix, a_killed_bridge_loses_nothing),
-        WITH(setup_fifo, a_batch_cut_anywhere),
         WITH(setup_unix, a_receiver_goes_in_a_batch),
         WITH(setup_tcp, a_receiver_goes_in_a_batch),
         WITH(setup_unix, who_waits_to_send_is_no_stranger),
