@@ -396,7 +396,6 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->out = *end;
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
-    noria_adapter_measure_pipe(adapter);
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -523,8 +522,7 @@ static void close_handle(noria_channel *channel, bool stale)
     .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
     .close = close_handle
 
-static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many,
-                                          .takes_batch = noria_adapter_takes_batch};
+static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many};
 static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)
@@ -560,7 +558,7 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
 {
     adapter->base.max_message = most_message;
     adapter->piece = piece;
-    adapter->most_in_frame = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;

@@ -124,10 +124,8 @@ struct noria_adapter {
     struct noria_fork_guard out_guard;
     uint32_t sender;
     uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
-    size_t most_in_frame;                   /* bytes of a message, but for those that a pipe may cut */
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
-    uint32_t most_in_pages;                 /* bytes of a message that goes into whole pages with others; 0: none does */
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
     uint8_t *frames;                        /* where frames are made */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else */
@@ -199,10 +197,6 @@ int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t l
                               const struct noria_origin *origin, int64_t timeout_ns);
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
-/* Whether noria_adapter_send_many takes the first of them. */
-bool noria_adapter_takes_batch(const noria_channel *channel, const struct iovec *messages, int n);
-/* There is a pipe to send through. */
-void noria_adapter_measure_pipe(struct noria_adapter *adapter);
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span);

@@ -6,7 +6,6 @@
  * goes first.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 
 #include "adapter.h"
@@ -17,10 +16,16 @@
 enum { MOST_COPIED = 1024, PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
 enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / MOST_COPIED + 1 };
 
+/* Bytes of message that fit into one frame. */
+static size_t room_in_frame(const struct noria_adapter *adapter)
+{
+    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+}
+
 static struct noria_frame header_of(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
                                     uint64_t sequence)
 {
-    bool is_long = length > adapter->most_in_frame; /* so it may be cut */
+    bool is_long = length > room_in_frame(adapter); /* so it may be cut */
 
     return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC
                                          : is_long         ? NORIA_FRAME_TAIL
@@ -93,7 +98,7 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
 {
     size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
 
-    return length > adapter->most_in_frame && taken < size &&
+    return length > room_in_frame(adapter) && taken < size &&
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
 }
 
@@ -154,7 +159,7 @@ static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outg
  * could be taken for something else. */
 static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    size_t left = message->len - message->offset, most = adapter->most_in_frame, stretched;
+    size_t left = message->len - message->offset, most = room_in_frame(adapter), stretched;
     struct noria_frame frame;
 
     if (left <= most || adapter->stretch == 0)
@@ -379,7 +384,7 @@ static void make_batch(struct noria_adapter *adapter, struct batch *batch, const
     batch->size = batch->copied = 0;
     while (batch->count < n && batch->count < MOST_BATCH) {
         const struct iovec *each = &messages[batch->count];
-        if (batch->size + each->iov_len > adapter->most_in_frame)
+        if (batch->size + each->iov_len > room_in_frame(adapter))
             break;
         add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
     }
@@ -393,6 +398,8 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     int gone = 0;
 
     make_batch(adapter, &batch, messages, n);
+    if (batch.count == 0)
+        return 0;
     taken = put(adapter, batch.pieces, batch.n, 0);
     if (taken < 0)
         return (int)taken;
@@ -405,126 +412,10 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     return gone;
 }
 
-/* -------------------------------------------------------------------------------- batches of long messages into a pipe */
-
-/* A write of whole pages is cut at whole pages. So no frame of such a batch reaches over the end of a page: what a pipe
- * takes of it are whole frames, whatever comes behind them. Of a message that got in only in part the rest is not owed: it
- * begins anew, as one that was given up does. */
-
-/* How much of the `left` bytes of a message goes into a frame where so much room is left in the page: all of the room, or
- * so little that another frame fits behind it. */
-static size_t length_in_page(size_t left, size_t room)
-{
-    size_t most = room - NORIA_FRAME_HEADER, gap = left < most ? most - left : 0;
-
-    if (left >= most)
-        return most;
-    return gap > NORIA_FRAME_HEADER ? left : left - (NORIA_FRAME_HEADER + 1 - gap);
-}
-
-static bool is_for_pages(const struct noria_adapter *adapter, const struct iovec *message)
-{
-    return message->iov_len > MOST_COPIED && message->iov_len <= noria_load_relaxed32(&adapter->most_in_pages);
-}
-
-/* Whether the first messages are: one alone goes in one long frame. */
-static bool wants_pages(const struct noria_adapter *adapter, const struct iovec *messages, int n)
-{
-    return n > 1 && is_for_pages(adapter, &messages[0]) && is_for_pages(adapter, &messages[1]);
-}
-
-bool noria_adapter_takes_batch(const noria_channel *channel, const struct iovec *messages, int n)
-{
-    const struct noria_adapter *adapter = (const struct noria_adapter *)(const void *)channel;
-
-    return messages[0].iov_len <= adapter->most_in_frame || wants_pages(adapter, messages, n);
-}
-
-/* A message goes on in the pages of one put, or begins anew: so it must have room if the pipe is empty, and more. */
-void noria_adapter_measure_pipe(struct noria_adapter *adapter)
-{
-    int size = adapter->stretch != 0 && adapter->page <= adapter->piece ? fcntl(adapter->out.fd, F_GETPIPE_SZ) : 0;
-
-    size = size < NORIA_MOST_PIECE ? size : NORIA_MOST_PIECE;
-    noria_store_relaxed32(&adapter->most_in_pages, size > 0 ? (uint32_t)size / 4 : 0); /* a guess for other threads */
-}
-
-/* As many as fit into one put. Their frames' bytes; those of message i end at ends[i]. */
-static size_t fill_pages(struct noria_adapter *adapter, const struct iovec *messages, int n, uint32_t *ends, int *count)
-{
-    size_t size = 0;
-
-    for (*count = 0; *count < n && is_for_pages(adapter, &messages[*count]); ends[(*count)++] = (uint32_t)size) {
-        struct noria_outgoing message = {.data = messages[*count].iov_base, .len = messages[*count].iov_len};
-        size_t most = message.len + NORIA_FRAME_HEADER * (message.len / (adapter->page - NORIA_FRAME_HEADER) + 4);
-        if (size + most > NORIA_MOST_PIECE)
-            break;
-        while (message.offset < message.len) {
-            size_t length = length_in_page(message.len - message.offset, adapter->page - size % adapter->page);
-            size += make_frame(adapter, &message, length, adapter->sequences[0] + (uint64_t)*count,
-                               adapter->frames + size);
-            message.offset += length;
-        }
-    }
-    return size;
-}
-
-/* The whole pages, then what is over. How many bytes were taken. */
-static ssize_t put_filled(struct noria_adapter *adapter, size_t size)
-{
-    size_t whole = size - size % adapter->page;
-    struct iovec pages = {adapter->frames, whole}, rest = {adapter->frames + whole, size - whole};
-    ssize_t taken = whole != 0 ? put(adapter, &pages, 1, 0) : 0, more = 0;
-
-    if (taken == (ssize_t)whole && rest.iov_len != 0)
-        more = put(adapter, &rest, 1, 0);
-    if (more < 0 && taken == 0)
-        return more;
-    adapter->owes_news = more == -EPIPE;
-    return more > 0 ? taken + more : taken;
-}
-
-/* Messages above MOST_COPIED, at least two. How many went. */
-static int put_pages(struct noria_adapter *adapter, const struct iovec *messages, int n)
-{
-    uint32_t ends[NORIA_MOST_PIECE / MOST_COPIED];
-    int count, gone = 0;
-    size_t size = fill_pages(adapter, messages, n, ends, &count);
-    ssize_t taken = put_filled(adapter, size);
-
-    if (taken < 0)
-        return (int)taken;
-    while (gone < count && ends[gone] <= taken)
-        gone++;
-    adapter->sequences[0] += (uint64_t)gone;
-    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
-    if (gone == 0)
-        noria_adapter_measure_pipe(adapter); /* somebody may have made it smaller */
-    return gone > 0 ? gone : -EAGAIN;
-}
-
-/* A message that is for no batch here: a pipe was made smaller meanwhile. */
-static int put_alone(struct noria_adapter *adapter, const struct iovec *message)
-{
-    struct noria_outgoing alone = {.data = message->iov_base, .len = message->iov_len};
-    int rc = send_frames(adapter, &alone);
-
-    if (rc != 0)
-        rc = finish(adapter, &alone, rc);
-    return rc == 0 ? 1 : rc;
-}
-
-static int put_many(struct noria_adapter *adapter, const struct iovec *messages, int n)
-{
-    if (wants_pages(adapter, messages, n))
-        return put_pages(adapter, messages, n);
-    return messages->iov_len <= adapter->most_in_frame ? put_batch(adapter, messages, n) : put_alone(adapter, messages);
-}
-
 /* A batch whose receiver goes in the middle tells first how many went. */
 static int end_batches(struct noria_adapter *adapter, int sent, int rc)
 {
-    adapter->owes_news = adapter->owes_news || (sent > 0 && rc == -EPIPE);
+    adapter->owes_news = sent > 0 && rc == -EPIPE;
     return sent > 0 ? sent : rc;
 }
 
@@ -535,10 +426,9 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
     if (adapter->under_way != NULL)
         return -EAGAIN;
     rc = begin_to_send(adapter);
-    while (rc == 0 && sent < n && !adapter->owes_news &&
-           (sent == 0 || noria_adapter_takes_batch(&adapter->base, messages + sent, n - sent))) {
-        rc = put_many(adapter, messages + sent, n - sent);
-        if (rc < 0)
+    while (rc == 0 && sent < n) {
+        rc = put_batch(adapter, messages + sent, n - sent);
+        if (rc <= 0)
             break;
         sent += rc;
         rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;

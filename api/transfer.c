@@ -119,7 +119,7 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
     if (messages[0].iov_len > channel->max_message)
         return explain_too_long(channel, messages[0].iov_len);
     if (channel->verbs->send_many == NULL ||
-        (channel->verbs->takes_batch != NULL && !channel->verbs->takes_batch(channel, messages, n))) {
+        (channel->most_in_batch != 0 && messages[0].iov_len > channel->most_in_batch)) {
         rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
         return rc == 0 ? 1 : rc;
     }

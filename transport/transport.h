@@ -38,8 +38,6 @@ struct noria_auto;
 struct noria_verbs {
     int (*send)(noria_channel *channel, const void *data, size_t len, unsigned priority);
     int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: one at a time, by send_call */
-    /* Whether send_many takes the first of them, which goes by itself otherwise. NULL: always. */
-    bool (*takes_batch)(const noria_channel *channel, const struct iovec *messages, int n);
     ssize_t (*recv)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
     int (*recv_many)(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
     int (*reserve)(noria_channel *channel, size_t max_len, struct noria_span *span);
@@ -118,6 +116,7 @@ struct noria_channel {
     uint64_t max_message;
     struct noria_auto *chosen; /* opened by auto: what carries it, and why (api/auto.h) */
     bool asks_system; /* failures of the system were explained where they were found */
+    uint64_t most_in_batch; /* send_many is for messages up to so long, longer ones go by themselves; 0: for all */
 };
 
 /* How each public function names itself in a transport's table; an address is SCHEME:REST. */

@@ -946,14 +946,13 @@ static void a_line_in_the_wrong_fifo(void **state)
         assert_int_equal(expect(1, i, 9000).flags, 0);
 }
 
-enum { WRITERS = 3, OF_WRITER = 250, /* batches end with it */ CUT_LONGEST = 40000, PAGE = 4096 };
+enum { WRITERS = 3, OF_WRITER = 250, CUT_LONGEST = 40000, PAGE = 4096 };
 
 static uint8_t real_frame[FRAME_HEADER + 8];
-static uint32_t cut_longest = CUT_LONGEST;
 
 static uint32_t cut_length(uint32_t number)
 {
-    return number % 5 == 0 ? number * 7 % 300 : 3000 + number * 7919 % (cut_longest - 3000);
+    return number % 5 == 0 ? number * 7 % 300 : 3000 + number * 7919 % (CUT_LONGEST - 3000);
 }
 
 /* Message bytes; of some a frame stands in them wherever a pipe might cut theirs. */
@@ -971,39 +970,31 @@ static void fill_for_cuts(uint8_t *bytes, uint32_t whose, uint32_t number)
         memcpy(bytes + at - FRAME_HEADER, real_frame, sizeof(real_frame));
 }
 
-enum { IN_CUT_BATCH = 5 };
-
-static int writer_of(uint32_t whose, const char *address, bool batches)
+static int writer_of(uint32_t whose, const char *address)
 {
-    static uint8_t bytes[IN_CUT_BATCH][CUT_LONGEST];
-    struct iovec messages[IN_CUT_BATCH];
+    static uint8_t bytes[CUT_LONGEST];
     noria_channel *tx;
-    int n = batches && whose != 0 ? IN_CUT_BATCH : 1, sent = 0;
 
     CHILD_REQUIRES(noria_open(&tx, address, NORIA_SEND, NULL) == 0);
-    for (uint32_t i = 0; i < OF_WRITER || whose == WRITERS; i += (uint32_t)sent) { /* the last one is killed */
-        for (uint32_t k = 0; k < (uint32_t)n; k++) {
-            fill_for_cuts(bytes[k], whose, i + k);
-            messages[k] = (struct iovec){bytes[k], cut_length(i + k)};
-        }
-        sent = n == 1 ? noria_send(tx, bytes[0], messages[0].iov_len, A_WHILE) == 0
-                      : noria_send_many(tx, messages, n, A_WHILE);
-        CHILD_REQUIRES(sent > 0);
+    for (uint32_t i = 0; i < OF_WRITER || whose == WRITERS; i++) { /* the last one is killed */
+        fill_for_cuts(bytes, whose, i);
+        CHILD_REQUIRES(noria_send(tx, bytes, cut_length(i), A_WHILE) == 0);
     }
     CHILD_REQUIRES(noria_close(tx) == 0);
     return 0;
 }
 
-/* Messages above PIPE_BUF of several writers of one small pipe, which cuts them where it is full, one of the writers killed
- * in between, come whole, in order and unmixed, whatever looks like a frame in them. */
-static void check_many_writers(int pages, bool batches)
+static void long_frames_of_many_writers(void **state)
 {
+    /* Claim: messages above PIPE_BUF of several writers of one small pipe, which cuts them where it is full, one of the
+     * writers killed in between, come whole, in order and unmixed, whatever looks like a frame in them. */
     static uint8_t expected[CUT_LONGEST];
     uint32_t next[WRITERS + 1] = {0};
     pid_t writers[WRITERS + 1];
     char address[32], receiving[32];
     int ends[2];
 
+    (void)state;
     assert_int_equal(make_pipe(ends), 0);
     snprintf(receiving, sizeof(receiving), "fd:%d", ends[0]);
     snprintf(address, sizeof(address), "fd:%d", ends[1]);
@@ -1011,7 +1002,7 @@ static void check_many_writers(int pages, bool batches)
     assert_int_equal(noria_send(it.tx, "a frame!", 8, 0), 0);
     close_handle(&it.tx);
     assert_int_equal(read(ends[0], real_frame, sizeof(real_frame)), sizeof(real_frame));
-    fcntl(ends[1], F_SETPIPE_SZ, pages * PAGE);
+    fcntl(ends[1], F_SETPIPE_SZ, 4 * PAGE);
     assert_int_equal(noria_open(&it.rx, receiving, NORIA_RECV, NULL), 0);
     fflush(NULL);
     for (uint32_t i = 0; i <= WRITERS; i++) {
@@ -1019,7 +1010,7 @@ static void check_many_writers(int pages, bool batches)
         if (writers[i] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
             noria_close(it.rx);
-            _exit(writer_of(i, address, batches));
+            _exit(writer_of(i, address));
         }
     }
     close(ends[0]);
@@ -1050,27 +1041,6 @@ static void check_many_writers(int pages, bool batches)
         expect_end(writers[i]);
     }
     waitpid(writers[WRITERS], NULL, 0);
-    close_handle(&it.rx);
-}
-
-static void long_frames_of_many_writers(void **state)
-{
-    /* Claim: as above, each message by itself. */
-    (void)state;
-    check_many_writers(4, false);
-}
-
-static void long_batches_of_many_writers(void **state)
-{
-    /* Claim: as above, where batches of long messages go in whole pages, and a frame that was cut may stand before such. In
-     * a pipe of one page, which takes no two of them, too. */
-    (void)state;
-    for (cut_longest = 5000; cut_longest < CUT_LONGEST; cut_longest *= 2) {
-        check_many_writers(16, true);
-        check_many_writers(4, true);
-        check_many_writers(1, true);
-    }
-    cut_longest = CUT_LONGEST;
 }
 
 static void half_frames_in_files(void **state)
@@ -1677,7 +1647,6 @@ int main(void)
         WITH(setup_tcp, what_is_refused_is_not_missed),
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
         WITH(setup_fifo, long_frames_of_many_writers),
-        WITH(setup_fifo, long_batches_of_many_writers),
         WITH(setup_fifo, half_frames_in_files),
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
