@@ -68,8 +68,11 @@ static ssize_t try_put_back(noria_channel *channel, void *span)
  * source's handle is closed. */
 static void put_back(noria_channel *from, struct noria_span *span)
 {
+    bool muted = noria_detail_mute(true); /* the sentence is the destination's */
+
     if (from->verbs->put_back != NULL)
         noria_call(from, NORIA_SIDE_RECV, 0, &(struct noria_attempt){try_put_back, span, false, 0, NULL});
+    noria_detail_mute(muted);
 }
 
 static int carry_held(struct bridge *bridge)

@@ -19,18 +19,12 @@ static struct noria_broadcast_part *part_of(noria_channel *channel)
     return &noria_segment_channel_of(channel)->part.broadcast;
 }
 
-/* Our own counter, in one role: no read-modify-write needed. */
-static void count_one_writer(uint64_t *counter, uint64_t by)
-{
-    noria_store_relaxed64(counter, noria_load_relaxed64(counter) + by);
-}
-
 /* ------------------------------------------------------------------------------------------------ sending */
 
 static int sent(struct noria_segment_channel *channel, int n)
 {
     channel->part.broadcast.held_up_since = 0;
-    count_one_writer(&channel->own->sent, (uint64_t)n);
+    noria_count_alone(&channel->own->sent, (uint64_t)n);
     noria_notify_receivers(channel);
     return n;
 }
@@ -188,7 +182,7 @@ static int abort_reservation(noria_channel *base, struct noria_span *span)
 
 static void received(struct noria_segment_channel *channel, uint32_t n)
 {
-    count_one_writer(&channel->own->received, n);
+    noria_count_alone(&channel->own->received, n);
     noria_store_relaxed32(&channel->seen_sender, 1);
     if (channel->geometry.full != NORIA_FULL_OVERWRITE_OLDEST) /* whose sender never waits */
         noria_notify_senders(channel);

@@ -52,7 +52,7 @@ static int drop(struct noria_segment_channel *channel, struct noria_mpmc_record 
 
 /* Takes the oldest message, if the ring is full in that moment; who stood still for a while before it must not drop what
  * would have room by now. So first the oldest is looked for, then the room, and what is taken is that very one: as long as
- * it stood nobody made room behind it. A record that a dead receiver held goes only if there is no other: the capacity does
+ * it stood nobody took one behind it. A record that a dead receiver held goes only if there is no other: the capacity does
  * not count it, but the slot may be needed. 1 taken, 0 there is room, or another was faster, -EAGAIN, -EBADMSG. */
 static int take_oldest(struct noria_mpmc_handle *ring, struct noria_mpmc_record *record)
 {

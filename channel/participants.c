@@ -12,6 +12,7 @@
  *
  *     lock_left   less -> incarnation k          by a recoverer who has seen LIVE(k) dead and its lock held
  *                 k -> k | 1, unlock             by a thread of that process, while the word is FREE(k)
+ *                 k -> k | 1                     by a joiner who holds the lock: that process has ended
  *
  * Killed between two steps of a join: the lock is free again and the word FREE, or LIVE and dead. A stopped joiner costs
  * its entry, nothing else. A's lock on a FREE entry means that somebody is joining or leaving there: others go on.
@@ -26,6 +27,11 @@ static struct noria_entry *entry_of(const struct noria_segment_channel *channel,
     return &channel->table[number - 1];
 }
 
+static uint64_t incarnation_of(uint64_t word)
+{
+    return word & ~(NORIA_ENTRY_INCARNATION - 1);
+}
+
 void noria_roster_changed(struct noria_segment_channel *channel)
 {
     noria_add_release64(&channel->shared->roster, 1); /* pairs with the load in count_roster; the entry's word */
@@ -37,9 +43,13 @@ void noria_roster_changed(struct noria_segment_channel *channel)
 static int settle_in(struct noria_segment_channel *channel, uint32_t number, uint64_t word, int flags)
 {
     struct noria_entry *entry = entry_of(channel, number);
-    uint64_t mine = (word & ~(NORIA_ENTRY_INCARNATION - 1)) + NORIA_ENTRY_INCARNATION;
+    uint64_t left = incarnation_of(word), mine = left + NORIA_ENTRY_INCARNATION;
 
     mine |= (uint64_t)(flags & (NORIA_SEND | NORIA_RECV)) << 2 | NORIA_ENTRY_LIVE;
+    /* The lock is ours, if one was left here its process has ended: from now on nobody gives it back, for the identity that
+     * stands here next is ours. */
+    if (left != 0)
+        noria_cas_acq_rel64(&entry->lock_left, &left, left | 1);
     /* Relaxed stores: the word, released below, publishes them; the lock keeps others from writing. */
     noria_store_relaxed64(&entry->start_time, channel->self.start_time);
     noria_store_relaxed64(&entry->pid_namespace, channel->self.pid_namespace);
@@ -93,11 +103,6 @@ static struct noria_process identity_in(const struct noria_entry *entry)
 }
 
 /* ------------------------------------------------------------------------------------------- locks that exec keeps */
-
-static uint64_t incarnation_of(uint64_t word)
-{
-    return word & ~(NORIA_ENTRY_INCARNATION - 1);
-}
 
 void noria_participant_note_lock(struct noria_segment_channel *channel, uint32_t number, uint64_t word)
 {
@@ -196,8 +201,7 @@ void noria_participant_leave(struct noria_segment_channel *channel)
 /* What the kernel says of an identity. A held lock means alive, unless the process is certainly gone (a forked child
  * can hold its parent's description). A free lock means dead, unless the process still maps the segment (it may have
  * closed descriptors it did not know). Where locks survive execve, so does a held one that no longer does. A process
- * that opens the channel again after execve maps it again; it knows itself that it was another program then, and says
- * so when it joins. */
+ * that opens the channel again after execve maps it again; that it was another program then, its identity tells. */
 static bool is_gone(const struct noria_segment_channel *channel, uint32_t number, const struct noria_process *process,
                     bool thorough)
 {

@@ -13,15 +13,9 @@ static struct noria_spsc_part *part_of(noria_channel *channel)
     return &noria_segment_channel_of(channel)->part.spsc;
 }
 
-/* Our own counter, in one role: no read-modify-write needed. */
-static void count_one_writer(uint64_t *counter, uint64_t by)
-{
-    noria_store_relaxed64(counter, noria_load_relaxed64(counter) + by);
-}
-
 NORIA_FAST_PATH int sent(struct noria_segment_channel *channel, int n)
 {
-    count_one_writer(&channel->own->sent, (uint64_t)n);
+    noria_count_alone(&channel->own->sent, (uint64_t)n);
     noria_notify_receivers(channel);
     return n;
 }
@@ -30,7 +24,7 @@ NORIA_FAST_PATH void received(struct noria_segment_channel *channel, uint32_t n)
 {
     struct noria_spsc_part *part = &channel->part.spsc;
 
-    count_one_writer(&channel->own->received, n);
+    noria_count_alone(&channel->own->received, n);
     noria_store_relaxed32(&channel->seen_sender, 1);
     if (part->in_doubt != 0) {
         part->in_doubt = part->in_doubt > n ? part->in_doubt - n : 0;

@@ -1347,8 +1347,7 @@ static inline int noria_mpmc_look(struct noria_mpmc_handle *h, struct noria_mpmc
     return rc;
 }
 
-/* Claims exactly the record that was found by look. False: it is gone. While it stood nothing behind it was taken, so
- * what was true of the records behind it at an instant between look and this is true of now as well. */
+/* Claims exactly the record that was found by look. False: it is gone. While it stood nothing behind it was taken. */
 static inline bool noria_mpmc_claim_found(struct noria_mpmc_handle *h, uint64_t word, struct noria_mpmc_record *record)
 {
     return noria_cas_acq_rel64(noria_mpmc_state_at(h, record->position), &word, /* B, F */

@@ -105,9 +105,11 @@ static int lock(const struct noria_segment *segment, uint32_t lock)
 
 static void unlock(const struct noria_segment *segment, uint32_t lock)
 {
-    uint64_t mine = word_of_self(segment);
+    uint64_t *word = &block_of(segment)->words[lock];
+    uint64_t mine = noria_load_relaxed64(word); /* the swap checks it */
 
-    noria_cas_acq_rel64(&block_of(segment)->words[lock], &mine, 0);
+    if ((mine ^ word_of_self(segment)) >> START_AT == 0) /* whichever program we were when we took it */
+        noria_cas_acq_rel64(word, &mine, 0);
 }
 
 static int held(const struct noria_segment *segment, uint32_t lock)

@@ -35,7 +35,8 @@ bool noria_detail_mute(bool mute)
 
 int noria_fail_plain(int rc)
 {
-    last = noria_error_words(rc);
+    if (!muted)
+        last = noria_error_words(rc);
     return rc;
 }
 
