@@ -210,7 +210,11 @@ static inline void noria_prefetch_write(const void *address)
 #define NORIA_SLOW_PATH static __attribute__((noinline, cold, unused))
 /* And one that every message takes stands in its caller, whatever the compiler thinks of its size: each frame costs a dozen
  * instructions. */
+#if defined(__OPTIMIZE__)
 #define NORIA_FAST_PATH static inline __attribute__((always_inline))
+#else
+#define NORIA_FAST_PATH static inline /* one copy, whose branches can be counted and stepped through */
+#endif
 
 /*
  * Adaptive back-off: how long to stay away from the other side's cache line after a failed try.
