@@ -136,6 +136,44 @@ static void spans_and_batches_work(void **state)
         assert_true(in[i].iov_len == 64 && bytes[i][0] == i && bytes[i][63] == i);
 }
 
+static void spans_of_nobody_change_nothing(void **state)
+{
+    /* Claim: while a place is reserved nothing else is sent; spans that are not the handle's, or not any more, are -EINVAL
+     * and leave what there is; a message too long for the buffer stays first. */
+    static const uint64_t forged[] = {0, 1000, UINT64_C(5) << 32 | 1};
+    struct noria_span span, other;
+    uint8_t bytes[64] = {0};
+    struct iovec one = {bytes, 8}, small = {bytes, 4};
+
+    (void)state;
+    open_sealed();
+    assert_int_equal(noria_reserve(ch.tx, 10, &span, 0), 0);
+    assert_fails(noria_send(ch.tx, bytes, 8, 0), EBUSY);
+    assert_fails(noria_send_many(ch.tx, &one, 1, 0), EBUSY);
+    assert_fails(noria_reserve(ch.tx, 10, &other, 0), EBUSY);
+    other = span;
+    other.token[0] += 8;
+    assert_fails(noria_commit(ch.tx, &other, 5, 0), EINVAL);
+    assert_fails(noria_abort(ch.tx, &other), EINVAL);
+    assert_int_equal(noria_abort(ch.tx, &span), 0);
+    assert_fails(noria_commit(ch.tx, &span, 5, 0), EINVAL);
+    assert_fails(noria_abort(ch.tx, &span), EINVAL);
+    send_message(1);
+    assert_fails(noria_recv(ch.rx, bytes, 4, 0, NULL), EMSGSIZE);
+    assert_fails(noria_recv_many(ch.rx, &small, 1, 0, NULL), EMSGSIZE);
+    assert_int_equal(noria_peek(ch.rx, &span, 0, NULL), 0);
+    for (size_t i = 0; i < sizeof(forged) / sizeof(forged[0]); i++) {
+        other = span;
+        other.token[1] = forged[i];
+        assert_fails(noria_release(ch.rx, &other), EINVAL);
+    }
+    assert_int_equal(noria_release(ch.rx, &span), 0);
+    assert_fails(noria_release(ch.rx, &span), EINVAL);
+    assert_fails(noria_recv(ch.rx, bytes, sizeof(bytes), 0, NULL), EAGAIN);
+    send_message(2);
+    expect_message(ch.rx, 2, 0);
+}
+
 static void not_every_kind_has_them(void **state)
 {
     /* Claim: what cannot have checksums says so; an attacher need not know that a channel has them. */
@@ -329,6 +367,7 @@ int main(void)
         EVERYWHERE(any_damaged_byte_is_found),
         EVERYWHERE(peeks_pass_over_them_too),
         EVERYWHERE(all_may_be_torn),
+        EVERYWHERE(spans_of_nobody_change_nothing),
         ONLY_SPSC(bytes_of_an_earlier_lap_are_found),
         EVERYWHERE(copied_files_are_checked),
     };
