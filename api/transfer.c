@@ -66,7 +66,7 @@ static __attribute__((noinline)) int refuse_to_send(const noria_channel *channel
     return rc != 0 ? rc : explain_too_long(channel, len);
 }
 
-int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+NORIA_FAST_PATH int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
     if (__builtin_expect(!may_send(channel, data, len, timeout_ns), 0))
         return refuse_to_send(channel, data, len, timeout_ns);
@@ -75,11 +75,14 @@ int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsign
     return channel->verbs->send_call(channel, data, len, priority, timeout_ns);
 }
 
+int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    return send_one(channel, data, len, priority, timeout_ns);
+}
+
 int noria_send(noria_channel *channel, const void *data, size_t len, int64_t timeout_ns)
 {
-    if (__builtin_expect(!may_send(channel, data, len, timeout_ns), 0))
-        return refuse_to_send(channel, data, len, timeout_ns);
-    return channel->verbs->send_call(channel, data, len, 0, timeout_ns);
+    return send_one(channel, data, len, 0, timeout_ns);
 }
 
 struct outgoing {

@@ -806,6 +806,19 @@ static void collect(void)
     PEER_REQUIRES(noria_gc(0, NULL, NULL) == 1);
 }
 
+/* The others may have done it meanwhile. */
+static void repair_what_is_left(void)
+{
+    struct noria_health health;
+
+    PEER_REQUIRES(noria_fsck(ch.address, 1, &health) == 0);
+}
+
+static void collect_what_is_left(void)
+{
+    PEER_REQUIRES(noria_gc(0, NULL, NULL) >= 0);
+}
+
 enum needs { NOTHING, A_NAME, A_LIST };
 
 struct operation {
@@ -814,15 +827,16 @@ struct operation {
     void (*run)(void);
     enum needs needs; /* of the address */
     int rarely; /* at so many times fewer stops: it has many */
+    void (*run_beside_others)(void); /* who may have done it meanwhile; NULL: run */
 };
 
-static const struct operation operations[] = {{"create", have_nothing, create, NOTHING, 1},
-                                              {"attach", have_a_channel, attach, A_NAME, 1},
-                                              {"close", create, close_it, NOTHING, 1},
-                                              {"unlink", have_a_channel, unlink_it, A_NAME, 1},
-                                              {"unlink in use", create, unlink_it, A_NAME, 1},
-                                              {"fsck", have_a_dead_one, repair, A_NAME, 3},
-                                              {"gc", have_a_deserted_one, collect, A_LIST, 3}};
+static const struct operation operations[] = {{"create", have_nothing, create, NOTHING, 1, NULL},
+                                              {"attach", have_a_channel, attach, A_NAME, 1, NULL},
+                                              {"close", create, close_it, NOTHING, 1, NULL},
+                                              {"unlink", have_a_channel, unlink_it, A_NAME, 1, NULL},
+                                              {"unlink in use", create, unlink_it, A_NAME, 1, NULL},
+                                              {"fsck", have_a_dead_one, repair, A_NAME, 3, repair_what_is_left},
+                                              {"gc", have_a_deserted_one, collect, A_LIST, 3, collect_what_is_left}};
 enum { OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 
 static bool may_be_run(const struct operation *operation)
@@ -847,7 +861,7 @@ static bool go_to_call(pid_t pid, struct __ptrace_syscall_info *call)
            (int)call->entry.args[0] != END_OF_WINDOW;
 }
 
-static pid_t start_victim(const struct operation *operation)
+static pid_t start_victim(const struct operation *operation, void (*run)(void))
 {
     int status;
     pid_t pid;
@@ -859,7 +873,7 @@ static pid_t start_victim(const struct operation *operation)
         operation->prepare();
         PEER_REQUIRES(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
         raise(SIGSTOP);
-        operation->run();
+        run();
         syscall(SYS_getpgid, END_OF_WINDOW);
         _exit(0);
     }
@@ -882,7 +896,7 @@ static void kill_victim(pid_t pid)
 static bool try_death(const struct operation *operation, int k)
 {
     struct __ptrace_syscall_info call;
-    pid_t pid = start_victim(operation);
+    pid_t pid = start_victim(operation, operation->run);
     int stops = 0;
 
     while (stops < k && go_to_call(pid, &call))
@@ -977,28 +991,6 @@ static void death_anywhere_is_no_obstacle(void **state)
     }
 }
 
-/* The others may have done it meanwhile. */
-static void repair_what_is_left(void)
-{
-    struct noria_health health;
-
-    PEER_REQUIRES(noria_fsck(ch.address, 1, &health) == 0);
-}
-
-static void collect_what_is_left(void)
-{
-    PEER_REQUIRES(noria_gc(0, NULL, NULL) >= 0);
-}
-
-static const struct operation of_the_stopped[] = {{"create", have_nothing, create, NOTHING, 1},
-                                                  {"attach", have_a_channel, attach, A_NAME, 1},
-                                                  {"close", create, close_it, NOTHING, 1},
-                                                  {"unlink", have_a_channel, unlink_it, A_NAME, 1},
-                                                  {"unlink in use", create, unlink_it, A_NAME, 1},
-                                                  {"fsck", have_a_dead_one, repair_what_is_left, A_NAME, 3},
-                                                  {"gc", have_a_deserted_one, collect_what_is_left, A_LIST, 3}};
-enum { OF_THE_STOPPED = sizeof(of_the_stopped) / sizeof(of_the_stopped[0]) };
-
 /* A call that waits for the stopped one longer than it may ends the test: nobody would go on otherwise. */
 static void give_up(int signo)
 {
@@ -1031,7 +1023,7 @@ static bool can_be_had(const char *what, int at)
 static bool stop_without_obstacle(const struct operation *operation, int k, int *had)
 {
     struct __ptrace_syscall_info call;
-    pid_t pid = start_victim(operation);
+    pid_t pid = start_victim(operation, operation->run_beside_others != NULL ? operation->run_beside_others : operation->run);
     int stops = 0, status;
 
     while (stops < k && go_to_call(pid, &call))
@@ -1056,8 +1048,8 @@ static void a_stop_anywhere_bounds_the_wait(void **state)
     (void)state;
     ch.options.open_timeout_ns = 50 * 1000 * 1000;
     signal(SIGALRM, give_up);
-    for (int i = 0; i < OF_THE_STOPPED; i++) {
-        const struct operation *operation = &of_the_stopped[i];
+    for (int i = 0; i < OPERATIONS; i++) {
+        const struct operation *operation = &operations[i];
         int k = 1, tried = 0, had = 0, stride = getenv("NORIA_LONG") != NULL ? 1 : some * operation->rarely;
         if (!may_be_run(operation))
             continue;
@@ -1069,10 +1061,10 @@ static void a_stop_anywhere_bounds_the_wait(void **state)
     signal(SIGALRM, SIG_DFL);
 }
 
-static const struct operation of_the_last[] = {{"create for the last", have_nothing, create, A_LIST, 1},
-                                               {"attach as the last", have_a_deserted_one, attach, A_LIST, 1},
-                                               {"close as the last", create, close_it, A_LIST, 1},
-                                               {"unlink the last's", have_a_deserted_one, unlink_it, A_LIST, 1}};
+static const struct operation of_the_last[] = {{"create for the last", have_nothing, create, A_LIST, 1, NULL},
+                                               {"attach as the last", have_a_deserted_one, attach, A_LIST, 1, NULL},
+                                               {"close as the last", create, close_it, A_LIST, 1, NULL},
+                                               {"unlink the last's", have_a_deserted_one, unlink_it, A_LIST, 1, NULL}};
 enum { OF_THE_LAST = sizeof(of_the_last) / sizeof(of_the_last[0]) };
 
 /* Memory under the key that has no locks yet, which may be anybody's: who creates next takes it over. */
@@ -1216,7 +1208,7 @@ struct way {
 static void find_way(struct way *way)
 {
     struct view view = {-1, NULL};
-    pid_t pid = start_victim(&operations[0]);
+    pid_t pid = start_victim(&operations[0], operations[0].run);
     bool is_call = true;
 
     *way = (struct way){.n = 0};
@@ -1257,7 +1249,7 @@ static bool walk(const struct way *way, pid_t pid, int instructions)
 static void die_after(const struct way *way, int instructions)
 {
     for (int slow = 0; slow < SLOW_OPENS; slow++) {
-        pid_t pid = start_victim(&operations[0]);
+        pid_t pid = start_victim(&operations[0], operations[0].run);
         if (walk(way, pid, instructions))
             kill_victim(pid);
         if (is_no_obstacle("instruction", instructions))

@@ -204,13 +204,6 @@ static _Noreturn void be_victim(const struct call *call)
     _exit(0);
 }
 
-static bool wait_until_it_stops(pid_t pid)
-{
-    int status;
-
-    return waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status);
-}
-
 static bool lead(const struct call *call, uint32_t index)
 {
     report = &reports[index];

@@ -65,13 +65,6 @@ static _Noreturn void be_victim(void)
     _exit(0);
 }
 
-static bool wait_until_it_stops(pid_t pid)
-{
-    int status;
-
-    return waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status);
-}
-
 static void require(bool holds, const char *claim)
 {
     if (!holds && bad++ < COMPLAINTS)

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/wait.h>
 #include <ucontext.h>
 
 static sigjmp_buf way_out;
@@ -73,6 +74,13 @@ bool call_stopped_inside(call_body *call, void *argument, long instruction)
     trap_no_more();
     sigaction(SIGTRAP, &before, NULL);
     return made >= limit;
+}
+
+bool wait_until_it_stops(pid_t pid)
+{
+    int status;
+
+    return waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status);
 }
 
 long call_length(call_body *call, void *argument)

@@ -7,6 +7,7 @@
 #define NORIA_INSIDE_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 typedef void call_body(void *argument);
 
@@ -15,6 +16,9 @@ bool call_left_inside(call_body *call, void *argument, long instruction);
 
 /* The process stops there (SIGSTOP), and finishes the call when it is continued. False: it ended before. */
 bool call_stopped_inside(call_body *call, void *argument, long instruction);
+
+/* The parent waits for that. False: the process has ended instead. */
+bool wait_until_it_stops(pid_t pid);
 
 /* How many instructions it takes. */
 long call_length(call_body *call, void *argument);

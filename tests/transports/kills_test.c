@@ -162,6 +162,18 @@ static int receive_for_ever(void)
     }
 }
 
+/* As soon as it has received something, and up to so long after. */
+static void kill_when_it_has_received(pid_t receiver, uint64_t most_us)
+{
+    int status;
+
+    for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0; sched_yield())
+        assert_true(now_ns() < until_ns && waitpid(receiver, &status, WNOHANG) == 0);
+    nap_us(next_random(most_us));
+    assert_int_equal(waitpid(receiver, &status, WNOHANG), 0); /* it found nothing wrong */
+    kill_child(receiver);
+}
+
 static void receivers_die(void **state)
 {
     pid_t sender, receiver;
@@ -178,15 +190,9 @@ static void receivers_die(void **state)
         sched_yield();
     close_handle(&it.rx); /* as if it had died: what it had not read */
     for (int i = 0; i < kills(); i++) {
-        int status;
         ledger->ready = 0;
         receiver = start(receive_for_ever);
-        for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0;
-             sched_yield())
-            assert_true(now_ns() < until_ns && waitpid(receiver, &status, WNOHANG) == 0);
-        nap_us(next_random(1000));
-        assert_int_equal(waitpid(receiver, &status, WNOHANG), 0); /* it found nothing wrong */
-        kill_child(receiver);
+        kill_when_it_has_received(receiver, 1000);
         in_hands++;
     }
     assert_int_equal(waitpid(sender, NULL, WNOHANG), 0);
@@ -365,8 +371,7 @@ static void receivers_of_a_server_die(void **state)
     /* Claim: whatever a killed receiver had not released comes again: nothing is lost. A message that comes twice is to be
      * flagged, by the server's count of deliveries; nats-server 2.9.10 gives some, about one of a hundred kills, with the
      * count of a first delivery. So they are counted and told, and few. */
-    int status;
-    pid_t sender;
+    pid_t sender, receiver;
 
     (void)state;
     if (!it.transport->is_served)
@@ -377,15 +382,9 @@ static void receivers_of_a_server_die(void **state)
     life_number = 0;
     sender = start(send_for_ever);
     for (int i = 0; i < kills(); i++) {
-        pid_t receiver;
         ledger->ready = 0;
         receiver = start(receive_served_for_ever);
-        for (int64_t until_ns = now_ns() + A_WHILE; __atomic_load_n(&ledger->ready, __ATOMIC_SEQ_CST) == 0;
-             sched_yield())
-            assert_true(now_ns() < until_ns && waitpid(receiver, &status, WNOHANG) == 0);
-        nap_us(next_random(20000));
-        assert_int_equal(waitpid(receiver, &status, WNOHANG), 0); /* it found nothing wrong */
-        kill_child(receiver);
+        kill_when_it_has_received(receiver, 20000);
     }
     assert_int_equal(waitpid(sender, NULL, WNOHANG), 0);
     kill_child(sender);
