@@ -13,9 +13,9 @@
 
 #include <noria/noria.h>
 
-#include "contestant.h"
+#include "of_channel.h"
 
-enum { MESSAGE = 40, ADDRESS = 64, RECHECK_NS = 1000000 };
+enum { MESSAGE = 40, RECHECK_NS = 1000000 };
 
 /* Survivors offer for a moment, and not all for the same one, or two who only send would keep missing each other. The
  * victim is a waiting call whose time is over when it has tried: it begins to wait, gives up, and ends. Who stands still
@@ -48,49 +48,29 @@ static noria_channel *channel_of(struct party *me)
 static int format(void *memory, const struct situation *situation)
 {
     struct noria_options options;
-    noria_channel *channel;
-    int rc;
 
     noria_options_init(&options);
     options.capacity = 0;
     options.max_message = MESSAGE;
     options.max_participants = 40;
     options.first_position = situation->first_position;
-    snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
-    noria_unlink(memory);
-    rc = noria_open(&channel, memory, NORIA_CREATE | NORIA_EXCL, &options);
-    if (rc == 0)
-        rc = noria_close(channel);
-    return rc == 0 ? ADDRESS : rc;
-}
-
-static void remove_channel(void *memory)
-{
-    noria_unlink(memory);
+    return format_channel(memory, &options);
 }
 
 /* Without spinning, so that a call that waits comes by the same instructions each time. */
 static int join(struct party *me, unsigned roles)
 {
-    int flags = ((roles & SENDS) != 0 ? NORIA_SEND : 0) | ((roles & RECEIVES) != 0 ? NORIA_RECV : 0);
     struct noria_options options;
-    int rc;
 
     noria_options_init(&options);
     options.recheck_ns = RECHECK_NS;
     options.most_spins = 0;
-    rc = noria_open(&party_rendezvous(me)->channel, me->memory, flags, &options);
-    if (rc == 0)
-        me->roles |= roles;
-    return rc;
+    return join_channel(me, &party_rendezvous(me)->channel, roles, &options);
 }
 
 static int leave(struct party *me)
 {
-    int rc = noria_close(channel_of(me));
-
-    me->roles = 0;
-    return rc;
+    return leave_channel(me, channel_of(me));
 }
 
 /* Nobody has a message whose receiver died over it: that is as good as not sent. */
@@ -121,16 +101,6 @@ static int receive(struct party *me, void *buffer, size_t cap, size_t *len, uint
 {
     *flags = 0;
     return receive_for(me, buffer, cap, len, 0);
-}
-
-/* A newcomer looks for the dead first. */
-static int recover(struct party *me, const struct party *dead)
-{
-    noria_channel *observer;
-    int rc = noria_open(&observer, me->memory, 0, NULL);
-
-    (void)dead;
-    return rc == 0 ? noria_close(observer) : rc;
 }
 
 /* Nothing is kept: "full" is that nobody took it in time. */
@@ -288,7 +258,7 @@ static void run_close(struct party *me)
 
 static void run_recover(struct party *me)
 {
-    me->result = recover(me, me->corpse);
+    me->result = recover_channel(me, me->corpse);
 }
 
 static const struct situation situations[] = {
@@ -331,7 +301,7 @@ const struct contestant contestant = {
     .leave = leave,
     .send = send,
     .receive = receive,
-    .recover = recover,
+    .recover = recover_channel,
     .hold = hold,
     .finish = finish,
     .room = room,

@@ -15,13 +15,13 @@
 #include <noria/noria.h>
 
 #include "inside.h"
-#include "ledger.h"
+#include "of_channel.h"
 
 #ifndef MAX_BYTES
 #define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
 #endif
 
-enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, ADDRESS = 64, RECHECK_NS = 1000000 };
+enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, RECHECK_NS = 1000000 };
 #ifndef LEVELS
 #define LEVELS 1
 #endif
@@ -194,51 +194,31 @@ static int measure_calls(const struct situation *situation)
     return rc == 0 && looks_before_shrinking == MANY_LOOKS ? -EPROTO : rc;
 }
 
-/* The ring's memory in the arena holds the address; the channel has a segment of its own. */
 static int format(void *memory, const struct situation *situation)
 {
     struct noria_options options = options_of(situation);
-    noria_channel *channel;
     int rc = GROWS && length_of_growing == 0 ? measure_calls(situation) : 0;
 
     if (rc != 0)
         return rc;
     for (enum drop_stage stage = TOOK; OVERWRITES && stage < COUNTED && drop_instruction[FREED] == 0; stage++)
         drop_instruction[stage] = instruction_of(stage);
-    snprintf(memory, ADDRESS, "shm:/noria-stopkill-%d", (int)getpid());
-    noria_unlink(memory);
-    rc = noria_open(&channel, memory, NORIA_CREATE | NORIA_EXCL, &options);
-    if (rc == 0)
-        rc = noria_close(channel);
-    return rc == 0 ? ADDRESS : rc;
-}
-
-static void remove_ring(void *memory)
-{
-    noria_unlink(memory);
+    return format_channel(memory, &options);
 }
 
 static int join(struct party *me, unsigned roles)
 {
-    int flags = ((roles & SENDS) != 0 ? NORIA_SEND : 0) | ((roles & RECEIVES) != 0 ? NORIA_RECV : 0);
     struct noria_options options;
-    int rc;
 
     noria_options_init(&options);
     options.start = NORIA_START_OLDEST; /* heeded by a broadcast only */
     options.recheck_ns = RECHECK_NS;
-    rc = noria_open(&party_channel(me)->channel, me->memory, flags, &options);
-    if (rc == 0)
-        me->roles |= roles;
-    return rc;
+    return join_channel(me, &party_channel(me)->channel, roles, &options);
 }
 
 static int leave(struct party *me)
 {
-    int rc = noria_close(channel_of(me));
-
-    me->roles = 0;
-    return rc;
+    return leave_channel(me, channel_of(me));
 }
 
 /* One level per party, so that the order of its messages is that of the level; the victim shares a
@@ -294,17 +274,6 @@ static int receive(struct party *me, void *buffer, size_t cap, size_t *len, uint
     me->place = info.sequence;
     me->lost = info.lost;
     return 0;
-}
-
-/* A newcomer looks for the dead first. (How soon those present notice by themselves is another test's
- * question.) */
-static int recover(struct party *me, const struct party *dead)
-{
-    noria_channel *observer;
-    int rc = noria_open(&observer, me->memory, 0, NULL);
-
-    (void)dead;
-    return rc == 0 ? noria_close(observer) : rc;
 }
 
 static int room(const struct situation *situation, int full, int stopped)
@@ -548,7 +517,7 @@ static void run_close(struct party *me)
 
 static void run_recover(struct party *me)
 {
-    me->result = recover(me, me->corpse);
+    me->result = recover_channel(me, me->corpse);
 }
 
 static const struct situation situations[] = {
@@ -779,12 +748,12 @@ const struct contestant contestant = {
                                : operations,
     .lost = OVERWRITES ? lost : NULL,
     .format = format,
-    .remove = remove_ring,
+    .remove = remove_channel,
     .join = join,
     .leave = leave,
     .send = send,
     .receive = receive,
-    .recover = recover,
+    .recover = recover_channel,
     .hold = hold,
     .finish = finish,
     .room = room,
