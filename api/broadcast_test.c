@@ -296,7 +296,7 @@ static void block_waits_for_the_slowest(void **state)
 
 static void *receive_when_the_sender_waits(void *channel)
 {
-    while (noria_load_acquire32(&ch.tx->waiting) == 0)
+    while (noria_calls_waiting(ch.tx) == 0)
         sched_yield();
     expect_on(channel, 0, LEN);
     expect_on(channel, 1, LEN);

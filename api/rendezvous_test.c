@@ -23,7 +23,7 @@ static int setup_rendezvous(void **state)
 
 static void await_waiting(noria_channel *channel, uint32_t n)
 {
-    while (noria_load_acquire32(&channel->waiting) < n)
+    while (noria_calls_waiting(channel) < n)
         sched_yield();
 }
 

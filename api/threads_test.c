@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/time.h>
 
+#include "nap.h"
 #include "transport.h"
 
 #define HOUR (3600 * SECOND)
@@ -15,7 +16,7 @@
 /* Until `n` calls on the handle have stopped trying and wait. */
 static void await_waiting(noria_channel *channel, uint32_t n)
 {
-    while (noria_load_acquire32(&channel->waiting) < n)
+    while (noria_calls_waiting(channel) < n)
         sched_yield();
 }
 
@@ -24,6 +25,7 @@ struct call {
     ssize_t (*make)(noria_channel *channel, int64_t timeout_ns);
     noria_channel *channel;
     int64_t timeout_ns;
+    bool called_before; /* a thread's first call does not go by its role's lane */
     ssize_t rc;
     bool has_detail;
     pthread_t thread;
@@ -33,6 +35,8 @@ static void *make_call(void *context)
 {
     struct call *call = context;
 
+    if (call->called_before)
+        call->make(call->channel, 0);
     call->rc = call->make(call->channel, call->timeout_ns);
     call->has_detail = strlen(noria_detail()) > 3;
     return NULL;
@@ -41,6 +45,13 @@ static void *make_call(void *context)
 static void start_call(struct call *call, ssize_t (*make)(noria_channel *, int64_t), noria_channel *channel)
 {
     *call = (struct call){.make = make, .channel = channel, .timeout_ns = -1};
+    assert_int_equal(pthread_create(&call->thread, NULL, make_call, call), 0);
+}
+
+/* By a thread that has tried, in vain, before. */
+static void start_second_call(struct call *call, ssize_t (*make)(noria_channel *, int64_t), noria_channel *channel)
+{
+    *call = (struct call){.make = make, .channel = channel, .timeout_ns = -1, .called_before = true};
     assert_int_equal(pthread_create(&call->thread, NULL, make_call, call), 0);
 }
 
@@ -131,7 +142,7 @@ static void shutdown_ends_every_call(void **state)
             fill_up();
         else
             drain();
-        start_call(&call, forms[form].make, *mine);
+        start_second_call(&call, forms[form].make, *mine);
         await_waiting(*mine, 1);
         assert_int_equal(noria_shutdown(*mine), 0);
         assert_int_equal(finish_call(&call), -ECANCELED);
@@ -160,7 +171,7 @@ static void close_ends_every_call(void **state)
             fill_up();
         else
             drain();
-        start_call(&call, forms[form].make, forms[form].sends ? ch.tx : ch.rx);
+        start_second_call(&call, forms[form].make, forms[form].sends ? ch.tx : ch.rx);
         await_waiting(call.channel, 1);
         close_handle(forms[form].sends ? &ch.tx : &ch.rx);
         assert_int_equal(finish_call(&call), -ECANCELED);
@@ -198,6 +209,39 @@ static void close_ends_many_calls(void **state)
         remove_name();
         if (ch.memfd >= 0)
             return;
+    }
+}
+
+static void *close_now(void *closed)
+{
+    close_handle(&ch.tx);
+    noria_store_release32(closed, 1);
+    return NULL;
+}
+
+static void close_waits_for_a_call_in_its_lane(void **state)
+{
+    /* Claim: a call by which nothing is marked but its role's lane is waited for like any other. */
+    uint32_t closed, *in_lane;
+    pthread_t closer;
+
+    (void)state;
+    for (int side = 0; side < 2; side++) {
+        noria_channel *tx;
+        open_pair();
+        tx = ch.tx;
+        in_lane = &tx->roles[side].in_lane;
+        noria_store_relaxed32(in_lane, 1); /* as the lane's owner would */
+        noria_store_relaxed32(&closed, 0);
+        assert_int_equal(pthread_create(&closer, NULL, close_now, &closed), 0);
+        while (noria_load_acquire32(&tx->state) == NORIA_HANDLE_OPEN)
+            sched_yield();
+        for (int i = 0; i < 10; i++)
+            noria_nap(NORIA_FOREVER);
+        assert_int_equal(noria_load_acquire32(&closed), 0);
+        noria_store_release32(in_lane, 0);
+        assert_int_equal(pthread_join(closer, NULL), 0);
+        close_handle(&ch.rx);
     }
 }
 
@@ -822,6 +866,7 @@ int main(void)
     static const struct named_test tests[] = {
         ONCE(shutdown_ends_every_call),
         ONCE(close_ends_every_call),
+        ONCE(close_waits_for_a_call_in_its_lane),
         ONLY_MPMC(close_ends_many_calls),
         ONCE(a_spinner_holds_up_nobody),
         ONCE(shutdown_meets_calls_anywhere),

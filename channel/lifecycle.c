@@ -97,6 +97,7 @@ static int take_part(struct noria_segment_channel *channel, int flags, const str
     channel->base.distrusts = channel->geometry.trust == NORIA_TRUST_NONE || options->trust == NORIA_TRUST_NONE;
     channel->base.watched = channel->base.distrusts != 0 || channel->segment.guarded;
     channel->base.looks_first = channel->need_receiver;
+    channel->base.lane_suffices = channel->base.watched == 0 && channel->base.looks_first == 0;
     noria_guard_tell(&channel->segment.guard, &channel->base.state, NORIA_HANDLE_LOST);
     rc = channel->base.distrusts
              ? noria_geometry_check_trust(&channel->geometry, channel->segment.backend, channel->segment.guarded)

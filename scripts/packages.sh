@@ -41,7 +41,7 @@ compiles() { # compiler and its options; the program comes on stdin
 runs_32() {
     local program status
     program=$(mktemp)
-    "${CC:-cc}" -m32 -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null && "$program"
+    ${CC:-cc} -m32 -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null && "$program"
     status=$?
     rm -f "$program"
     return $status
@@ -49,12 +49,12 @@ runs_32() {
 
 is_there() { # thing
     case $1 in
-        cc) compiles "${CC:-cc}" -x c <<<$'#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }' ;;
+        cc) compiles ${CC:-cc} -x c <<<$'#include <stdlib.h>\nint main(void) { return EXIT_SUCCESS; }' ;;
         g++) compiles g++ -x c++ <<<$'#include <cstdlib>\nint main() { return EXIT_SUCCESS; }' ;;
-        sanitizers) compiles "${CC:-cc}" -fsanitize=address,undefined -x c <<<'int main(void) { return 0; }' ;;
+        sanitizers) compiles ${CC:-cc} -fsanitize=address,undefined -x c <<<'int main(void) { return 0; }' ;;
         clang) compiles clang -fsanitize=fuzzer,address -x c \
             <<<'int LLVMFuzzerTestOneInput(const char *d, unsigned long n) { return d && n ? 0 : 0; }' ;;
-        m32) [ "$(uname -m)" != x86_64 ] || compiles "${CC:-cc}" -m32 -x c \
+        m32) [ "$(uname -m)" != x86_64 ] || compiles ${CC:-cc} -m32 -x c \
             <<<$'#include <stdio.h>\nint main(void) { return puts("32") < 0; }' ;;
         run32) [ "$(uname -m)" != x86_64 ] || command -v qemu-i386 || runs_32 ;; # a kernel may run 64-bit programs only
         ninja) command -v ninja || command -v ninja-build || command -v samu ;;

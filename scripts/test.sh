@@ -57,7 +57,7 @@ runs_under() { # sanitizer, command that wraps the program...
     local sanitizer=$1 program status
     shift
     program=$(mktemp)
-    "${CC:-cc}" "-fsanitize=$sanitizer" -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null &&
+    ${CC:-cc} "-fsanitize=$sanitizer" -x c -o "$program" - <<<'int main(void) { return 0; }' 2>/dev/null &&
         "$@" "$program" >/dev/null 2>&1
     status=$?
     rm -f "$program"

@@ -132,6 +132,11 @@ static inline uint32_t noria_sub_release32(uint32_t *word, uint32_t value)
     return __atomic_fetch_sub(word, value, __ATOMIC_RELEASE);
 }
 
+static inline uint64_t noria_sub_release64(uint64_t *word, uint64_t value)
+{
+    return __atomic_fetch_sub(word, value, __ATOMIC_RELEASE);
+}
+
 /* Full fence, for the two-variable story "I store mine, then look at yours" on both sides. */
 static inline void noria_fence_seq_cst(void)
 {

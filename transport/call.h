@@ -15,7 +15,7 @@ ssize_t noria_recv_on(noria_channel *channel, void *buffer, size_t capacity, str
                       int64_t timeout_ns, uint32_t *mark);
 
 /* Leaves, and returns what the call comes to; a failure has its sentence then. */
-static inline ssize_t noria_call_end(noria_channel *channel, uint32_t *mark, ssize_t rc)
+NORIA_FAST_PATH ssize_t noria_call_end(noria_channel *channel, uint32_t *mark, ssize_t rc)
 {
     if (__builtin_expect(channel->watched != 0, 0))
         rc = noria_call_judge(channel, rc);
@@ -28,8 +28,8 @@ static inline ssize_t noria_call_end(noria_channel *channel, uint32_t *mark, ssi
 }
 
 /* Enters. 0, or why not, with a sentence; `begins` something: see noria_attempt. `mark`: of the role, where it takes one caller. */
-static inline ssize_t noria_call_begin(noria_channel *channel, enum noria_side side, bool one_caller, bool begins,
-                                       uint32_t **mark)
+NORIA_FAST_PATH ssize_t noria_call_begin(noria_channel *channel, enum noria_side side, bool one_caller, bool begins,
+                                         uint32_t **mark)
 {
     ssize_t rc = noria_section_enter(channel);
 
@@ -66,10 +66,16 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
     return noria_call_end(channel, mark, rc);
 }
 
-/* The verbs send_call and recv_call of a kind: whole calls, with its tries inlined, and of an answer that is just coming the
- * first looks, too: the fewer instructions lie between them, the sooner it is seen. */
-#define NORIA_WHOLE_CALLS(try_send, try_recv, back_off, one_caller) \
-    static int send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
+/*
+ * The verbs send_call and recv_call of a kind: whole calls, with its tries inlined, and of an answer that is just coming the
+ * first looks, too: the fewer instructions lie between them, the sooner it is seen. (Those looks are called where the compiler
+ * expects nobody to come, so it is told that they are hot.)
+ */
+#define NORIA_WHOLE_CALLS(try_send, try_recv, back_off) \
+    NORIA_CALLS_IN_SECTION(send_call, recv_call, recv_again, try_send, try_recv, back_off, false)
+
+#define NORIA_CALLS_IN_SECTION(send_name, recv_name, again_name, try_send, try_recv, back_off, one_caller) \
+    static int send_name(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
     { \
         uint32_t *mark; \
         int rc = (int)noria_call_begin(channel, NORIA_SIDE_SEND, one_caller, true, &mark); \
@@ -80,19 +86,20 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
             return noria_send_on(channel, data, len, priority, timeout_ns, mark); \
         return (int)noria_call_end(channel, mark, rc); \
     } \
-    static __attribute__((noinline)) ssize_t recv_again(noria_channel *channel, void *buffer, size_t capacity, \
-                                                        struct noria_info *info, int64_t timeout_ns, uint32_t *mark) \
+    static __attribute__((noinline, hot)) ssize_t again_name(noria_channel *channel, void *buffer, size_t capacity, \
+                                                             struct noria_info *info, int64_t timeout_ns, \
+                                                             uint32_t *mark) \
     { \
-        ssize_t rc = -EAGAIN; \
-        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
+        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; i > 0; i--) { \
+            ssize_t rc; \
             back_off(channel, NORIA_SIDE_RECV); \
             rc = try_recv(channel, buffer, capacity, info); \
+            if (__builtin_expect(rc != -EAGAIN, 1)) \
+                return noria_call_end(channel, mark, rc); \
         } \
-        if (__builtin_expect(rc == -EAGAIN, 0)) \
-            return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
-        return noria_call_end(channel, mark, rc); \
+        return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
     } \
-    static ssize_t recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
+    static ssize_t recv_name(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
                              int64_t timeout_ns) \
     { \
         uint32_t *mark; \
@@ -101,8 +108,67 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
             return rc; \
         rc = try_recv(channel, buffer, capacity, info); \
         if (__builtin_expect(rc == -EAGAIN, 0)) \
-            return recv_again(channel, buffer, capacity, info, timeout_ns, mark); \
+            return again_name(channel, buffer, capacity, info, timeout_ns, mark); \
         return noria_call_end(channel, mark, rc); \
+    }
+
+/*
+ * The same for kinds that take one caller per role. The thread that has the role's lane is marked by that alone, and no read
+ * section is needed: close closes the lanes and waits until nobody is in them. A call that has to wait, or has failed, begins a
+ * section then; all others do from the start.
+ */
+NORIA_FAST_PATH bool noria_lane_enter(noria_channel *channel, struct noria_role *role)
+{
+    uint64_t self = noria_section_thread();
+
+    return __builtin_expect(channel->lane_suffices != 0 && !noria_is_stale(channel) &&
+                                noria_load_relaxed64(&role->owner) == self && noria_load_relaxed32(&role->in_lane) == 0, 1) &&
+           noria_role_enter_lane(role, self);
+}
+
+/* A try in the lane has failed, with `rc`. */
+int noria_send_on_from_lane(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns,
+                            int rc);
+ssize_t noria_recv_on_from_lane(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                                int64_t timeout_ns, ssize_t rc);
+
+#define NORIA_LANE_CALLS(try_send, try_recv, back_off) \
+    NORIA_CALLS_IN_SECTION(send_in_section, recv_in_section, recv_again_in_section, try_send, try_recv, back_off, true) \
+    static int send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
+    { \
+        int rc; \
+        if (!noria_lane_enter(channel, &channel->roles[NORIA_SIDE_SEND])) \
+            return send_in_section(channel, data, len, priority, timeout_ns); \
+        rc = try_send(channel, data, len, priority); \
+        if (__builtin_expect(rc < 0, 0)) \
+            return noria_send_on_from_lane(channel, data, len, priority, timeout_ns, rc); \
+        noria_role_leave(&channel->roles[NORIA_SIDE_SEND].in_lane); \
+        return rc; \
+    } \
+    static __attribute__((noinline, hot)) ssize_t recv_again(noria_channel *channel, void *buffer, size_t capacity, \
+                                                             struct noria_info *info, int64_t timeout_ns, ssize_t rc) \
+    { \
+        for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
+            back_off(channel, NORIA_SIDE_RECV); \
+            rc = try_recv(channel, buffer, capacity, info); \
+            if (__builtin_expect(rc >= 0, 1)) { \
+                noria_role_leave(&channel->roles[NORIA_SIDE_RECV].in_lane); \
+                return rc; \
+            } \
+        } \
+        return noria_recv_on_from_lane(channel, buffer, capacity, info, timeout_ns, rc); \
+    } \
+    static ssize_t recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
+                             int64_t timeout_ns) \
+    { \
+        ssize_t rc; \
+        if (!noria_lane_enter(channel, &channel->roles[NORIA_SIDE_RECV])) \
+            return recv_in_section(channel, buffer, capacity, info, timeout_ns); \
+        rc = try_recv(channel, buffer, capacity, info); \
+        if (__builtin_expect(rc < 0, 0)) \
+            return recv_again(channel, buffer, capacity, info, timeout_ns, rc); \
+        noria_role_leave(&channel->roles[NORIA_SIDE_RECV].in_lane); \
+        return rc; \
     }
 
 #endif

@@ -64,14 +64,15 @@ void noria_rejoin(void)
 
 void noria_step_out(noria_channel *channel)
 {
-    noria_add_relaxed32(&channel->waiting, 1); /* inside the section: close first waits for those and then finds the count */
+    /* In the section: close, which waits for sections, finds the count changed after that. */
+    noria_add_relaxed64(&channel->waiting, (UINT64_C(1) << 32) + 1);
     noria_leave();
 }
 
 void noria_step_in(noria_channel *channel)
 {
     noria_rejoin();
-    noria_sub_release32(&channel->waiting, 1); /* pairs with the loads in noria_channel_drain */
+    noria_sub_release64(&channel->waiting, 1); /* pairs with noria_calls_waiting */
 }
 
 /* ----------------------------------------------------------------------------------------------------------- fork */
@@ -172,6 +173,12 @@ int noria_process_prepare(void)
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
 
+static bool somebody_in_lane(const noria_channel *channel)
+{
+    return noria_role_lane_is_used(&channel->roles[NORIA_SIDE_SEND]) ||
+           noria_role_lane_is_used(&channel->roles[NORIA_SIDE_RECV]);
+}
+
 void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
                         uint32_t full)
 {
@@ -180,8 +187,8 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
     channel->flags = (uint32_t)flags;
     channel->full = full;
     channel->fenced = !noria_barrier_register();
-    if (channel->fenced) /* no fast lane either */
-        channel->roles[NORIA_SIDE_SEND].owner = channel->roles[NORIA_SIDE_RECV].owner = NORIA_LANE_CLOSED;
+    channel->roles[NORIA_SIDE_SEND].owner = channel->roles[NORIA_SIDE_RECV].owner =
+        channel->fenced ? NORIA_LANE_CLOSED : NORIA_LANE_FREE;
     noria_channel_limit_spins(channel, MOST_SPINS);
     channel->max_message = max_message;
 }
@@ -189,13 +196,15 @@ void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs,
 void noria_channel_shut(noria_channel *channel)
 {
     noria_store_release32(&channel->state, NORIA_HANDLE_SHUT); /* pairs with the load in enter */
+    for (int side = 0; side < 2; side++)
+        noria_role_close_lane(&channel->roles[side]);
     if (channel->verbs->notify_signal != NULL)
         channel->verbs->notify_signal(channel, 0, 0); /* or the wake would send us our own signal */
     channel->verbs->wake(channel);
     /* A sleeper of another handle may have taken the ring back before ours, woken but not yet running,
      * looked at its level. So it rings until they have left, and lets them run; bounded, for they may be
      * stopped: the re-check is the net. */
-    for (int i = 0; i < SHUT_RINGS + SHUT_NAPS && noria_load_acquire32(&channel->waiting) != 0; i++) {
+    for (int i = 0; i < SHUT_RINGS + SHUT_NAPS && noria_calls_waiting(channel) != 0; i++) {
         if (i < SHUT_RINGS)
             sched_yield();
         else
@@ -204,16 +213,24 @@ void noria_channel_shut(noria_channel *channel)
     }
 }
 
+/* A call that is seen neither in a lane, nor waiting, nor by the sections' end, had left: had it gone on meanwhile, it would
+ * have left its lane for the end of the call, or `waiting` would have changed. */
 void noria_channel_drain(noria_channel *channel)
 {
-    /* Calls that saw the handle open have left, or are counted as waiting. */
-    noria_sections_await();
+    uint64_t waiting;
+
+    if (channel->one_caller != 0)
+        noria_barrier_heavy(); /* who comes by a lane from now on sees that it is closed */
     do {
-        while (noria_load_acquire32(&channel->waiting) != 0) { /* pairs with noria_step_in */
-            channel->verbs->wake(channel);
-            sched_yield();
+        for (int i = 0; somebody_in_lane(channel) || noria_calls_waiting(channel) != 0; i++) {
+            if (noria_calls_waiting(channel) != 0)
+                channel->verbs->wake(channel);
+            if (i < SHUT_RINGS)
+                sched_yield();
+            else
+                noria_nap(NORIA_FOREVER);
         }
-        /* The last of them have left the read section in which they stopped counting, or count again. */
+        waiting = noria_load_relaxed64(&channel->waiting); /* what is in a section now, its end orders */
         noria_sections_await();
-    } while (noria_load_acquire32(&channel->waiting) != 0);
+    } while ((uint32_t)waiting != 0 || noria_load_acquire64(&channel->waiting) != waiting); /* pairs with noria_step_in */
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Read sections of liburcu, inlined: they are entered and left with every message. The functions taken from its static
+ * Read sections of liburcu, inlined: they are entered and left with every message, but for calls in their lane (call.h). The functions taken from its static
  * header are among those that it names as short enough to be used by programs of any licence.
  */
 #ifndef NORIA_SECTION_H
@@ -59,7 +59,7 @@ static inline void noria_sections_await(void)
     NORIA_SECTIONS_OVER();
 }
 
-/* Names the calling thread, which is in a read section, as long as it lives. */
+/* Names the calling thread as long as it lives; 0 before its first section. */
 static inline uint64_t noria_section_thread(void)
 {
     return (uint64_t)(uintptr_t)URCU_TLS(urcu_bp_reader);

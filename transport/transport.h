@@ -7,8 +7,8 @@
  * -EAGAIN and the caller has time does the loop in wait.c take over.
  *
  * A call in progress stands in a read section of liburcu (the bp flavour: threads of the user need not register), so
- * that close can wait for it without a lock on the hot path. A read section never spans a sleep: a call that waits
- * is counted in `waiting` instead, and close wakes and waits for those.
+ * that close can wait for it without a lock on the hot path, or, a short one, in its role's lane (call.h). A read section
+ * never spans a sleep: a call that waits is counted in `waiting` instead, and close wakes and waits for those.
  */
 #ifndef NORIA_TRANSPORT_H
 #define NORIA_TRANSPORT_H
@@ -100,8 +100,11 @@ struct noria_channel {
     uint32_t priorities;  /* levels; 0 and 1: none */
     uint32_t one_caller;  /* per side: a second call at once gets -EDEADLK */
     uint32_t looks_first; /* a sender asks whether anybody is there before it sends */
+    uint32_t lane_suffices; /* with one_caller: neither looks_first nor watched, so a call may go by its lane alone */
     struct noria_role roles[2]; /* with one_caller, per side */
-    uint32_t waiting;     /* calls outside of a read section that will come back: close waits for them */
+    /* Lower half: calls outside of a read section that will come back, for which close waits; upper half: how often one has
+     * gone out. */
+    uint64_t waiting;
     uint32_t spins[2]; /* tries before sleeping, per side; adapts */
     uint32_t waits[2]; /* calls that spun, per side */
     uint32_t most_spins;
@@ -129,8 +132,8 @@ struct noria_transport {
 
 /* ---------------------------------------------------------------------------------------------- entering, leaving */
 
-/* One private page that reads as zero in a forked child. */
-extern const uint64_t *noria_fork_page;
+/* One private page that reads as zero in a forked child. Hidden: read without a detour with every message. */
+extern const uint64_t *noria_fork_page __attribute__((visibility("hidden")));
 
 static inline bool noria_is_stale(const noria_channel *channel)
 {
@@ -158,6 +161,10 @@ void noria_rejoin(void);
  * close waits; and comes back. */
 void noria_step_out(noria_channel *channel);
 void noria_step_in(noria_channel *channel);
+static inline uint32_t noria_calls_waiting(const noria_channel *channel)
+{
+    return (uint32_t)noria_load_acquire64(&channel->waiting); /* pairs with noria_step_in */
+}
 
 /* Makes this process ready for handles: the fork page, what happens at fork. 0 or -errno. */
 int noria_process_prepare(void);

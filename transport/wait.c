@@ -249,6 +249,16 @@ int noria_send_call(noria_channel *channel, const void *data, size_t len, unsign
     return rc < 0 ? (int)rc : 0;
 }
 
+int noria_send_on_from_lane(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns,
+                            int rc)
+{
+    uint32_t *mark = &channel->roles[NORIA_SIDE_SEND].in_lane;
+
+    noria_rejoin();
+    return rc == -EAGAIN ? noria_send_on(channel, data, len, priority, timeout_ns, mark)
+                         : (int)noria_call_end(channel, mark, rc);
+}
+
 struct buffer {
     void *data;
     size_t capacity;
@@ -276,4 +286,14 @@ ssize_t noria_recv_call(noria_channel *channel, void *data, size_t capacity, str
     struct buffer buffer = {data, capacity, info};
 
     return noria_call(channel, NORIA_SIDE_RECV, timeout_ns, &(struct noria_attempt){try_recv, &buffer, true, 0, NULL});
+}
+
+ssize_t noria_recv_on_from_lane(noria_channel *channel, void *data, size_t capacity, struct noria_info *info,
+                                int64_t timeout_ns, ssize_t rc)
+{
+    uint32_t *mark = &channel->roles[NORIA_SIDE_RECV].in_lane;
+
+    noria_rejoin();
+    return rc == -EAGAIN ? noria_recv_on(channel, data, capacity, info, timeout_ns, mark)
+                         : noria_call_end(channel, mark, rc);
 }

@@ -26,6 +26,7 @@
 #include "call.h"
 #include "event.h"
 #include "liveness.h"
+#include "nap.h"
 
 /* Asked by a leak checker at exit: it cannot work in a child, which may have no descriptors or a stopped
  * thread. */
@@ -381,6 +382,83 @@ static void one_caller_per_side(void **state)
     assert_int_equal(fake.rc_again, 3);
 }
 
+/* -------------------------------------------------------------------------------------------- calls in their lane */
+
+static uint32_t lane_seen; /* in_lane, as the try found it */
+
+static int try_to_send(noria_channel *channel, const void *data, size_t len, unsigned priority)
+{
+    (void)data;
+    (void)len;
+    (void)priority;
+    lane_seen = channel->roles[NORIA_SIDE_SEND].in_lane;
+    fake.tries++;
+    return fake.succeed_at != 0 && fake.tries >= fake.succeed_at ? (int)fake.success : -EAGAIN;
+}
+
+static ssize_t try_to_receive(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
+{
+    (void)buffer;
+    (void)capacity;
+    (void)info;
+    lane_seen = channel->roles[NORIA_SIDE_RECV].in_lane;
+    fake.tries++;
+    return fake.succeed_at != 0 && fake.tries >= fake.succeed_at ? fake.success : -EAGAIN;
+}
+
+NORIA_LANE_CALLS(try_to_send, try_to_receive, back_off)
+
+static ssize_t call_by_lane(enum noria_side side, int64_t timeout_ns)
+{
+    fake.tries = 0;
+    lane_seen = UINT32_MAX;
+    return side == NORIA_SIDE_SEND ? send_call(&fake.channel, "", 1, 0, timeout_ns)
+                                   : recv_call(&fake.channel, NULL, 0, NULL, timeout_ns);
+}
+
+static void expect_nobody_inside(void)
+{
+    for (int side = 0; side < 2; side++)
+        assert_int_equal(fake.channel.roles[side].in_lane + fake.channel.roles[side].busy, 0);
+    assert_int_equal(noria_calls_waiting(&fake.channel), 0);
+}
+
+static void lanes_are_marked_and_left(void **state)
+{
+    /* Claim: a call is marked in its lane while it tries, the thread's first and the later ones, which have nothing but the lane;
+     * and no longer when it has returned, however it ended: at once, in a first look, while it spun or slept, or in failure. */
+    static const int at[] = {1, 2, 30, 150};
+    struct noria_verbs verbs = fakes;
+
+    (void)state;
+    verbs.send = try_to_send;
+    verbs.recv = try_to_receive;
+    for (uint32_t suffices = 0; suffices < 2; suffices++)
+        for (int side = 0; side < 2; side++) {
+            reset(false);
+            fake.channel.verbs = &verbs;
+            fake.channel.one_caller = 1;
+            fake.channel.lane_suffices = suffices;
+            fake.recheck_ns = 1;
+            for (int i = 0; i < 12; i++) {
+                fake.succeed_at = at[i % 4];
+                fake.success = i % 3 == 2 ? -EBADMSG : side == NORIA_SIDE_SEND ? 0 : 7;
+                assert_int_equal(call_by_lane(side, -1), fake.success);
+                assert_int_equal(lane_seen, 1);
+                expect_nobody_inside();
+            }
+            fake.succeed_at = 0;
+            assert_int_equal(call_by_lane(side, 0), -EAGAIN);
+            assert_int_equal(call_by_lane(side, MS), -ETIMEDOUT);
+            assert_int_equal(fake.channel.roles[side].owner, noria_section_thread());
+            noria_channel_shut(&fake.channel);
+            assert_int_equal(call_by_lane(side, 0), -ECANCELED);
+            assert_int_equal(call_by_lane(side, -1), -ECANCELED);
+            assert_int_equal(lane_seen, UINT32_MAX);
+            expect_nobody_inside();
+        }
+}
+
 /* ------------------------------------------------------------------------------------- shutting, draining */
 
 static void shut_handles_are_cancelled(void **state)
@@ -394,7 +472,7 @@ static void shut_handles_are_cancelled(void **state)
         fake.shut_at = at[i];
         fake.recheck_ns = 1;
         assert_int_equal(receive(-1), -ECANCELED);
-        assert_int_equal(fake.channel.waiting, 0);
+        assert_int_equal(noria_calls_waiting(&fake.channel), 0);
         assert_int_equal(receive(0), -ECANCELED);
         assert_int_equal(receive(-1), -ECANCELED);
     }
@@ -493,16 +571,77 @@ static void draining_waits_for_every_call(void **state)
     fake.recheck_ns = 3600 * NORIA_NS_PER_S;
     for (int i = 0; i < 5; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, receive_for_ever, &rc[i]), 0);
-    while (noria_load_acquire32(&fake.channel.waiting) < 5)
+    while (noria_calls_waiting(&fake.channel) < 5)
         sched_yield();
     noria_channel_shut(&fake.channel);
     noria_channel_drain(&fake.channel);
-    assert_int_equal(noria_load_acquire32(&fake.channel.waiting), 0);
+    assert_int_equal(noria_calls_waiting(&fake.channel), 0);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(pthread_join(threads[i], NULL), 0);
         assert_int_equal(rc[i], -ECANCELED);
     }
     assert_true(fake.wakes > 0);
+}
+
+static struct {
+    uint32_t in_its_last_turn, closing, closed, closed_under_it;
+} late;
+
+static void take_some_naps(void)
+{
+    for (int i = 0; i < 10; i++)
+        noria_nap(NORIA_FOREVER);
+}
+
+/* Stays in the read section of the 32nd turn, after which a call looks up, until somebody waits for that section's end. */
+static ssize_t try_until_somebody_closes(noria_channel *channel, void *unused)
+{
+    (void)channel;
+    (void)unused;
+    if (++fake.tries == 33) {
+        noria_store_release32(&late.in_its_last_turn, 1);
+        while (noria_load_acquire32(&late.closing) == 0)
+            sched_yield();
+        take_some_naps();
+    }
+    return -EAGAIN;
+}
+
+static ssize_t end_slowly(noria_channel *channel, void *unused, ssize_t rc)
+{
+    (void)channel;
+    (void)unused;
+    take_some_naps();
+    late.closed_under_it = noria_load_acquire32(&late.closed);
+    return rc;
+}
+
+static void *receive_slowly(void *rc)
+{
+    const struct noria_attempt slow = {try_until_somebody_closes, NULL, true, 0, end_slowly};
+
+    *(ssize_t *)rc = noria_call(&fake.channel, NORIA_SIDE_RECV, -1, &slow);
+    return NULL;
+}
+
+static void draining_waits_for_who_comes_back(void **state)
+{
+    /* Claim: a call that leaves its read section and comes back into one while drain waits for the first is waited for. */
+    pthread_t thread;
+    ssize_t rc;
+
+    (void)state;
+    memset(&late, 0, sizeof(late));
+    assert_int_equal(pthread_create(&thread, NULL, receive_slowly, &rc), 0);
+    while (noria_load_acquire32(&late.in_its_last_turn) == 0)
+        sched_yield();
+    noria_store_release32(&late.closing, 1);
+    noria_channel_shut(&fake.channel);
+    noria_channel_drain(&fake.channel);
+    noria_store_release32(&late.closed, 1);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(rc, -ECANCELED);
+    assert_int_equal(late.closed_under_it, 0);
 }
 
 /* --------------------------------------------------------------------------------------------------- fork */
@@ -659,7 +798,9 @@ int main(void)
         TEST(arming_looks_for_the_end_of_the_stream),
         TEST(shut_calls_do_not_go_to_sleep),
         TEST(what_may_be_dropped_is),
+        TEST(lanes_are_marked_and_left),
         TEST(draining_waits_for_every_call),
+        TEST(draining_waits_for_who_comes_back),
         TEST(inherited_handles_are_stale),
         TEST(guarded_descriptions_are_not_inherited),
         TEST(children_without_descriptors_hold_nothing),

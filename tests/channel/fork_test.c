@@ -333,7 +333,7 @@ static void forking_beside_busy_threads(void **state)
     assert_int_equal(pthread_create(&thread, NULL, receive_until_cancelled, ch.rx), 0);
     for (unsigned round = 0; round < 20; round++) {
         if (round % 2 == 0)
-            while (noria_load_acquire32(&ch.rx->waiting) == 0)
+            while (noria_calls_waiting(ch.rx) == 0)
                 sched_yield();
         else
             send_numbered(round, 10);
