@@ -54,13 +54,6 @@ static inline bool is_long_form(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
-/* How long a sleeper may sleep who was stopped on his way there: with all but one strategy until the bell
- * rings, stopped where he may. sync/mutex.c says why that one needs the re-check then. */
-static inline int64_t recheck_of_the_stopped(void)
-{
-    return wait_of_test() == NORIA_WAIT_MUTEX ? 150 * MS : HOUR; /* longer than the steps take */
-}
-
 /* "mpmc futex" */
 static inline const char *way_name(const struct way *way)
 {
