@@ -18,11 +18,6 @@ static int coarse_stride(void)
     return is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX ? 1 : 4;
 }
 
-static int first_position(int apart)
-{
-    return (int)getpid() % apart;
-}
-
 enum { TRIES = 10 /* at once, so one bad moment of the machine may take several */ };
 
 static noria_channel *victims;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Claim: a sender killed or stopped at any instruction between its commit and the end of its call leaves no
  * receiver asleep beside a message for longer than a re-check, and keeps no other sender from sending and
- * waking. Nor does a receiver leave a sender asleep beside room. */
+ * waking. Nor does a receiver leave a sender asleep beside room. (Spin and yield are left out: who waits so never sleeps,
+ * and nobody wakes him.) */
 #include "ways_test.h"
 
 #include "stepper.h"
@@ -154,6 +155,22 @@ static int find_first(pid_t victim, bool (*is_so_at)(pid_t victim, int k))
     return behind;
 }
 
+/* The longest of some calls: if the sleeper just looks for itself, as it does now and then, there is less to do. */
+static void learn_way(pid_t victim, pid_t sleeper)
+{
+    static struct trace call;
+
+    way.length = 0;
+    for (int i = 0; i < 5; i++) {
+        await_blocked(sleeper);
+        assert_int_equal(stepper_trace(victim, &call), ENDED);
+        expect_message(-1);
+        stepper_next(victim);
+        if (i > 0 && call.length > way.length) /* not the first: it may meet what no other does */
+            way = call;
+    }
+}
+
 /* Somebody sleeps, and a sender's way is known. Returns where it has committed. */
 static int begin(pid_t *victim)
 {
@@ -164,21 +181,16 @@ static int begin(pid_t *victim)
     receiver = start_peer(receive_for_ever);
     await_peer();
     *victim = start_victim();
-    for (int call = 0; call < 2; call++) {
-        await_blocked(receiver);
-        assert_int_equal(stepper_trace(*victim, &way), ENDED);
-        expect_message(-1);
-        stepper_next(*victim);
-    }
+    learn_way(*victim, receiver);
     return find_first(*victim, is_committed_at);
 }
 
-/* In the short form every instruction once for MPMC and for SPSC by futex; else now and then. */
+/* In the short form every instruction once for MPMC and for SPSC by futex; else now and then, other ones each time. */
 static int stride(void)
 {
     if (is_long_form() || wait_of_test() == NORIA_WAIT_FUTEX)
         return 1;
-    return is_spsc() ? 16 : wait_of_test() == NORIA_WAIT_MUTEX ? 8 : 1;
+    return is_spsc() ? 4 : wait_of_test() == NORIA_WAIT_MUTEX ? 8 : 1;
 }
 
 static int coarse_stride(void)
@@ -225,7 +237,7 @@ static void a_killed_sender_leaves_nobody_asleep(void **state)
     if (!is_spsc())
         ch.tx = open_handle(NORIA_SEND); /* does nothing: the stream shall not end */
     kill_peer(victim);
-    for (int k = first; k <= way.length; k += stride()) {
+    for (int k = first + first_position(stride()); k <= way.length; k += stride()) {
         int tries = 0;
         while (is_to_be_tried_again(kill_at(k), k, &tries))
             continue;
@@ -286,7 +298,7 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
     signal(SIGALRM, on_alarm);
     first = begin(&victim);
     ch.tx = open_handle(NORIA_SEND);
-    for (int k = first; k <= way.length; k += stride()) {
+    for (int k = first + first_position(stride()); k <= way.length; k += stride()) {
         int tries = 0;
         while (is_to_be_tried_again(stop_at(victim, k), k, &tries))
             continue;
@@ -399,15 +411,10 @@ static void a_killed_receiver_leaves_no_sender_asleep(void **state)
     sender = start_peer(fill_and_send_for_ever);
     await_peer();
     victim = start_receiving_victim();
-    for (int call = 0; call < 2; call++) {
-        await_blocked(sender);
-        assert_int_equal(stepper_trace(victim, &way), ENDED);
-        expect_message(-1);
-        stepper_next(victim);
-    }
+    learn_way(victim, sender);
     first = find_first(victim, is_room_at);
     kill_peer(victim);
-    for (int k = first; k <= way.length; k += coarse_stride()) {
+    for (int k = first + first_position(coarse_stride()); k <= way.length; k += coarse_stride()) {
         int tries = 0;
         while (is_to_be_tried_again(kill_receiver_at(k), k, &tries))
             continue;

@@ -54,6 +54,12 @@ static inline bool is_long_form(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
+/* Where a test that takes only every so many'th instruction begins: elsewhere each time it is run. */
+static inline int first_position(int apart)
+{
+    return (int)getpid() % apart;
+}
+
 /* "mpmc futex" */
 static inline const char *way_name(const struct way *way)
 {
