@@ -18,35 +18,55 @@ enum { FROM_VICTIM = 1, FROM_OTHER = 2, TRIES = 10 /* at once, so one bad moment
 #define MOST_LATE (100 * MS)
 
 static noria_channel *victims;
+static pid_t receiver;
 
 static void send_one(void)
 {
     PEER_REQUIRES(noria_send(victims, &(uint32_t){FROM_VICTIM}, 4, -1) == 0);
 }
 
-/* The first call of a process is longer: it is made before the steps begin. */
+/* The first call of a process that has to wake somebody is longer: it is made before the steps begin. */
 static void be_led(void)
 {
     victims = open_handle(NORIA_SEND);
+    while (!is_asleep(receiver))
+        sched_yield();
     send_one();
     stepper_serve(send_one);
+}
+
+static void note_message(noria_channel *mine, int64_t timeout_ns)
+{
+    uint32_t from;
+    ssize_t rc = noria_recv(mine, &from, sizeof(from), timeout_ns, NULL);
+
+    if (rc == -EPIPE || rc == -EAGAIN) { /* until the next sender comes; another look */
+        sched_yield();
+        return;
+    }
+    PEER_REQUIRES(rc == sizeof(from));
+    __atomic_store_n(&peers->numbers[0], from, __ATOMIC_RELEASE);
+    say();
 }
 
 static void receive_for_ever(void)
 {
     noria_channel *mine = open_handle(NORIA_RECV);
-    uint32_t from;
+
+    say();
+    for (;;)
+        note_message(mine, -1);
+}
+
+static void wait_any_for_ever(void)
+{
+    noria_channel *mine = open_handle(NORIA_RECV);
+    struct noria_ready place = {mine, NORIA_RECV, 0, 0};
 
     say();
     for (;;) {
-        ssize_t rc = noria_recv(mine, &from, sizeof(from), -1, NULL);
-        if (rc == -EPIPE) { /* until the next sender comes */
-            sched_yield();
-            continue;
-        }
-        PEER_REQUIRES(rc == sizeof(from));
-        __atomic_store_n(&peers->numbers[0], from, __ATOMIC_RELEASE);
-        say();
+        PEER_REQUIRES(noria_wait_any(&place, 1, -1) == 1);
+        note_message(mine, 0);
     }
 }
 
@@ -99,7 +119,6 @@ static void expect_nobody_forgotten(void)
 /* -------------------------------------------------------------------------------------------- the victims */
 
 static struct trace way;
-static pid_t receiver;
 
 static void expect_message(int k)
 {
@@ -172,13 +191,13 @@ static void learn_way(pid_t victim, pid_t sleeper)
 }
 
 /* Somebody sleeps, and a sender's way is known. Returns where it has committed. */
-static int begin(pid_t *victim)
+static int begin(void (*life_of_receiver)(void), pid_t *victim)
 {
     memset(&seen, 0, sizeof(seen));
     ch.options.recheck_ns = 25 * MS;
     ch.options.most_spins = 0;
     ch.keeper = open_handle(0);
-    receiver = start_peer(receive_for_ever);
+    receiver = start_peer(life_of_receiver);
     await_peer();
     *victim = start_victim();
     learn_way(*victim, receiver);
@@ -225,15 +244,11 @@ static int64_t kill_at(int k)
     return 0;
 }
 
-static void a_killed_sender_leaves_nobody_asleep(void **state)
+static void kill_everywhere(void (*life_of_receiver)(void), const char *what)
 {
-    /* Claim: with its sender killed before instruction k, for every k from the commit to the end of
-     * noria_send, a message is received by whoever slept, within a re-check; and the next sender's is. */
     pid_t victim;
-    int first;
+    int first = begin(life_of_receiver, &victim);
 
-    (void)state;
-    first = begin(&victim);
     if (!is_spsc())
         ch.tx = open_handle(NORIA_SEND); /* does nothing: the stream shall not end */
     kill_peer(victim);
@@ -242,9 +257,24 @@ static void a_killed_sender_leaves_nobody_asleep(void **state)
         while (is_to_be_tried_again(kill_at(k), k, &tries))
             continue;
     }
-    report("killed", first, way.length);
+    report(what, first, way.length);
     assert_true(seen.uncommitted <= seen.positions / 10);
     expect_nobody_forgotten();
+}
+
+static void a_killed_sender_leaves_nobody_asleep(void **state)
+{
+    /* Claim: with its sender killed before instruction k, for every k from the commit to the end of
+     * noria_send, a message is received by whoever slept, within a re-check; and the next sender's is. */
+    (void)state;
+    kill_everywhere(receive_for_ever, "killed");
+}
+
+static void a_killed_sender_leaves_nobody_in_wait_any(void **state)
+{
+    /* Claim: the same for one who sleeps in noria_wait_any for ever, and then tries. */
+    (void)state;
+    kill_everywhere(wait_any_for_ever, "killed beside noria_wait_any");
 }
 
 /* ------------------------------------------------------------------------------------------------ stopped */
@@ -296,7 +326,7 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
 
     (void)state;
     signal(SIGALRM, on_alarm);
-    first = begin(&victim);
+    first = begin(receive_for_ever, &victim);
     ch.tx = open_handle(NORIA_SEND);
     for (int k = first + first_position(stride()); k <= way.length; k += stride()) {
         int tries = 0;
@@ -427,6 +457,7 @@ int main(int argc, char **argv)
 {
     static const struct claim claims[] = {
         CLAIM(a_killed_sender_leaves_nobody_asleep, SLEEPING),
+        CLAIM(a_killed_sender_leaves_nobody_in_wait_any, BY_FUTEX),
         CLAIM(a_stopped_sender_keeps_nobody_from_waking, SLEEPING | MPMC),
         CLAIM(a_killed_receiver_leaves_no_sender_asleep, SLEEPING),
     };

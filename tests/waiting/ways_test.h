@@ -155,7 +155,7 @@ static inline void await_blocked(pid_t pid)
 
 /* -------------------------------------------------------------------------------------------- the program */
 
-enum { ALL_WAYS = 0, SLEEPING = 1, MPMC = 2, ONCE_PER_PROGRAM = 4 };
+enum { ALL_WAYS = 0, SLEEPING = 1, MPMC = 2, ONCE_PER_PROGRAM = 4, BY_FUTEX = 8 };
 
 struct claim {
     const char *name;
@@ -169,6 +169,8 @@ static inline bool holds_for(const struct claim *claim, const struct way *way)
     if ((claim->where & SLEEPING) != 0 && !is_sleeping_strategy(way->wait))
         return false;
     if ((claim->where & MPMC) != 0 && way->variant.kind != NORIA_KIND_MPMC)
+        return false;
+    if ((claim->where & BY_FUTEX) != 0 && way->wait != NORIA_WAIT_FUTEX)
         return false;
     return (claim->where & ONCE_PER_PROGRAM) == 0 || way == ways;
 }
