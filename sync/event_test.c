@@ -8,12 +8,16 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -276,6 +280,12 @@ static uint32_t rounds(void)
     return getenv("NORIA_LONG") != NULL ? 1000000 : 30000;
 }
 
+/* A lost wake-up would sleep for an hour. */
+static void limit_patience(void)
+{
+    alarm(getenv("NORIA_LONG") != NULL ? 600 : 60);
+}
+
 static void answer_each(void)
 {
     for (uint32_t i = 1; i <= rounds(); i++) {
@@ -291,7 +301,7 @@ static void no_wake_up_is_lost(void **state)
     pid_t other = start_process(answer_each);
 
     (void)state;
-    alarm(getenv("NORIA_LONG") != NULL ? 600 : 60); /* a lost wake-up would sleep for an hour */
+    limit_patience();
     for (uint32_t i = 1; i <= rounds(); i++) {
         say(0, i);
         wait_for(1, i);
@@ -324,7 +334,7 @@ static void no_wake_up_is_lost_in_a_window(void **state)
     pid_t other = start_process(push_back);
 
     (void)state;
-    alarm(getenv("NORIA_LONG") != NULL ? 600 : 60);
+    limit_patience();
     push(0, 1);
     alarm(0);
     expect_end(other);
@@ -352,6 +362,17 @@ static void answer_at_once(void)
     }
 }
 
+static void ask_each(void)
+{
+    for (uint32_t i = 1; i <= 5 * rounds(); i++) {
+        struct question question = {1, i, 0};
+        load_ballast(i);
+        noria_store_release32(&page->values[0], i);
+        while (noria_load_acquire32(&page->values[1]) < i)
+            noria_event_sleep(&events[1], NORIA_FOREVER, RECHECK_NEVER, has_come, &question);
+    }
+}
+
 static void no_wake_up_is_lost_between_two_stores(void **state)
 {
     /* Claim: a notification at the very moment in which the sleeper raises its flag and looks is not lost:
@@ -360,16 +381,61 @@ static void no_wake_up_is_lost_between_two_stores(void **state)
     pid_t other = start_process(answer_at_once);
 
     (void)state;
-    alarm(getenv("NORIA_LONG") != NULL ? 600 : 60);
-    for (uint32_t i = 1; i <= 5 * rounds(); i++) {
-        struct question question = {1, i, 0};
-        load_ballast(i);
-        noria_store_release32(&page->values[0], i);
-        while (noria_load_acquire32(&page->values[1]) < i)
-            noria_event_sleep(&events[1], NORIA_FOREVER, RECHECK_NEVER, has_come, &question);
-    }
+    limit_patience();
+    ask_each();
     alarm(0);
     expect_end(other);
+}
+
+enum { NO_FILTERS = 77 };
+
+/* From here on this process is refused membarrier. */
+static void do_without_membarrier(void)
+{
+    struct sock_filter rules[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof(rules) / sizeof(rules[0]), rules};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+        exit(NO_FILTERS);
+    fenced = !noria_barrier_register();
+    if (!fenced)
+        exit(1);
+}
+
+static void answer_fenced(void)
+{
+    do_without_membarrier();
+    limit_patience();
+    answer_at_once();
+}
+
+static void ask_fenced(void)
+{
+    do_without_membarrier();
+    limit_patience();
+    ask_each();
+}
+
+static void no_wake_up_is_lost_without_membarrier(void **state)
+{
+    /* Claim: nor is it where membarrier is refused, and the notifier fences itself. */
+    pid_t asker = start_process(ask_fenced), answerer = start_process(answer_fenced);
+    int asked, answered;
+
+    (void)state;
+    assert_int_equal(waitpid(asker, &asked, 0), asker);
+    assert_int_equal(waitpid(answerer, &answered, 0), answerer);
+    if (WIFEXITED(asked) && WEXITSTATUS(asked) == NO_FILTERS) {
+        print_message("skipped: no seccomp filters here\n");
+        skip();
+    }
+    assert_int_equal(asked, 0);
+    assert_int_equal(answered, 0);
 }
 
 static void *sleep_as_thread(void *unused)
@@ -487,6 +553,7 @@ int main(void)
         TEST(no_wake_up_is_lost),
         TEST(no_wake_up_is_lost_in_a_window),
         TEST(no_wake_up_is_lost_between_two_stores),
+        TEST(no_wake_up_is_lost_without_membarrier),
         TEST(threads_are_woken_too),
         TEST(a_ring_taken_back_is_passed_on),
     };
