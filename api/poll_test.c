@@ -764,19 +764,6 @@ static void unrelated_processes(void **state)
     assert_int_equal(receive_polling(ch.rx, LEVEL), 20000);
 }
 
-static bool may_trace_the_unrelated(void)
-{
-    FILE *file = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
-    int scope = 0;
-
-    if (file == NULL)
-        return true;
-    if (fscanf(file, "%d", &scope) != 1)
-        scope = 0;
-    fclose(file);
-    return scope == 0 || (scope < 3 && geteuid() == 0);
-}
-
 static void unrelated_processes_with_an_eventfd(void **state)
 {
     /* Claim: so it does where the descriptor is an eventfd, which each takes from one who has it. */

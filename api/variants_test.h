@@ -187,6 +187,20 @@ static inline void open_pair(void)
     ch.rx = open_handle(NORIA_RECV);
 }
 
+/* Whether a descriptor may be taken from a process that is no descendant. */
+static inline bool may_trace_the_unrelated(void)
+{
+    FILE *file = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
+    int scope = 0;
+
+    if (file == NULL)
+        return true;
+    if (fscanf(file, "%d", &scope) != 1)
+        scope = 0;
+    fclose(file);
+    return scope == 0 || (scope < 3 && geteuid() == 0);
+}
+
 /* -------------------------------------------------------------------------------------- numbered messages */
 
 static inline void fill_message(uint8_t *bytes, unsigned number, size_t len)

@@ -294,7 +294,7 @@ static int refuse(int rc)
     case EACCES:
         return noria_fail(-EPERM, "the channel's eventfd has to be taken from another participant, and the "
                           "permission to trace it is missing (same user, kernel.yama.ptrace_scope 0): choose "
-                          "wait = fifo");
+                          "wait = fifo, on a channel with a name");
     case ENOTSUP:
     case ENOSYS:
         return noria_fail(-ENOTSUP, "eventfds of unrelated processes need Linux 5.6 and /proc: choose wait = "

@@ -221,6 +221,146 @@ static void strangers_are_refused(void **state)
     close(his);
 }
 
+/* ------------------------------------------------------------------------------------------------- unrelated programs */
+
+static const char takes_part[] = "--take-part", is_refused[] = "--be-refused";
+
+/* Runs this program anew, with its end of the socket; an orphan, so that nobody is anybody's descendant. */
+static void start_unrelated(const char *what)
+{
+    char socket[16];
+    pid_t between;
+
+    snprintf(socket, sizeof(socket), "%d", ends[1]);
+    fflush(NULL);
+    between = fork();
+    assert_true(between >= 0);
+    if (between == 0) {
+        if (fork() == 0) {
+            fcntl(ends[1], F_SETFD, 0);
+            execl("/proc/self/exe", "share_test", what, socket, (char *)NULL);
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(between, NULL, 0), between);
+}
+
+static bool becomes_readable(int fd)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+
+    return poll(&entry, 1, 20000) == 1;
+}
+
+static void tell(int socket, char word)
+{
+    PEER_REQUIRES(write(socket, &word, 1) == 1);
+}
+
+static char next_word(int socket)
+{
+    char word = 0;
+
+    return becomes_readable(socket) && read(socket, &word, 1) == 1 ? word : '?';
+}
+
+/* What the unrelated program does. */
+static int take_part(int socket)
+{
+    noria_channel *mine = NULL;
+    uint8_t bytes[64];
+    int fd;
+
+    alarm(60);
+    PEER_REQUIRES(noria_accept(&mine, socket, NORIA_RECV, NULL) == 0);
+    fd = noria_fd(mine, NORIA_RECV);
+    PEER_REQUIRES(fd >= 0);
+    tell(socket, 'a'); /* armed */
+    PEER_REQUIRES(becomes_readable(fd));
+    PEER_REQUIRES(noria_recv(mine, bytes, sizeof(bytes), 0, NULL) == 10);
+    tell(socket, 'r'); /* received */
+    PEER_REQUIRES(next_word(socket) == 'f');
+    while (noria_recv(mine, bytes, sizeof(bytes), 0, NULL) >= 0)
+        continue;
+    tell(socket, 'd'); /* drained */
+    PEER_REQUIRES(noria_close(mine) == 0);
+    return 0;
+}
+
+static void descriptors_tell_unrelated_programs(void **state)
+{
+    /* Claim: noria_fd of a channel without a name works between programs that were started apart, on both sides: each takes
+     * the descriptor of the other's side from the other. */
+    int fd;
+
+    (void)state;
+    if (!may_trace_the_unrelated()) {
+        print_message("skipped: no right to take a descriptor from another process\n");
+        skip();
+    }
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    start_unrelated(takes_part);
+    fd = noria_fd(ch.tx, NORIA_SEND);
+    assert_true(fd >= 0);
+    assert_int_equal(next_word(ends[0]), 'a');
+    send_numbered(1, 10);
+    assert_int_equal(next_word(ends[0]), 'r');
+    while (try_send(2, 10) == 0)
+        continue;
+    tell(ends[0], 'f'); /* full */
+    assert_true(becomes_readable(fd));
+    assert_int_equal(next_word(ends[0]), 'd');
+    assert_int_equal(try_send(3, 10), 0);
+}
+
+/* A program that may not trace the one it got the channel from. */
+static int be_refused(int socket)
+{
+    noria_channel *mine = NULL;
+    uint8_t bytes[64];
+
+    alarm(60);
+    if (geteuid() == 0 && (setgroups(0, NULL) != 0 || setresgid(65533, 65533, 65533) != 0 ||
+                           setresuid(65533, 65533, 65533) != 0 || prctl(PR_SET_DUMPABLE, 1) != 0)) {
+        tell(socket, 's'); /* skip */
+        return 0;
+    }
+    PEER_REQUIRES(noria_accept(&mine, socket, NORIA_RECV, NULL) == 0);
+    PEER_REQUIRES(noria_fd(mine, NORIA_RECV) == -EPERM);
+    PEER_REQUIRES(strstr(noria_detail(), "permission to trace it is missing") != NULL);
+    tell(socket, 'e'); /* an error */
+    PEER_REQUIRES(noria_recv(mine, bytes, sizeof(bytes), 20 * SECOND, NULL) == 10);
+    tell(socket, 'r');
+    PEER_REQUIRES(noria_close(mine) == 0);
+    return 0;
+}
+
+static void descriptors_that_may_not_be_taken_are_refused(void **state)
+{
+    /* Claim (MPMC): where the descriptor would have to be taken from a process that may not be traced, noria_fd is -EPERM with
+     * a sentence, and calls wait as ever. */
+    char word;
+
+    (void)state;
+    ch.options.mode = 0666;
+    ch.tx = open_handle(NORIA_SEND);
+    ch.rx = open_handle(NORIA_RECV);
+    assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    assert_int_equal(prctl(PR_SET_DUMPABLE, 0), 0);
+    start_unrelated(is_refused);
+    word = next_word(ends[0]);
+    assert_int_equal(prctl(PR_SET_DUMPABLE, 1), 0);
+    if (word == 's') {
+        print_message("skipped: root, and no other user can be taken on\n");
+        skip();
+    }
+    assert_int_equal(word, 'e');
+    send_numbered(1, 10);
+    assert_int_equal(next_word(ends[0]), 'r');
+}
+
 /* ------------------------------------------------------------------------------------------------- what the system refuses */
 
 static int send_error, receive_error, poll_error; /* of the next call */
@@ -287,16 +427,23 @@ static void refused_calls_are_told(void **state)
     assert_fails(noria_accept(&theirs, ends[0], NORIA_RECV, NULL), ENOTSOCK);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct named_test tests[] = {
         {"channels_go_over_a_socket", channels_go_over_a_socket, 0, "anon, memfd"},
         {"what_is_under_way_keeps_nobody_alive", what_is_under_way_keeps_nobody_alive, 0, "anon, memfd"},
         AT("shm", names_are_not_handed_over),
+        {"descriptors_tell_unrelated_programs", descriptors_tell_unrelated_programs, 0, "anon, memfd"},
+        {"descriptors_that_may_not_be_taken_are_refused", descriptors_that_may_not_be_taken_are_refused,
+         NORIA_KIND_MPMC, "anon, memfd"},
         ONCE(anything_else_is_refused),
         ONCE(strangers_are_refused),
         ONCE(refused_calls_are_told),
     };
 
+    if (argc == 3 && strcmp(argv[1], takes_part) == 0)
+        return take_part(atoi(argv[2]));
+    if (argc == 3 && strcmp(argv[1], is_refused) == 0)
+        return be_refused(atoi(argv[2]));
     return run_variants_with("share", tests, sizeof(tests) / sizeof(tests[0]), with_peers, without_peers);
 }
