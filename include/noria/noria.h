@@ -105,7 +105,7 @@ enum noria_start { NORIA_START_NOW = 0, NORIA_START_OLDEST = 1, NORIA_START_POSI
 enum noria_wait {
     NORIA_WAIT_FUTEX = 0,          /* the default: fastest, nothing to clean up */
     NORIA_WAIT_MUTEX = 1,          /* robust process-shared mutex and condition variable; trust SAME_USER only */
-    NORIA_WAIT_SEMAPHORE = 2,      /* named POSIX semaphores */
+    NORIA_WAIT_SEMAPHORE = 2,      /* named POSIX semaphores; trust SAME_USER only */
     NORIA_WAIT_SYSV_SEMAPHORE = 3, /* a System V semaphore set */
     NORIA_WAIT_EVENTFD = 4,        /* for poll; processes of one user */
     NORIA_WAIT_FIFO = 5,           /* for poll; a FIFO beside the segment */
