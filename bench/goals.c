@@ -10,6 +10,9 @@
 #define SEND_MANY_GOALS(what, adapter, bare) \
     {.text = what " 64 B, many", .cell = "spsc-64-b32", .ours = adapter, .rival = {bare, NULL}, .wanted = 3}, \
         {.text = what " 4 KiB, many", .cell = "spsc-4K-b32", .ours = adapter, .rival = {bare, NULL}, .wanted = 3}
+/* A channel there and back: asleep against a pipe, polling against the bare ring. */
+#define ROUND_TRIP_GOAL(what, channel, bare, least) \
+    {.text = what " 8 B", .cell = "spsc-rtt-8", .ours = channel, .rival = {bare, NULL}, .wanted = least}
 
 static struct goal table[] = {
     {.text = "SPSC 8 B one by one", .cell = "spsc-8", .rival = {"ck_ring spsc", NULL}, .wanted = 2.5},
@@ -30,6 +33,10 @@ static struct goal table[] = {
     ADAPTER_GOALS("unix socket", "noria over a unix socket", "unix socket"),
     SEND_MANY_GOALS("unix socket", "noria over a unix socket", "unix socket one by one"),
     ADAPTER_GOALS("posix mq", "noria over a posix mq", "posix mq"),
+    ROUND_TRIP_GOAL("asleep by futex", "noria channel futex, asleep", "pipe", 0.95),
+    ROUND_TRIP_GOAL("asleep by eventfd", "noria channel eventfd, asleep", "pipe", 0.95),
+    ROUND_TRIP_GOAL("at the fd of a fifo", "noria channel fifo, by fd", "pipe", 0.95),
+    ROUND_TRIP_GOAL("polling by channel", "noria channel", "noria spsc", 0.90),
 };
 
 struct goal *goals_table(uint32_t *count)

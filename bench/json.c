@@ -35,8 +35,8 @@ void json_begin(const struct options *options)
 static void print_run(const struct cell *cell, const struct outcome *run)
 {
     if (cell->round_trip)
-        printf("{\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f", run->one_way_ns[0], run->one_way_ns[1],
-               run->one_way_ns[2]);
+        printf("{\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"mean_ns\":%.1f", run->one_way_ns[FIGURE_P50],
+               run->one_way_ns[FIGURE_P99], run->one_way_ns[FIGURE_P999], run->one_way_ns[FIGURE_MEAN]);
     else
         printf("{\"per_second\":%.0f", run->rate);
     printf(",\"placement\":\"%s\",\"disturbed\":%s,\"canary_ns\":[%.1f,%.1f],\"verdict\":\"%s\"}",
@@ -51,8 +51,8 @@ static void print_entry(const struct result *result, const struct entry *entry)
            (entry->contestant->traits & NEEDS_THREADS) != 0 ? "true" : "false",
            entry->eligible ? "true" : "false", entry->as_placed ? "true" : "false");
     if (result->cell->round_trip)
-        printf("\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,", entry->value[0], entry->value[1],
-               entry->value[2]);
+        printf("\"p50_ns\":%.1f,\"p99_ns\":%.1f,\"p999_ns\":%.1f,\"mean_ns\":%.1f,", entry->value[FIGURE_P50],
+               entry->value[FIGURE_P99], entry->value[FIGURE_P999], entry->value[FIGURE_MEAN]);
     else
         printf("\"per_second\":%.0f,", entry->value[0]);
     printf("\"lowest\":%.1f,\"highest\":%.1f,\"runs\":[", entry->lowest, entry->highest);

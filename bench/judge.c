@@ -86,9 +86,10 @@ static double judge_rate(const struct run *run, const struct cell *cell)
     return end_ns > begin_ns ? (double)received * 1e9 / (double)(end_ns - begin_ns) : 0;
 }
 
-static void judge_round_trips(const struct run *run, const struct settings *settings, double one_way_ns[3])
+static void judge_round_trips(const struct run *run, const struct settings *settings, double one_way_ns[FIGURES])
 {
-    static const double shares[3] = {0.5, 0.99, 0.999};
+    static const double shares[FIGURE_MEAN] = {0.5, 0.99, 0.999};
+    const struct tally *pinger = &run->producer[0];
     uint64_t samples = 0, below = 0;
     int next = 0;
 
@@ -96,9 +97,11 @@ static void judge_round_trips(const struct run *run, const struct settings *sett
         samples += run->histogram[bucket];
     for (uint32_t bucket = 0; bucket < HISTOGRAM_BUCKETS && samples > 0; bucket++) {
         below += run->histogram[bucket];
-        while (next < 3 && (double)below >= shares[next] * (double)samples)
+        while (next < FIGURE_MEAN && (double)below >= shares[next] * (double)samples)
             one_way_ns[next++] = (double)participant_bucket_ticks(bucket) / settings->ticks_per_ns / 2;
     }
+    if (pinger->finished != 0 && samples > 0)
+        one_way_ns[FIGURE_MEAN] = (double)(pinger->end_ns - pinger->begin_ns) / (double)samples / 2;
 }
 
 /* With more participants than cores they delay each other, and nothing can be told. */

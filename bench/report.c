@@ -93,8 +93,8 @@ static void print_row(const struct result *result, const struct entry *entry)
     if (entry->value[0] <= 0)
         printf(" %9s %-18s %16s %9s", "-", "", "", "");
     else if (result->cell->round_trip)
-        printf(" %9.0f %-18s %7.0f %8.0f %9s", entry->value[0], range, entry->value[1], entry->value[2],
-               ratio_text);
+        printf(" %9.0f %-18s %9.1f %7.0f %8.0f %9s", entry->value[FIGURE_P50], range, entry->value[FIGURE_MEAN],
+               entry->value[FIGURE_P99], entry->value[FIGURE_P999], ratio_text);
     else
         printf(" %9.*f %-18s %16.2f %9s",
                entry->value[0] * scale < 1     ? 3
@@ -138,7 +138,7 @@ void report_result(const struct result *result)
     print_heading(result);
     print_disturbance(result);
     if (result->cell->round_trip)
-        printf("  %-42s %9s %-18s %7s %8s %9s\n", "", "p50", "", "p99", "p99.9", "noria is");
+        printf("  %-42s %9s %-18s %9s %7s %8s %9s\n", "", "p50", "", "mean", "p99", "p99.9", "noria is");
     else
         printf("  %-42s %9s %-18s %16s %9s\n", "", "M/s", "", "GB/s", "noria is");
     for (uint32_t i = 0; i < result->entries; i++)

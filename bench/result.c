@@ -83,7 +83,7 @@ static void summarise_figures(struct entry *entry, const struct cell *cell, bool
 {
     double figures[MOST_RUNS];
 
-    for (int which = 0; which < (cell->round_trip ? 3 : 1); which++) {
+    for (int which = 0; which < (cell->round_trip ? FIGURES : 1); which++) {
         uint32_t count = collect(entry, cell, which, near_only, true, figures);
 
         if (count == 0)

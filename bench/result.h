@@ -15,7 +15,7 @@ struct entry {
     uint32_t runs;
 
     /* after result_summarise */
-    double value[3];        /* median of messages per second, or of p50, p99, p99.9 in ns; 0: no figure */
+    double value[FIGURES];  /* median of messages per second, or of each figure of a round trip in ns; 0: no figure */
     double lowest, highest; /* of value[0] */
     uint32_t near_runs;
     uint32_t disturbed_runs;

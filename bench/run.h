@@ -40,13 +40,17 @@ enum verdict {
 
 enum placement { PLACED_NEAR, PLACED_FAR, PLACED_MIXED };
 
+/* Of one way, that is of half a round trip. The mean is of all, by the clock at begin and end: finer than what the counter
+ * tells of each. */
+enum figure { FIGURE_P50, FIGURE_P99, FIGURE_P999, FIGURE_MEAN, FIGURES };
+
 struct outcome {
     enum verdict verdict;
     enum placement placement;
     bool disturbed;       /* other processes took more than DISTURBED_PERCENT of a participant's time */
     int detail;           /* signal, or 256 + exit status, or -errno */
     double rate;          /* messages per second; 0 for a round trip */
-    double one_way_ns[3]; /* p50, p99, p99.9 of half a round trip */
+    double one_way_ns[FIGURES];
     double canary_ns[2];
 };
 
