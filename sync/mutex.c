@@ -36,7 +36,7 @@
  *   - A pair that cannot be had (a stopped waker is inside): its waiter sleeps NAP_NS at a time instead.
  *   - A waiter stopped between arming and waiting, or without its processor there for long: rings give up on
  *     it. So no wait at the pair lasts longer than LONGEST_NS, whatever the channel's own re-check.
- *   - NOT: a waker killed or stopped inside pthread_cond_broadcast while it has the internal lock (some 75
+ *   - NOT: a waker killed or stopped inside pthread_cond_broadcast while it has the internal lock (some 80
  *     instructions, no system call): the waiter sticks at its next time-out, because cancelling takes that
  *     lock. No timed wait of glibc can do without, and the stuck thread cannot help itself. All others can: a
  *     ring, a participant that comes, and each sleeper whose wait runs out look for overdue waiters and open

@@ -698,7 +698,7 @@ static void waker_killed_at_every_instruction(void **state)
     (void)state;
     attack_waker(&experiment, 7);
     assert_int_equal(count.unbounded + count.held + count.deaf, 0);
-    assert_true(count.late < count.positions / 3); /* the internal lock: 75 of 558 */
+    assert_true(count.late <= count.positions / 5); /* the internal lock: 80 of 539 */
 }
 
 static void waker_stopped_at_every_instruction(void **state)
@@ -709,7 +709,7 @@ static void waker_stopped_at_every_instruction(void **state)
     (void)state;
     attack_waker(&experiment, 17);
     assert_int_equal(count.unbounded + count.deaf, 0);
-    assert_true(count.held < count.positions / 3); /* while it has the waiter's mutex: 89 of 558 */
+    assert_true(count.held <= count.positions / 5); /* while it has the waiter's mutex: 89 of 539 */
 }
 
 static void waiter_killed_at_every_instruction(void **state)

@@ -110,10 +110,10 @@ static void report(const char *what, int first, int length)
                   seen.stranded, seen.uncommitted != 0 ? ", some not committed" : "");
 }
 
-/* Nobody is forgotten, but for the strategy that cannot do better: a waker gone while inside the condition variable. */
-static void expect_nobody_forgotten(void)
+/* Nobody is forgotten, but for the strategy that cannot do better, and that only at one in so many positions. */
+static void expect_nobody_forgotten(int one_in)
 {
-    assert_true(seen.stranded <= (wait_of_test() == NORIA_WAIT_MUTEX ? seen.positions / 3 : 0));
+    assert_true(seen.stranded <= (wait_of_test() == NORIA_WAIT_MUTEX ? seen.positions / one_in : 0));
 }
 
 /* -------------------------------------------------------------------------------------------- the victims */
@@ -259,7 +259,7 @@ static void kill_everywhere(void (*life_of_receiver)(void), const char *what)
     }
     report(what, first, way.length);
     assert_true(seen.uncommitted <= seen.positions / 10);
-    expect_nobody_forgotten();
+    expect_nobody_forgotten(6); /* gone inside the condition variable: 78 of 744 */
 }
 
 static void a_killed_sender_leaves_nobody_asleep(void **state)
@@ -334,7 +334,7 @@ static void a_stopped_sender_keeps_nobody_from_waking(void **state)
             continue;
     }
     report("stopped", first, way.length);
-    expect_nobody_forgotten();
+    expect_nobody_forgotten(4); /* there, or with the sleeper's mutex: 167 of 710 */
 }
 
 /* ------------------------------------------------------------------------------------ receivers that wake senders */
@@ -450,7 +450,7 @@ static void a_killed_receiver_leaves_no_sender_asleep(void **state)
             continue;
     }
     report("receiver killed", first, way.length);
-    expect_nobody_forgotten();
+    expect_nobody_forgotten(4); /* inside the condition variable: 78 of 856; fewer are tried if the first is not found */
 }
 
 int main(int argc, char **argv)
