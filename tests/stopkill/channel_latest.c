@@ -196,7 +196,7 @@ static _Noreturn void be_victim(const struct call *call)
         _exit(1);
     for (int i = 0; i < BATCH; i++)
         got.buffers[i] = (struct iovec){got.bytes[i], LONGEST};
-    report->inside = call_stopped_inside(call->run, NULL, position);
+    report->inside = call_stopped_inside(call->run, NULL, position, 0);
     if (call->messages == 0)
         look_at_what_was_received();
     report->over = 1;

@@ -59,7 +59,7 @@ static _Noreturn void be_victim(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (noria_open(&victims_own, address, NORIA_SEND, NULL) != 0 || noria_stat(victims_own, &stat) != 0)
         _exit(1);
-    call_stopped_inside(send_of_victim, NULL, position);
+    call_stopped_inside(send_of_victim, NULL, position, 0);
     report->over = 1;
     raise(SIGSTOP);
     _exit(0);

@@ -9,7 +9,7 @@
 #include <ucontext.h>
 
 static sigjmp_buf way_out;
-static volatile long made, limit;
+static volatile long made, limit, next_limit;
 
 static void after_instruction(int signo)
 {
@@ -25,7 +25,9 @@ static void stop_after_instruction(int signo, siginfo_t *info, void *context)
     (void)signo, (void)info;
     if (++made != limit)
         return;
-    interrupted->uc_mcontext.gregs[REG_EFL] &= ~0x100L;
+    limit = next_limit;
+    if (limit == made)
+        interrupted->uc_mcontext.gregs[REG_EFL] &= ~0x100L;
     raise(SIGSTOP);
 }
 
@@ -61,19 +63,20 @@ bool call_left_inside(call_body *call, void *argument, long instruction)
     return left;
 }
 
-bool call_stopped_inside(call_body *call, void *argument, long instruction)
+bool call_stopped_inside(call_body *call, void *argument, long instruction, long more)
 {
     const struct sigaction action = {.sa_sigaction = stop_after_instruction, .sa_flags = SA_SIGINFO};
     struct sigaction before;
 
     made = 0;
     limit = instruction;
+    next_limit = instruction + more;
     sigaction(SIGTRAP, &action, &before);
     trap();
     call(argument);
     trap_no_more();
     sigaction(SIGTRAP, &before, NULL);
-    return made >= limit;
+    return made >= instruction;
 }
 
 bool wait_until_it_stops(pid_t pid)

@@ -14,8 +14,9 @@ typedef void call_body(void *argument);
 /* Leaves it for good at that instruction; the library's private state is then of no more use. False: it ended before. */
 bool call_left_inside(call_body *call, void *argument, long instruction);
 
-/* The process stops there (SIGSTOP), and finishes the call when it is continued. False: it ended before. */
-bool call_stopped_inside(call_body *call, void *argument, long instruction);
+/* The process stops there (SIGSTOP), again so many later (0: not again), and finishes the call when it is continued. False: it
+ * ended before. */
+bool call_stopped_inside(call_body *call, void *argument, long instruction, long more);
 
 /* The parent waits for that. False: the process has ended instead. */
 bool wait_until_it_stops(pid_t pid);
