@@ -73,7 +73,8 @@ enum {
  * max_bytes it grows. BROADCAST: one sender, every receiver gets every message. */
 enum noria_kind { NORIA_KIND_SPSC = 1, NORIA_KIND_MPMC = 2, NORIA_KIND_BROADCAST = 3 };
 enum noria_order { NORIA_ORDER_STRICT = 0, NORIA_ORDER_PRODUCER = 1 /* not yet: -ENOTSUP */ };
-/* What a send does on a full channel. Every message dropped is counted in stat, and the receiver is told.
+/* What a send does on a full channel. Every message dropped is counted in stat, and the receiver is told, once: what one was
+ * told before it died is not told again.
  *
  * On a BROADCAST channel `full` says what the sender does about the slowest receiver. BLOCK, FAIL,
  * DROP_NEWEST: it stays behind it; a receiver that is stopped holds it, in bounded calls; with evict_ns it is
