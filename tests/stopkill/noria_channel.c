@@ -250,7 +250,7 @@ static uint64_t lost(const void *memory)
 
 static int send(struct party *me, const void *data, size_t len)
 {
-    bool fills_up = me->depth != 0; /* about to die over a drop */
+    bool fills_up = me->depth != 0; /* about to overwrite */
 
     if (OVERWRITES && !fills_up && !has_room(channel_of(me)))
         return -EAGAIN;
@@ -384,6 +384,20 @@ static int leave_inside_a_drop(struct party *me)
         return rc != 0 ? rc : -EPROTO;
     outgoing_is(&me->out[0], -ECANCELED);
     return drop_stage_of(channel_of(me)) == (stage == LOGGED ? TOOK : stage) ? 0 : -EPROTO;
+}
+
+/* What survivors leave free. The message under test comes after these. */
+static int fill_margin(struct party *me)
+{
+    int rc = 0;
+
+    arena->books.next_sequence[me->id] = me->out[0].sequence;
+    me->depth = 1;
+    for (int i = 0; i < MARGIN && rc == 0; i++)
+        rc = ledger_send(me, me->out[0].len);
+    me->depth = 0;
+    ledger_prepare(me, 1, 0);
+    return rc;
 }
 
 /* Receives all, and looks on until the next look is to shrink the channel. An earlier victim may have done it. */
@@ -573,6 +587,7 @@ static const struct operation growing_operations[] = {
 
 /* With MARGIN free the last two of the batch overwrite. */
 static const struct operation overwriting_operations[] = {
+    {.name = "send, overwriting", .role = SENDER, .sends = 1, .fill = COMPLETELY_FULL, .prepare = fill_margin, .run = run_send},
     {.name = "send many, overwriting", .role = SENDER, .sends = BATCH, .run = run_send_many},
     {.name = "receive", .role = RECEIVER, .receives = 1, .run = run_receive},
     {.name = "peek, release", .role = RECEIVER, .receives = 1, .run = run_peek_release},
