@@ -38,6 +38,20 @@ static bool die_after(void (*life)(void), unsigned steps)
     return inside;
 }
 
+/* Lets a child die at the so-manieth place before or after a system call in its call. False: it had ended. */
+static bool die_at_system_call(void (*life)(void), unsigned places)
+{
+    pid_t child = start_stepped(life);
+    int signal = SIGTRAP;
+
+    for (unsigned i = 0; i < places && signal == SIGTRAP; i++) {
+        assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
+        signal = await_stop(child);
+    }
+    end_stepped(child);
+    return signal == SIGTRAP;
+}
+
 static unsigned drain_all(void)
 {
     uint8_t bytes[LEN];
@@ -102,27 +116,41 @@ static void killed_while_it_grows(void **state)
     expect_room(room);
 }
 
+/* Messages of several links, a receiver that dies over them, and what must be true then. False: it had ended; *shrank: it had
+ * given memory back. */
+static bool survives_shrinking(bool (*die)(void (*life)(void), unsigned), unsigned places, uint64_t small, bool *shrank)
+{
+    uint64_t large;
+    bool more;
+
+    send_from(0, 90);
+    large = stat_of(ch.rx).footprint;
+    more = die(receive_the_rest, places);
+    *shrank = stat_of(ch.rx).footprint < large;
+    assert_true(drain_all() <= 90);
+    expect_footprint_to_fall(small);
+    return more;
+}
+
 static void killed_while_it_shrinks(void **state)
 {
-    /* Claim: the same of a receiver killed anywhere while it drains and gives back: all messages come but
-     * the one it was just taking, which comes again or has been taken. */
+    /* Claim: the same of a receiver killed anywhere while it drains and gives back, and before or after each of
+     * its system calls, which are those that give memory back: all messages come but the one it was just taking,
+     * which comes again or has been taken. */
+    unsigned steps = 1, places = 1;
+    bool shrank = true;
     uint64_t small;
 
     (void)state;
     ch.options.recheck_ns = 1 * MS;
     open_pair();
     small = stat_of(ch.rx).footprint;
-    for (unsigned steps = 1;; steps += steps) {
-        unsigned got;
-        bool more;
-        send_from(0, 90);
-        more = die_after(receive_the_rest, steps);
-        got = drain_all();
-        assert_true(got <= 90);
-        expect_footprint_to_fall(small);
-        if (!more)
-            break;
-    }
+    while (survives_shrinking(die_after, steps, small, &shrank))
+        steps += steps;
+    assert_true(survives_shrinking(die_at_system_call, places, small, &shrank) && !shrank);
+    while (survives_shrinking(die_at_system_call, ++places, small, &shrank))
+        continue;
+    assert_true(shrank);
 }
 
 static void stopped_while_it_grows(void **state)
@@ -162,20 +190,6 @@ static void open_once(void)
     mark();
     open_handle(NORIA_RECV);
     mark();
-}
-
-/* Lets a child die at the so-manieth place before or after a system call in its call. False: it had ended. */
-static bool die_at_system_call(void (*life)(void), unsigned places)
-{
-    pid_t child = start_stepped(life);
-    int signal = SIGTRAP;
-
-    for (unsigned i = 0; i < places && signal == SIGTRAP; i++) {
-        assert_int_equal(ptrace(PTRACE_SYSCALL, child, NULL, NULL), 0);
-        signal = await_stop(child);
-    }
-    end_stepped(child);
-    return signal == SIGTRAP;
 }
 
 static void killed_while_it_recovers(void **state)

@@ -111,6 +111,7 @@ struct operation {
     int depth;      /* how far into its call the dead one got, in the contestant's measure */
     int fill;       /* only in situations with so many messages; 0: in all */
     int stride;     /* short run: only at each so many-th position; 0: at all */
+    bool every_turn; /* a batch, and each of its positions is tried all the same */
     unsigned still; /* only in situations where such a one stands still */
     bool is_long; /* only at accesses of the segment and at system calls, also where every instruction is
                      tried */

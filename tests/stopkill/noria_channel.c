@@ -568,7 +568,7 @@ static const struct operation growing_operations[] = {
     {.name = "send many", .role = SENDER, .sends = BATCH, .is_long = true, .run = run_send_many},
     {.name = "receive many", .role = RECEIVER, .receives = BATCH, .is_long = true, .run = run_receive_many},
     {.name = "receive, shrinking", .role = RECEIVER, .receives = BATCH, .fill = TWO_LINKS, .is_long = true,
-     .prepare = drain_and_look, .run = run_receive_and_shrink},
+     .every_turn = true, .prepare = drain_and_look, .run = run_receive_and_shrink},
     {.name = "open as sender", .role = SENDER, .joins = true, .is_long = true, .run = run_open_sender},
     {.name = "open as receiver", .role = RECEIVER, .joins = true, .is_long = true, .run = run_open_receiver},
     {.name = "close as sender", .role = SENDER, .leaves = true, .is_long = true, .run = run_close},

@@ -185,7 +185,7 @@ static bool round_makes_sense(enum foreign round)
  * long. */
 static bool is_its_turn(int n, int repeats, bool every)
 {
-    bool batch = operation->sends > 1 || operation->receives > 1;
+    bool batch = !operation->every_turn && (operation->sends > 1 || operation->receives > 1);
     bool dear = (batch && !every) || (repeats > 1 && (operation->is_long || contestant.shares_code));
     int stride = (operation->stride != 0 ? operation->stride : 1) * (dear ? FEWER : 1);
 
