@@ -113,8 +113,8 @@ struct operation {
     int stride;     /* short run: only at each so many-th position; 0: at all */
     bool every_turn; /* a batch, and each of its positions is tried all the same */
     unsigned still; /* only in situations where such a one stands still */
-    bool is_long; /* only at accesses of the segment and at system calls, also where every instruction is
-                     tried */
+    bool is_long; /* only at accesses of the segment and at system calls, and right after, also where every
+                     instruction is tried */
     int (*prepare)(struct party *me); /* just before, in the victim. May be NULL. */
     void (*run)(struct party *me);
 };

@@ -14,7 +14,9 @@
  * instruction in the long run only. Where not every instruction has its turn, batches take one position in FEWER;
  * so do contestants that share code and long calls of those with twelve victims, and all of those after a foreign
  * round.
- * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes.
+ * NORIA_LONG=1: every instruction everywhere, foreign rounds in all situations and modes. Of long calls, as in the short run,
+ * each instruction that accesses the segment or is a system call, and the one after; here in every situation and mode, each
+ * time it is come by, and with twelve victims the first times and the last. After foreign rounds one pair of places in 64.
  *
  *     stopkill [--operation NAME] [--situation NAME] [--mode NAME]
  *              [--at N [--round NAME --more N] [--repeats N]] [--verbose]
@@ -192,15 +194,22 @@ static bool is_its_turn(int n, int repeats, bool every)
     return wanted.long_run || n % stride == 0;
 }
 
+/* How often an instruction counts. In a long call twelve victims come by each only so often, as one does in a short run. */
+static int same_place(int repeats)
+{
+    enum { FEW_TIMES = 3 };
+
+    if (wanted.long_run)
+        return operation->is_long && repeats > 1 ? FEW_TIMES : 0;
+    return repeats == 1 ? FEW_TIMES : 1;
+}
+
 static void sweep_plain(enum sweep sweep, int repeats, bool every)
 {
     static bool chosen[TRACE_MAX + 2];
     int passed = 0;
     struct position position = {KILLED, NO_ROUND, 0, 0, repeats, sweep == TWELVE};
-    struct choice choice = {every, repeats == 1 || wanted.long_run,
-                            wanted.long_run ? 0
-                            : repeats == 1  ? 3
-                                            : 1};
+    struct choice choice = {every, repeats == 1 || wanted.long_run, same_place(repeats)};
 
     choose(&whole, choice, chosen);
     for (position.at = 0; position.at <= whole.length; position.at++) {
@@ -219,14 +228,16 @@ static struct choice contended_choice(void)
     return choice;
 }
 
-/* In a short run, one in how many: pairs of places are many. */
+/* One in how many: pairs of places are many, in a long call tens of thousands. */
 static int contended_stride(void)
 {
-    return !wanted.long_run && wanted.more < 0 ? FEWER : 1;
+    if (wanted.more >= 0)
+        return 1;
+    return operation->is_long ? FEWER * FEWER * FEWER : wanted.long_run ? 1 : FEWER;
 }
 
-/* `turn`: which of each FEWER, so that all places have their turn after one place or another. */
-static void sweep_after_round(struct position *position, int turn)
+/* `turn` counts all pairs, so that all places have their turn after one place or another. */
+static void sweep_after_round(struct position *position, int *turn)
 {
     static bool chosen[TRACE_MAX + 2];
 
@@ -235,7 +246,7 @@ static void sweep_after_round(struct position *position, int turn)
     for (position->more = 0; position->more <= rest.length; position->more++) {
         if (wanted.more >= 0 ? position->more != wanted.more : !chosen[position->more])
             continue;
-        if (turn++ % contended_stride() != 0)
+        if ((*turn)++ % contended_stride() != 0)
             continue;
         for (position->mode = KILLED; position->mode < MODES; position->mode++)
             if (mode_makes_sense(position->mode, CONTENDED))
@@ -259,7 +270,7 @@ static void sweep_contended(void)
             rest.length = 0;
             rest.pc[0] = whole.pc[position.at];
             if (position_trace(&position, &whole, &rest) == ENDED)
-                sweep_after_round(&position, turn++);
+                sweep_after_round(&position, &turn);
             else
                 try_position(&position, &tallies[CONTENDED][KILLED]);
         }
@@ -316,8 +327,8 @@ static void try_operation(void)
     if (!single || (wanted.round == NULL && wanted.repeats == 0))
         sweep_plain(EACH, 1, !operation->is_long && every_instruction());
     if (!contestant.expected_bad && (!single || wanted.repeats != 0)) {
-        sweep_plain(TWELVE, VICTIMS, wanted.long_run);
-        sweep_plain(TWELVE_AT_ONCE, VICTIMS, wanted.long_run);
+        sweep_plain(TWELVE, VICTIMS, !operation->is_long && wanted.long_run);
+        sweep_plain(TWELVE_AT_ONCE, VICTIMS, !operation->is_long && wanted.long_run);
     }
     if (!contestant.expected_bad && contended_wanted())
         sweep_contended();
