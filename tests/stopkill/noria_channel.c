@@ -5,6 +5,7 @@
  * exactly what it missed; only where the sender blocks, and may not evict, a stopped receiver holds it up, in
  * bounded calls. */
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@
 #define MAX_BYTES 0 /* else the channel grows; then it has no zero copy */
 #endif
 
-enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, RECHECK_NS = 1000000 };
+enum { CAPACITY = MAX_BYTES != 0 ? 2 : 8, MESSAGE = 40, RECHECK_NS = 1000000, LONG_ENOUGH_NS = 20000000 };
 #ifndef LEVELS
 #define LEVELS 1
 #endif
@@ -514,6 +515,36 @@ static void run_evicting_send(struct party *me)
         me->result = -EPROTO;
 }
 
+/* A sender of its own, that dies with a reservation. Whoever opens after that cleans up after it. */
+static int let_a_sender_die(struct party *me)
+{
+    noria_channel *channel;
+    struct noria_span span;
+    int status;
+    pid_t child = fork();
+
+    if (child == 0) {
+        if (noria_open(&channel, me->memory, NORIA_SEND, NULL) == 0 && noria_reserve(channel, 8, &span, 0) == 0)
+            raise(SIGKILL);
+        _exit(1);
+    }
+    return child > 0 && waitpid(child, &status, 0) == child && WIFSIGNALED(status) ? 0 : -EPROTO;
+}
+
+/* A receiver that has nothing left to receive, and has not got on for long enough to ask after the others in the call under
+ * test. It finds its sender dead; a lossy one opens its page for that. */
+static int be_left_by_a_sender(struct party *me)
+{
+    int rc = join(me, RECEIVER);
+
+    if (rc == 0)
+        rc = let_a_sender_die(me);
+    while (rc == 0)
+        rc = ledger_receive(me);
+    nanosleep(&(struct timespec){0, LONG_ENOUGH_NS}, NULL);
+    return rc == -EAGAIN ? 0 : rc;
+}
+
 static void run_open_sender(struct party *me)
 {
     me->result = join(me, SENDER);
@@ -714,13 +745,26 @@ static const struct operation overtaking_operations[] = {
      .run = run_open_sender},
     {.name = "open as receiver", .role = RECEIVES, .joins = true, .is_long = true, .run = run_open_receiver},
     {.name = "close as receiver", .role = RECEIVES, .leaves = true, .is_long = true, .run = run_close},
+    {.name = "recover a sender",
+     .role = SENDS,
+     .repairs = true,
+     .dead = SENDS,
+     .is_long = true,
+     .run = run_recover},
+    {.name = "receive, its sender dead",
+     .role = SENDS,
+     .receives = 1,
+     .joins = true,
+     .is_long = true,
+     .prepare = be_left_by_a_sender,
+     .run = run_receive},
     {.name = "recover a receiver",
      .role = RECEIVES,
      .repairs = true,
      .dead = RECEIVES,
      .is_long = true,
      .run = run_recover},
-    {.name = EVICTS ? "send, evicting" : NULL,
+    {.name = EVICTS ? "send, evicting" : NULL, /* the last, or it would end the table */
      .role = SENDS,
      .sends = 1,
      .still = RECEIVES,
