@@ -13,6 +13,12 @@
 /* A channel there and back: asleep against a pipe, polling against the bare ring. */
 #define ROUND_TRIP_GOAL(what, channel, bare, least) \
     {.text = what " 8 B", .cell = "spsc-rtt-8", .ours = channel, .rival = {bare, NULL}, .wanted = least}
+/* What priorities may cost, and a broadcast to one receiver. */
+#define PRIORITIES_GOAL(crowd, its_cell) \
+    {.text = "32 priorities " crowd, .cell = its_cell, .ours = "noria channel 32 priorities", \
+     .rival = {"noria channel", NULL}, .wanted = 0.7}
+#define BROADCAST_GOAL(size, its_cell) \
+    {.text = "broadcast to one " size, .cell = its_cell, .ours = "noria broadcast", .rival = {"noria spsc", NULL}, .wanted = 0.9}
 
 static struct goal table[] = {
     {.text = "SPSC 8 B one by one", .cell = "spsc-8", .rival = {"ck_ring spsc", NULL}, .wanted = 2.5},
@@ -28,6 +34,10 @@ static struct goal table[] = {
      .cell = "mpmc-8-4p4c",
      .rival = {"ck_ring mpmc", "rte_ring default"},
      .wanted = 10},
+    BROADCAST_GOAL("8 B", "spsc-8"),
+    BROADCAST_GOAL("64 B", "spsc-64"),
+    PRIORITIES_GOAL("8 B 1P1C", "mpmc-8-1p1c"),
+    PRIORITIES_GOAL("8 B 2P2C", "mpmc-8-2p2c"),
     ADAPTER_GOALS("pipe", "noria over a pipe", "pipe"),
     SEND_MANY_GOALS("pipe", "noria over a pipe", "pipe one by one"),
     ADAPTER_GOALS("unix socket", "noria over a unix socket", "unix socket"),
