@@ -270,23 +270,41 @@ static void one_thread_of_a_handle_drops_at_a_time(void **state)
     assert_int_equal(expect(1, 64).lost, 1);
 }
 
+static void refuse_to_overwrite(void)
+{
+    noria_channel *none = NULL;
+
+    assert_fails(try_open(&none, NORIA_SEND), EINVAL);
+    assert_non_null(strstr(noria_detail(), "cannot overwrite the oldest message"));
+}
+
 static void overwriting_is_refused_where_it_has_no_sense(void **state)
 {
-    /* Claim: an SPSC channel, whose sender cannot take what the receiver reads, a rendezvous, groups,
-     * priorities and a channel that grows refuse to overwrite, with a sentence. */
+    /* Claim: an SPSC channel, whose sender cannot take what the receiver reads, a rendezvous, priorities and a
+     * channel that grows refuse to overwrite, and one that overwrites refuses groups, with a sentence. */
     noria_channel *none = NULL;
+    struct noria_options plain;
 
     (void)state;
     ch.options.full = NORIA_FULL_OVERWRITE_OLDEST;
+    ch.options.max_held = 1;
+    plain = ch.options;
     if (is_spsc()) {
-        assert_fails(try_open(&none, NORIA_SEND), EINVAL);
+        refuse_to_overwrite();
         return;
     }
+    ch.options.priorities = 2;
+    refuse_to_overwrite();
+    ch.options = plain;
+    ch.options.capacity = 0;
+    refuse_to_overwrite();
+    ch.options = plain;
+    ch.options.max_bytes = 1 << 20;
+    refuse_to_overwrite();
+    ch.options = plain;
     ch.options.pack = 4;
     assert_fails(try_open(&none, NORIA_SEND), EINVAL);
-    ch.options.pack = 1;
-    ch.options.priorities = 33;
-    assert_fails(try_open(&none, NORIA_SEND), EINVAL);
+    assert_non_null(strstr(noria_detail(), "cannot pack"));
 }
 
 int main(void)
