@@ -5,11 +5,12 @@
  * that is truncated makes calls -EIO, whoever else handles SIGBUS is still asked, and the handler goes with the last
  * handle.
  */
-#include "variants_test.h"
+#include "signals_test.h"
 
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 
 #include "layout.h"
@@ -51,14 +52,14 @@ static void trust_none_works(void **state)
 
 static void what_can_crash_is_refused(void **state)
 {
-    /* Claim: pthread objects, semaphores in files, and segments that can be truncated are -ENOTSUP, and no channel is
-     * made; nor does an opener who asks for trust NONE get into one that has them. */
-    static const uint32_t waits[] = {NORIA_WAIT_MUTEX, NORIA_WAIT_SEMAPHORE};
+    /* Claim: pthread objects, semaphores in files, eventfds and segments that can be truncated are -ENOTSUP, and no channel
+     * is made; nor does an opener who asks for trust NONE get into one that has them. */
+    static const uint32_t waits[] = {NORIA_WAIT_MUTEX, NORIA_WAIT_SEMAPHORE, NORIA_WAIT_EVENTFD};
     noria_channel *channel = NULL;
 
     (void)state;
     trust_nobody();
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         ch.options.wait = waits[i];
         assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), ENOTSUP);
         assert_null(channel);
@@ -132,6 +133,127 @@ static void a_poisoned_ring_stays_poisoned(void **state)
         expect(1, 20);
     munmap(bytes, size);
     free(saved);
+}
+
+/* -------------------------------------------------------------------------------------- what a peer could make us do */
+
+enum { ARMED = 0x200 }; /* in noria_entry.signal, see channel/notify.c */
+
+/* Of receivers, as one who wants to be woken leaves it. */
+static struct noria_waiting_room *room_in(uint8_t *bytes)
+{
+    struct noria_header *header = (struct noria_header *)(void *)(bytes + NORIA_SEGMENT_CONTENT);
+
+    header->rooms[1].count |= UINT32_C(1) << 31;
+    return &header->rooms[1];
+}
+
+/* How often a send queues a signal that nobody asked for. */
+static int send_with_forged_registration(void)
+{
+    struct noria_header *header;
+    struct noria_entry *table;
+    uint8_t *bytes;
+    size_t size;
+    int count;
+
+    open_pair();
+    bytes = map_as_peer(&size);
+    header = (struct noria_header *)(void *)(bytes + NORIA_SEGMENT_CONTENT);
+    table = (struct noria_entry *)(void *)((uint8_t *)header + header->geometry.table_offset);
+    for (int i = 0; i < 2; i++)
+        table[i].signal = SIGUSR1 | ARMED;
+    room_in(bytes)->signals = 1;
+    send_numbered(1, 8);
+    count = count_signals(SIGUSR1);
+    munmap(bytes, size);
+    close_both();
+    return count;
+}
+
+static void forged_registrations_send_nothing(void **state)
+{
+    /* Claim: whatever a peer writes into the table, a handle that trusts nobody sends no signal, not even to its own
+     * process; it registers for none either. (With trust SAME_USER the same words are a registration.) */
+    (void)state;
+    assert_int_not_equal(send_with_forged_registration(), 0);
+    if (ch.memfd >= 0) { /* one channel to a descriptor */
+        close(ch.memfd);
+        ch.memfd = memfd_create("variant", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        snprintf(ch.address, sizeof(ch.address), "memfd:%d", ch.memfd);
+    }
+    remove_name();
+    trust_nobody();
+    assert_int_equal(send_with_forged_registration(), 0);
+    open_pair();
+    assert_fails(noria_notify_signal(ch.rx, SIGUSR1, NORIA_NOTIFY_ONCE), ENOTSUP);
+    assert_int_equal(noria_notify_signal(ch.rx, 0, NORIA_NOTIFY_ONCE), 0);
+}
+
+/* A number that /proc tells about a descriptor of ours; -1: it does not. */
+static long long told_of(int fd, const char *what, int base)
+{
+    char path[64], line[128];
+    long long number = -1;
+    FILE *file;
+
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    while (fgets(line, sizeof(line), file) != NULL)
+        if (strncmp(line, what, strlen(what)) == 0)
+            number = strtoll(line + strlen(what), NULL, base);
+    fclose(file);
+    return number;
+}
+
+/* As sync/eventfd.c lays out what it keeps in the segment. */
+struct claim {
+    uint32_t number, pid, identity, unused;
+};
+
+/* As if everybody had that descriptor open as the channel's eventfd for receivers. */
+static void forge_claims(uint8_t *bytes, int fd)
+{
+    struct noria_header *header = (struct noria_header *)(void *)(bytes + NORIA_SEGMENT_CONTENT);
+    struct claim *claims = (struct claim *)(void *)((uint8_t *)header + header->geometry.poll_offset);
+    struct noria_waiting_room *room = room_in(bytes);
+    uint32_t identity = (uint32_t)told_of(fd, "eventfd-id:", 10) + 1;
+
+    for (uint32_t i = 0; i < header->geometry.max_participants; i++)
+        claims[2 * i + 1] = (struct claim){(uint32_t)fd + 1, (uint32_t)getpid(), identity, 0};
+    room->poll[0] = identity;
+    room->polled = NORIA_POLL_EVENTFD;
+}
+
+static void forged_claims_ring_and_drain_nothing(void **state)
+{
+    /* Claim: an eventfd of ours that a peer names as the channel's is neither rung by a send nor drained by a receive that
+     * finds nothing. With a name noria_fd is a FIFO, whatever stands in the segment; without one it is -ENOTSUP. */
+    int mine = eventfd(5, EFD_CLOEXEC | EFD_NONBLOCK);
+    uint8_t *bytes, buffer[64];
+    size_t size;
+
+    (void)state;
+    trust_nobody();
+    open_pair();
+    if (can_shrink())
+        assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
+    else
+        assert_fails(noria_fd(ch.rx, NORIA_RECV), ENOTSUP);
+    bytes = map_as_peer(&size);
+    forge_claims(bytes, mine);
+    send_numbered(1, 8);
+    assert_int_equal(told_of(mine, "eventfd-count:", 16), 5);
+    expect(1, 8);
+    assert_fails((int)noria_recv(ch.rx, buffer, 64, 0, NULL), EAGAIN);
+    assert_int_equal(told_of(mine, "eventfd-count:", 16), 5);
+    munmap(bytes, size);
+    close_both();
+    assert_int_equal(told_of(mine, "eventfd-count:", 16), 5);
+    close(mine);
+    if (can_shrink())
+        noria_unlink(ch.address); /* with the FIFO */
 }
 
 /* ------------------------------------------------------------------------------------------------------ the guard */
@@ -276,6 +398,8 @@ int main(void)
         EVERYWHERE(what_can_crash_is_refused),
         AT("shm", a_poisoned_ring_stays_poisoned),
         AT("memfd", a_poisoned_ring_stays_poisoned),
+        AT("shm, memfd", forged_registrations_send_nothing),
+        AT("shm, memfd", forged_claims_ring_and_drain_nothing),
         AT("shm", truncated_segment_is_an_error),
         AT("shm", truncated_while_a_receiver_sleeps),
         AT("shm", the_programs_handler_is_asked),
@@ -283,5 +407,6 @@ int main(void)
         ONCE(a_memfd_that_cannot_be_sealed_is_refused),
     };
 
+    block_signals();
     return run_variants("trust", tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -166,8 +166,8 @@ int noria_geometry_check_trust(const struct noria_geometry *geometry, const stru
     const struct noria_strategy *strategy = noria_strategy_find(geometry->wait);
 
     if (strategy->trusting)
-        return noria_fail(-ENOTSUP, "with trust `none` nobody waits by %s, whose objects crash who uses them when they are "
-                          "tampered with; wait by futex", strategy->name);
+        return noria_fail(-ENOTSUP, "with trust `none` nobody waits by %s, whose objects a peer could crash us with or turn on "
+                          "others of ours; wait by futex", strategy->name);
     if (backend->can_shrink && !guarded)
         return noria_fail(-ENOTSUP, "with trust `none` a segment must be sealed, and '%s:' cannot be: use memfd: or anon:, "
                           "or set options.guard", backend->scheme);

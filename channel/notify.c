@@ -11,7 +11,9 @@
  *     taken by n  ->  signo, or nothing if it was to come once
  *
  * If n dies in between, whoever cleans up after n arms the registration again and wakes everybody. The process is
- * checked to be the one that registered, by its start time and through a pidfd, so that a reused pid is not hit.
+ * checked to be the one that registered, by its start time and through a pidfd, so that a reused pid is not hit. All of
+ * this is words of the segment, so a peer could make us send a signal of his choice to any process of ours that maps it:
+ * a handle that distrusts neither registers nor sends.
  */
 #include <errno.h>
 #include <signal.h>
@@ -42,6 +44,9 @@ int noria_segment_notify_signal(noria_channel *base, int signo, int how)
         noria_store_release32(&entry->signal, 0);
         return 0;
     }
+    if (base->distrusts)
+        return noria_fail(-ENOTSUP, "with trust `none` nobody sends signals, for a peer could forge which, and to whom: wait "
+                          "in noria_recv, or with noria_fd");
     if (channel->self.pid_namespace == 0 || channel->self.start_time == 0)
         return noria_fail(-ENOTSUP, "signals need /proc, to tell this process from a later one with its number");
     /* Release: the value before the word that makes it count. */

@@ -212,6 +212,7 @@ struct noria_segment_channel {
     struct noria_bell_place poll_place;
     struct noria_bell poll_bells[2]; /* of noria_fd; see enum in waiting.c for their state */
     uint32_t poll_state[2];
+    uint32_t poll_kinds[2]; /* enum noria_poll_bell, of those that are open */
     /* Housekeeping, relaxed: threads may race, and then look round once too often. */
     uint64_t stuck_at[2];   /* progress when a side last failed */
     uint64_t stuck_since[2];

@@ -113,8 +113,7 @@ void noria_waiting_close(struct noria_segment_channel *channel)
     for (unsigned side = 0; side < 2; side++) {
         noria_event_close(&channel->events[side]);
         if (channel->poll_state[side] == POLL_OPEN)
-            poll_strategy(noria_load_relaxed32(&channel->shared->rooms[side].polled))
-                ->close(&channel->poll_bells[side]);
+            poll_strategy(channel->poll_kinds[side])->close(&channel->poll_bells[side]);
         channel->poll_state[side] = POLL_CLOSED;
     }
 }
@@ -162,6 +161,7 @@ static int find_poll_bell(struct noria_segment_channel *channel, enum noria_side
         return 0;
     }
     channel->poll_bells[side] = *spare;
+    channel->poll_kinds[side] = polled; /* for the segment's word may be another by now */
     noria_store_release32(&channel->poll_state[side], POLL_OPEN);
     return 0;
 }
@@ -172,7 +172,7 @@ static void close_spare(struct noria_segment_channel *channel, enum noria_side s
 {
     poll_strategy(polled)->close(spare);
     if (noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN) /* pairs with the store in find_poll_bell */
-        poll_strategy(polled)->renew(&channel->poll_bells[side]);
+        poll_strategy(channel->poll_kinds[side])->renew(&channel->poll_bells[side]);
 }
 
 static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_side side, uint32_t polled)
@@ -186,9 +186,15 @@ static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_sid
         noria_event_arm_again(&channel->shared->rooms[side].count);
         return;
     }
-    poll_strategy(polled)->ring(bell);
+    poll_strategy(bell == &spare ? polled : channel->poll_kinds[side])->ring(bell);
     if (bell == &spare)
         close_spare(channel, side, polled, bell);
+}
+
+/* An eventfd is taken from a peer by a number of his, who could name any other one that he or we have (see `trusting`). */
+static bool may_be_rung(const struct noria_segment_channel *channel, uint32_t polled)
+{
+    return polled == NORIA_POLL_FIFO || (polled == NORIA_POLL_EVENTFD && !channel->base.distrusts);
 }
 
 /* What kind of bell the side's descriptors are. The first to ask decides for all. */
@@ -201,6 +207,14 @@ static uint32_t choose_poll_bell(struct noria_segment_channel *channel, enum nor
     return noria_cas_acq_rel32(polled, &expected, mine) ? mine : expected;
 }
 
+static int refuse_to_poll(uint32_t polled)
+{
+    if (polled != NORIA_POLL_EVENTFD)
+        return noria_fail(-EBADMSG, "the channel's header says that its descriptors are of kind %u: it is corrupt", polled);
+    return noria_fail(-ENOTSUP, "with trust `none` a channel without a name has no descriptor: it would be taken from a "
+                      "peer, who could forge which; wait in the call, or take a name and options.guard");
+}
+
 int noria_segment_fd(noria_channel *base, enum noria_side side)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
@@ -208,7 +222,8 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
 
     if (!channel->events[side].strategy->pollable) {
         uint32_t polled = choose_poll_bell(channel, side);
-        int rc = find_poll_bell(channel, side, polled, &spare, &bell);
+        int rc = may_be_rung(channel, polled) ? find_poll_bell(channel, side, polled, &spare, &bell)
+                                              : refuse_to_poll(polled);
         if (rc != 0)
             return rc;
         if (bell == &spare) { /* another thread is just opening it */
@@ -238,8 +253,7 @@ bool noria_segment_arm(noria_channel *base, enum noria_side side, bool quiet)
     if (quiet && strategy->pollable)
         had_rung = strategy->quiet(&channel->events[side].bell);
     else if (quiet && noria_load_acquire32(&channel->poll_state[side]) == POLL_OPEN)
-        had_rung = poll_strategy(noria_load_relaxed32(&channel->shared->rooms[side].polled))
-                       ->quiet(&channel->poll_bells[side]);
+        had_rung = poll_strategy(channel->poll_kinds[side])->quiet(&channel->poll_bells[side]);
     if (side == NORIA_SIDE_RECV)
         noria_signal_arm(channel);
     noria_event_arm(&channel->shared->rooms[side].count);
@@ -255,9 +269,9 @@ static void wake_the_others(struct noria_segment_channel *channel, enum noria_si
     uint32_t polled;
 
     polled = noria_load_acquire32(&room->polled); /* stored before the flag was set that brought us here */
-    if (polled == NORIA_POLL_FIFO || polled == NORIA_POLL_EVENTFD)
+    if (may_be_rung(channel, polled))
         ring_poll_bell(channel, side, polled);
-    if (side == NORIA_SIDE_RECV && noria_load_acquire32(&room->signals) != 0)
+    if (side == NORIA_SIDE_RECV && noria_load_acquire32(&room->signals) != 0 && !channel->base.distrusts)
         noria_signal_send(channel);
 }
 

@@ -122,14 +122,17 @@ static void choose_delivery(enum delivery delivery, struct fuzz_input *input)
 static void open_both(struct fuzz_input *input)
 {
     enum delivery delivery = (enum delivery)fuzz_below(input, DELIVERIES);
+    uint32_t number;
     struct stat status;
 
-    outlive_forged_signals();
     noria_options_init(&options);
     options.capacity = 1 + fuzz_below(input, 16);
     options.max_message = fuzz_below(input, ROOM);
     options.max_participants = 4;
-    options.start = fuzz_below(input, 3);
+    number = fuzz_byte(input);
+    options.start = number % 3;
+    options.trust = number / 3 % 2;
+    outlive_forged_signals(options.trust != NORIA_TRUST_NONE);
     choose_delivery(delivery, input);
     fd = memfd_create("hostile", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     check(fd >= 0, "a memfd");
@@ -268,7 +271,8 @@ static void come_and_go(uint32_t n)
 {
     struct noria_stat stat = {.size = sizeof(stat)};
     noria_channel *newcomer;
-    int rc = noria_open(&newcomer, address, (int)(n % 4), n % 8 < 4 ? &options : NULL);
+    bool asks = n % 8 < 4 || options.trust == NORIA_TRUST_NONE; /* what the channel itself says may be forged by now */
+    int rc = noria_open(&newcomer, address, (int)(n % 4), asks ? &options : NULL);
 
     check_result(rc);
     if (rc != 0)

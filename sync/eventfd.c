@@ -32,7 +32,9 @@
  *
  * Numbers and ids from the segment are looked up before anything is taken and checked again afterwards;
  * what does not fit is left alone. Any level is harmless. If the permission goes away later, the sleepers'
- * re-checks remain.
+ * re-checks remain. What no look can tell is whether an eventfd is the channel's: forged claims may name
+ * any other one of a process that we may trace, ourselves too, and we would ring and drain that one. So it
+ * is for peers that are trusted so far (`trusting`).
  *
  * ring is async-signal-safe if the place's find_peer is.
  */
@@ -361,5 +363,5 @@ static int wait_at(struct noria_bell *bell, uint32_t expected, int64_t until_ns)
 }
 
 const struct noria_strategy noria_strategy_eventfd = {
-    .name = "eventfd", .sleeps = true, .pollable = true, .footprint = footprint, .open = open_bell,
+    .name = "eventfd", .sleeps = true, .pollable = true, .trusting = true, .footprint = footprint, .open = open_bell,
     .close = close_bell, .ring = ring, .quiet = quiet, .renew = renew, .wait = wait_at};

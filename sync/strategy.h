@@ -58,7 +58,7 @@ struct noria_strategy {
     const char *name;
     bool sleeps;   /* false: waiting is trying again and again, nobody has to ring */
     bool pollable; /* its bell has a descriptor */
-    bool trusting; /* who tampers with its objects can crash who uses them */
+    bool trusting; /* who tampers with its objects can crash who uses them, or turn them on others of his */
     /* Bytes in the segment; NULL: none. */
     size_t (*footprint)(uint32_t participants);
     /* Makes or opens the objects for this bell. 0, or -errno with a sentence. May be NULL, like the rest. */

@@ -108,7 +108,7 @@ enum noria_wait {
     NORIA_WAIT_MUTEX = 1,          /* robust process-shared mutex and condition variable; trust SAME_USER only */
     NORIA_WAIT_SEMAPHORE = 2,      /* named POSIX semaphores; trust SAME_USER only */
     NORIA_WAIT_SYSV_SEMAPHORE = 3, /* a System V semaphore set */
-    NORIA_WAIT_EVENTFD = 4,        /* for poll; processes of one user */
+    NORIA_WAIT_EVENTFD = 4,        /* for poll; processes of one user; trust SAME_USER only */
     NORIA_WAIT_FIFO = 5,           /* for poll; a FIFO beside the segment */
     NORIA_WAIT_SPIN = 6,           /* never sleeps: for a processor of one's own */
     NORIA_WAIT_YIELD = 7           /* never sleeps, lets others run between tries */
@@ -116,10 +116,13 @@ enum noria_wait {
 enum noria_orphans { NORIA_ORPHANS_REDELIVER = 0, NORIA_ORPHANS_DROP = 1 };
 /* Whom the memory is shared with. Either way nothing that is read from it is trusted: no index, length or pointer. What
  * differs is what a peer could do beyond bytes. NONE: ways to wait with objects that crash who uses them when they are
- * tampered with (MUTEX, SEMAPHORE) are -ENOTSUP; so is a segment that a peer can truncate, unless options.guard is set
- * (memfd: and anon: are sealed); and once a call has met what cannot be, every later call on the handle is -EBADMSG. An
- * opener who asks for NONE has it for his handle, whatever the channel was created with; where the creator asked for it,
- * all have it. */
+ * tampered with (MUTEX, SEMAPHORE), or that a peer can make mean others of ours (EVENTFD), are -ENOTSUP; so are noria_fd of
+ * a channel without a name, which would give an eventfd, and noria_notify_signal, for whoever writes in the segment could
+ * name any process and signal; so is a segment that a peer can truncate, unless options.guard is set (memfd: and anon: are
+ * sealed); and once a call has met what cannot be, every later call on the handle is -EBADMSG. An opener who asks for NONE
+ * has it for his handle, whatever the channel was created with, and neither rings the eventfds nor sends the signals that
+ * others there wait for; where the creator asked for it, all have it, as long as no peer has changed what the channel says:
+ * who needs it asks for it. */
 enum noria_trust { NORIA_TRUST_SAME_USER = 0, NORIA_TRUST_NONE = 1 };
 /* A channel in a file survives the end of every process, and a reboot, without any of these. They are for the power
  * loss: what was there at the last one that returned is on the disk. */
@@ -362,7 +365,7 @@ NORIA_API int noria_release(noria_channel *channel, struct noria_span *span);
  * and may stay so: take it out of your loop, as that of a pipe without writers. Before noria_close take it out
  * of an epoll set: other processes have the same file open, so closing alone does not. -EINVAL, -EMFILE,
  * -ENFILE, -EACCES, -EPERM (the channel has no name, and the other processes may not be traced), -EBUSY
- * (another thread is just asking), -ENOTSUP, -ECANCELED, -ESTALE. */
+ * (another thread is just asking), -ENOTSUP (also with trust NONE and no name), -ECANCELED, -ESTALE. */
 NORIA_API int noria_fd(noria_channel *channel, int side);
 
 /* One of the places noria_wait_any waits at. */
@@ -393,7 +396,8 @@ enum noria_notify { NORIA_NOTIFY_ONCE = 0, NORIA_NOTIFY_ALWAYS = 1 };
  * leaves it to the next one. One that is killed or stopped after it took the registration and before it
  * sent makes the signal late, until it goes on or somebody notices its death: have a timer beside it, and
  * receive until -EAGAIN then, which arms an ALWAYS registration again. The value comes through the
- * segment: compare it with your handles before you use it. -EINVAL, -ENOTSUP, -ECANCELED, -ESTALE. */
+ * segment: compare it with your handles before you use it. -EINVAL, -ENOTSUP (also with trust NONE), -ECANCELED,
+ * -ESTALE. */
 NORIA_API int noria_notify_signal(noria_channel *channel, int signo, int how);
 
 /* Waits until the disk has all that was committed before: after a batch of sends, say. Only for channels in a file. A

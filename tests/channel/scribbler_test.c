@@ -2,7 +2,7 @@
 /*
  * Claim: while another process writes into the segment all the time, random words, plausible words, or evil values into
  * the words that matter, everything that is called on the channel returns: no signal, no access outside of the segment,
- * no call of 150 ms of processor time, whatever kind of channel it is.
+ * no call of 150 ms of processor time, whatever kind of channel it is; half of them trust nobody.
  *
  * The scribbler is this process, the victim a child for each attempt. For comparison ck_ring goes through the same.
  */
@@ -81,7 +81,7 @@ static void one_round(noria_channel *tx, noria_channel *rx, int i)
     done();
 }
 
-static _Noreturn void be_victim(const struct shape *shape, const char *address)
+static _Noreturn void be_victim(const struct shape *shape, const char *address, uint32_t trust)
 {
     struct noria_options options;
     noria_channel *tx = NULL, *rx = NULL, *late = NULL;
@@ -90,13 +90,14 @@ static _Noreturn void be_victim(const struct shape *shape, const char *address)
         if (number != SIGKILL && number != SIGSTOP)
             signal(number, SIG_DFL); /* not what the test's framework makes of it */
     take_shape(shape, &options);
+    options.trust = trust;
     if (noria_open(&tx, address, NORIA_SEND | NORIA_CREATE, &options) != 0 ||
         noria_open(&rx, address, NORIA_RECV, NULL) != 0)
         _exit(3);
     noria_store_release32(&page->ready, 1);
     for (int i = 0; i < ROUNDS; i++)
         one_round(tx, rx, i);
-    if (noria_open(&late, address, NORIA_RECV, NULL) == 0)
+    if (noria_open(&late, address, NORIA_RECV, &options) == 0) /* what the channel itself says of trust may be forged */
         noria_close(late);
     done();
     noria_close(rx);
@@ -197,7 +198,7 @@ static int scribble_on(pid_t pid, uint8_t *bytes, size_t size, int pattern)
     }
 }
 
-static int attempt(const struct shape *shape, int pattern)
+static int attempt(const struct shape *shape, int pattern, uint32_t trust)
 {
     int fd = memfd_create("scribbled", MFD_CLOEXEC | MFD_ALLOW_SEALING), status;
     char address[32];
@@ -210,7 +211,7 @@ static int attempt(const struct shape *shape, int pattern)
     fflush(NULL);
     pid = fork();
     if (pid == 0)
-        be_victim(shape, address);
+        be_victim(shape, address, trust);
     while (noria_load_acquire32(&page->ready) == 0) {
         if (waitpid(pid, &status, WNOHANG) == pid)
             return status;
@@ -236,7 +237,7 @@ static void nothing_fells_the_victim(void **state)
         for (int pattern = 0; pattern < PATTERNS; pattern++)
             for (int n = 0; n < attempts; n++) {
                 uint64_t from = seed;
-                int status = attempt(&shapes[i], pattern);
+                int status = attempt(&shapes[i], pattern, n % 2 == 0 ? NORIA_TRUST_SAME_USER : NORIA_TRUST_NONE);
                 if (status != 0)
                     fail_msg("%s, %s, attempt %d from seed %llu: %s, status %#x", shapes[i].name, patterns[pattern], n,
                              (unsigned long long)from, status == -1 ? "hangs" : "felled", (unsigned)status);
