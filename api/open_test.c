@@ -3,6 +3,7 @@
  * left behind. */
 #include "variants_test.h"
 
+#include <grp.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -554,6 +555,83 @@ static void permissions_are_the_options(void **state)
     }
 }
 
+enum { MEMBER = 65534, SHARED_GROUP = 12345 };
+
+/* What somebody of that group can do: take part, and be rung for. */
+static void take_part_as_member(void)
+{
+    const gid_t groups[] = {SHARED_GROUP};
+    noria_channel *channel;
+    char byte;
+
+    if (setgroups(1, groups) != 0 || setresgid(MEMBER, MEMBER, MEMBER) != 0 || setresuid(MEMBER, MEMBER, MEMBER) != 0)
+        _exit(1);
+    ch.options.foreign = 1;
+    if (noria_open(&channel, ch.address, NORIA_SEND | NORIA_RECV, &ch.options) != 0 ||
+        noria_recv(channel, &byte, 1, 0, NULL) != 1 || noria_recv(channel, &byte, 1, MS, NULL) != -ETIMEDOUT ||
+        noria_fd(channel, NORIA_SEND) < 0 || noria_close(channel) != 0) {
+        print_message("%s: %s\n", ch.address, noria_detail());
+        _exit(2);
+    }
+    _exit(0);
+}
+
+static void make_without_being_a_member(void)
+{
+    noria_channel *channel = NULL;
+
+    if (setgroups(0, NULL) != 0 || setresgid(MEMBER, MEMBER, MEMBER) != 0 || setresuid(MEMBER, MEMBER, MEMBER) != 0)
+        _exit(1);
+    if (noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options) != -EPERM ||
+        strstr(noria_detail(), "group 12345") == NULL || channel != NULL)
+        _exit(2);
+    _exit(0);
+}
+
+static void run_as_child(void (*run)(void))
+{
+    pid_t pid = fork();
+    int status;
+
+    if (pid == 0)
+        run();
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+}
+
+static void group_is_the_options(void **state)
+{
+    /* Claim: name, locks and bells are of options.group, so that others of that group can take part whichever way they wait; a
+     * group that is not the creator's to give is -EPERM, and nothing is left. (System V lets an owner give to any group.) */
+    static const uint32_t waits[] = {NORIA_WAIT_FUTEX, NORIA_WAIT_SEMAPHORE, NORIA_WAIT_SYSV_SEMAPHORE, NORIA_WAIT_FIFO};
+    struct noria_listing listing;
+
+    (void)state;
+    if (geteuid() != 0 || !may_become(MEMBER))
+        skip();
+    ch.options.group = SHARED_GROUP;
+    ch.options.mode = 0660;
+    for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
+        ch.options.wait = waits[i];
+        ch.tx = open_handle(NORIA_SEND);
+        send_numbered(1, 1);
+        assert_int_equal(noria_inspect(ch.address, &listing), 0);
+        assert_int_equal(listing.gid, SHARED_GROUP);
+        assert_int_equal(listing.uid, 0);
+        assert_int_equal(listing.mode, 0660);
+        if (is_spsc()) /* it has one sender */
+            close_handle(&ch.tx);
+        run_as_child(take_part_as_member);
+        close_handle(&ch.tx);
+        assert_int_equal(noria_unlink(ch.address), 0);
+    }
+    ch.options.wait = NORIA_WAIT_FUTEX;
+    if (is_at("sysv"))
+        return;
+    run_as_child(make_without_being_a_member);
+    assert_false(name_exists());
+}
+
 /* --------------------------------------------------------------------------------------------- inspection */
 
 struct found {
@@ -810,6 +888,7 @@ int main(void)
         EVERYWHERE(last_handle_may_take_the_name_along),
         BY_NAME(last_handle_leaves_anothers_name_alone),
         EVERYWHERE(permissions_are_the_options),
+        BY_NAME(group_is_the_options),
         EVERYWHERE(channels_are_listed),
         EVERYWHERE(participants_are_told),
         AT("shm", counts_begin_with_the_handle),

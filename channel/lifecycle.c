@@ -234,7 +234,7 @@ static int open_with(const struct noria_segment_backend *backend, noria_channel 
         .backend = backend, .name = name, .create = (flags & NORIA_CREATE) != 0,
         .exclusive = (flags & NORIA_EXCL) != 0, .foreign = options->foreign != 0, .guarded = options->guard != 0,
         .huge = (options->wishes & NORIA_WISH_HUGE_PAGES) != 0 && !noria_kind_of(&geometry)->reads_only,
-        .mode = options->mode & 0777, .memory = options->memory, .memory_size = options->memory_size,
+        .mode = options->mode & 0777, .group = options->group, .memory = options->memory, .memory_size = options->memory_size,
         .size = size, .solid = solid, .features = geometry.checksum != 0 ? NORIA_SEGMENT_CHECKSUMS : 0,
         .locks = geometry.max_participants + 1, /* a guest's, too */
         .open_timeout_ns = options->open_timeout_ns, .wait_create_ns = options->wait_create_ns,

@@ -232,9 +232,17 @@ int noria_file_map_view(struct noria_segment *segment, uint64_t size)
 
 /* -------------------------------------------------------------------------------------------------------- space */
 
-int noria_file_set_mode(struct noria_segment *segment, mode_t mode)
+int noria_file_set_mode(struct noria_segment *segment, const struct noria_segment_request *request)
 {
-    if (!segment->backend->named || fchmod(segment->fd, mode) == 0)
+    bool given = request->group == (gid_t)-1;
+
+    if (!segment->backend->named)
+        return 0;
+    /* The group first: another one is not to have the rights of this one, not even for a moment. */
+    given = given || fchown(segment->fd, (uid_t)-1, request->group) == 0;
+    if (!given && (errno == EPERM || errno == EINVAL))
+        return noria_segment_refuse_group(request);
+    if (given && fchmod(segment->fd, request->mode) == 0)
         return 0;
     return noria_fail(-errno, "cannot set the mode of the segment: %s", noria_error_words(errno));
 }

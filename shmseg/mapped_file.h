@@ -10,7 +10,7 @@
 int noria_file_obtain_again(struct noria_segment *segment, const struct noria_segment *other);
 int noria_file_look(const struct noria_segment *segment, struct noria_segment_facts *facts);
 ssize_t noria_file_read(const struct noria_segment *segment, void *to, size_t size, uint64_t offset);
-int noria_file_set_mode(struct noria_segment *segment, mode_t mode);
+int noria_file_set_mode(struct noria_segment *segment, const struct noria_segment_request *request);
 int noria_file_reserve(struct noria_segment *segment, const struct noria_segment_request *request);
 int noria_file_map(struct noria_segment *segment, uint64_t size);
 int noria_file_map_view(struct noria_segment *segment, uint64_t size);

@@ -254,10 +254,10 @@ static ssize_t read_bytes(const struct noria_segment *segment, void *to, size_t 
     return (ssize_t)size;
 }
 
-static int keep_mode(struct noria_segment *segment, mode_t mode)
+static int keep_mode(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     (void)segment;
-    (void)mode; /* whose mapping it is decides */
+    (void)request; /* whose mapping it is decides */
     return 0;
 }
 

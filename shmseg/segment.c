@@ -262,6 +262,13 @@ int noria_segment_check_memory(const struct noria_segment_backend *backend, cons
                       (unsigned long long)available);
 }
 
+int noria_segment_refuse_group(const struct noria_segment_request *request)
+{
+    return noria_fail(-EPERM, "'%s:%s' cannot be given to group %u: only root may, or one who is in that group (see `id`), "
+                      "and a user namespace has to know it", request->backend->scheme, request->name,
+                      (unsigned)request->group);
+}
+
 /* Makes the segment, with the creation lock held and no magic there. */
 static int initialise(struct noria_segment *segment, const struct noria_segment_request *request)
 {
@@ -270,7 +277,7 @@ static int initialise(struct noria_segment *segment, const struct noria_segment_
 
     /* Not a dead creator's. After the mark, which takes the place of NEW_MODE. */
     if (rc == 0)
-        rc = segment->backend->set_mode(segment, request->mode);
+        rc = segment->backend->set_mode(segment, request);
     if (rc == 0)
         rc = map(segment, request->name, request->size, segment->backend->map);
     if (rc == 0)

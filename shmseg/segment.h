@@ -94,6 +94,7 @@ struct noria_segment_request {
     bool guarded; /* if it can be truncated */
     bool huge;    /* made of reserved huge pages, if there are some (System V) */
     mode_t mode;
+    gid_t group;   /* (gid_t)-1: as the system has it */
     void *memory;  /* of the caller, and how much of it, for the backend that is made of it */
     uint64_t memory_size;
     uint64_t size; /* when created */
@@ -147,8 +148,8 @@ struct noria_segment_backend {
     int (*look)(const struct noria_segment *segment, struct noria_segment_facts *facts);
     ssize_t (*read)(const struct noria_segment *segment, void *to, size_t size, uint64_t offset); /* plain -errno */
 
-    /* With the creation lock held: rights as asked for, whatever the umask. */
-    int (*set_mode)(struct noria_segment *segment, mode_t mode);
+    /* With the creation lock held: mode and group as asked for, whatever the umask. 0, or an answer. */
+    int (*set_mode)(struct noria_segment *segment, const struct noria_segment_request *request);
     /* With the creation lock held: marks it as unfinished, clears what a dead creator did, gets the size and memory for
      * what is solid. 0, or an answer. */
     int (*reserve)(struct noria_segment *segment, const struct noria_segment_request *request);
@@ -269,6 +270,8 @@ int noria_superblock_check_size(const struct noria_superblock *super, size_t got
 /* For backends: whether the part that is to have its place for good may have holes. `filled` counts the part that grew,
  * too, so it can reach that much although there are some. Only a copy has such, and nobody is attached to one yet. */
 bool noria_segment_may_have_holes(const struct noria_segment *segment, uint64_t filled);
+/* For backends: that the system does not give it to the group that was asked for. -EPERM with a sentence. */
+int noria_segment_refuse_group(const struct noria_segment_request *request);
 /* For backends: memory the machine has. 0: not known. */
 uint64_t noria_segment_memory_available(void);
 /* The same, whether it has so much. 0, -ENOMEM with a sentence. */

@@ -199,14 +199,15 @@ static void put_mark(int set, int id, unsigned short last)
     semop(set, steps, 2);
 }
 
-/* Of root, for another one: the owner of the segment has to be able to use it. Where root was killed before, its next
- * look does this. */
+/* Of root, for another one, or of a segment of another group: its owner and group have to be able to use it. Where root
+ * was killed before, its next look does this. */
 static void give_set(int set, const struct shmid_ds *segment)
 {
-    struct semid_ds status = {.sem_perm = {.uid = segment->shm_perm.uid, .gid = segment->shm_perm.gid,
+    const uid_t us = geteuid();
+    struct semid_ds status = {.sem_perm = {.uid = us == 0 ? segment->shm_perm.uid : us, .gid = segment->shm_perm.gid,
                                            .mode = segment->shm_perm.mode & 0777}};
 
-    if (geteuid() == 0 && segment->shm_perm.uid != 0)
+    if ((us == 0 && segment->shm_perm.uid != 0) || segment->shm_perm.gid != getegid())
         semctl(set, 0, IPC_SET, (union semun){.buf = &status});
 }
 
@@ -230,7 +231,7 @@ static bool is_set_of(int set, int id, const struct shmid_ds *segment)
     }
     if (mark != mark_of(id)) /* a stranger's, which is not ours to give */
         return false;
-    if (segment != NULL && status.sem_perm.uid == 0)
+    if (segment != NULL && status.sem_perm.uid == 0 && geteuid() == 0)
         give_set(set, segment);
     return true;
 }
@@ -426,7 +427,9 @@ static void sweep(bool dry_run, noria_segment_remnant *each, void *context)
 /* The id of a new segment, or -errno plain. */
 static int make_keyed(key_t key, const struct noria_segment_request *request)
 {
-    const int flags = IPC_CREAT | IPC_EXCL | (int)(request->mode & 0777);
+    /* What is to be another group's is nobody else's until set_mode. */
+    const mode_t mode = request->mode & (request->group == (gid_t)-1 ? 0777 : 0700);
+    const int flags = IPC_CREAT | IPC_EXCL | (int)mode;
     /* Not with holes: they would be of whole huge pages. */
     bool huge = request->huge && noria_segment_solid(request) == request->size;
     int id = huge ? shmget(key, (size_t)request->size, flags | SHM_HUGETLB) : -1;
@@ -755,18 +758,23 @@ static int list(int (*each)(const char *name, void *context), void *context)
 
 /* ---------------------------------------------------------------------------------------------------------- space */
 
-static int set_mode(struct noria_segment *segment, mode_t mode)
+static int set_mode(struct noria_segment *segment, const struct noria_segment_request *request)
 {
     struct shmid_ds status;
     struct semid_ds set;
+    bool has_group = request->group != (gid_t)-1;
     int rc = shmctl(segment->id, IPC_STAT, &status);
 
-    status.shm_perm.mode = (unsigned short)(mode & 0777);
+    status.shm_perm.mode = (unsigned short)(request->mode & 0777);
+    status.shm_perm.gid = has_group ? request->group : status.shm_perm.gid;
     if (rc == 0)
         rc = shmctl(segment->id, IPC_SET, &status);
+    if (rc != 0 && errno == EINVAL && has_group && shmctl(segment->id, IPC_STAT, &status) == 0)
+        return noria_segment_refuse_group(request); /* the segment is there, so it is the number */
     if (rc == 0)
         rc = semctl(segment->set, 0, IPC_STAT, (union semun){.buf = &set});
-    set.sem_perm.mode = (unsigned short)(mode & 0777);
+    set.sem_perm.mode = (unsigned short)(request->mode & 0777);
+    set.sem_perm.gid = has_group ? request->group : set.sem_perm.gid;
     if (rc == 0)
         rc = semctl(segment->set, 0, IPC_SET, (union semun){.buf = &set});
     if (rc != 0 && is_gone(errno)) /* removed by somebody while we made it */

@@ -10,7 +10,7 @@
 
 bool is_geometry_option(int option)
 {
-    return option >= OPTION_KIND && option <= OPTION_MODE;
+    return option >= OPTION_KIND && option <= OPTION_GROUP;
 }
 
 int set_geometry(struct noria_options *options, int option, const char *argument)
@@ -49,6 +49,8 @@ int set_geometry(struct noria_options *options, int option, const char *argument
         return 0;
     case OPTION_MODE:
         return parse_mode(argument, &options->mode);
+    case OPTION_GROUP:
+        return parse_group(argument, &options->group);
     default:
         return -EINVAL;
     }

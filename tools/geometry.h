@@ -26,7 +26,8 @@ enum {
     OPTION_MAX_BYTES,
     OPTION_EVICT,
     OPTION_CHECKSUM,
-    OPTION_MODE
+    OPTION_MODE,
+    OPTION_GROUP
 };
 
 /* clang-format off */
@@ -46,7 +47,8 @@ enum {
     {"max-bytes", required_argument, NULL, OPTION_MAX_BYTES},              \
     {"evict", required_argument, NULL, OPTION_EVICT},                      \
     {"checksum", no_argument, NULL, OPTION_CHECKSUM},                      \
-    {"mode", required_argument, NULL, OPTION_MODE}
+    {"mode", required_argument, NULL, OPTION_MODE},                        \
+    {"group", required_argument, NULL, OPTION_GROUP}
 /* clang-format on */
 
 /* The two defaults that differ between subcommands are given as string literals. */
@@ -70,7 +72,8 @@ enum {
     "  --orphans redeliver|drop  what becomes of messages a dead receiver held (redeliver)\n"                \
     "  --trust same-user|none    whom the memory is shared with (same-user)\n"                               \
     "  --checksum                give each message a checksum; torn ones are passed over and counted\n"      \
-    "  --mode OCTAL              permissions (0600)\n"
+    "  --mode OCTAL              permissions (0600)\n"                                                       \
+    "  --group NAME|NUMBER       group of a channel in shm:, sysv: or file: (one's own)\n"
 
 /* Is it one of the above? */
 bool is_geometry_option(int option);

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -82,6 +83,15 @@ int parse_mode(const char *text, uint32_t *mode)
     if (*end != '\0' || value > 0777)
         return -EINVAL;
     *mode = (uint32_t)value;
+    return 0;
+}
+
+int parse_group(const char *text, uint32_t *group)
+{
+    const struct group *known = getgrnam(text);
+    if (known == NULL)
+        return parse_size32(text, group);
+    *group = known->gr_gid;
     return 0;
 }
 

@@ -13,6 +13,8 @@ int parse_size32(const char *text, uint32_t *size);
 int parse_duration_ns(const char *text, int64_t *duration_ns);
 /* Octal permissions, "0600" or "600". */
 int parse_mode(const char *text, uint32_t *mode);
+/* The name of a group, or its number. */
+int parse_group(const char *text, uint32_t *group);
 /* The place of `text` in a list of words that ends with NULL. */
 int parse_word(const char *text, const char *const *words, uint32_t *place);
 

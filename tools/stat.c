@@ -28,6 +28,7 @@ static void print_file(const struct noria_listing *listing)
         return;
     printf("state             %s\n", state_of(listing));
     printf("owner             %s\n", user_name(listing->uid, text, sizeof text));
+    printf("group             %" PRIu32 "\n", listing->gid);
     printf("mode              %04" PRIo32 "\n", listing->mode & 07777);
     printf("bytes             %" PRIu64 "\n", listing->footprint);
     printf("created           %s\n", utc_time(listing->created_ns, text, sizeof text));

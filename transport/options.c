@@ -24,6 +24,7 @@ void noria_options_init(struct noria_options *options)
     options->orphans = NORIA_ORPHANS_REDELIVER;
     options->lifetime = NORIA_PERSIST;
     options->mode = 0600;
+    options->group = UINT32_MAX;
     options->trust = NORIA_TRUST_SAME_USER;
     options->recheck_ns = 25 * NORIA_NS_PER_MS;
     options->most_spins = 1000;

@@ -108,6 +108,22 @@ is "used" 3 "$("$noria" stat "$x" | sed -n 's/^messages *//p')"
 is "--count" "one" "$("$noria" recv "$x" --count 1)"
 is "the rest" "two three" "$("$noria" recv "$x" | tr '\n' ' ' | sed 's/ $//')"
 
+# --- whose it is
+fresh
+ends_with 0 "$noria" create "$x" --mode 0660 --group "$(id -gn)"
+is "group" "$(id -g)" "$("$noria" stat "$x" | sed -n 's/^group *//p')"
+is "group, as JSON" 1 "$("$noria" stat "$x" --json | grep -c "\"gid\": *$(id -g)[,}]*")"
+fresh
+ends_with 2 "$noria" create "$x" --group no-such-group
+if [ "$(id -u)" = 0 ]; then
+    ends_with 0 "$noria" create "$x" --group 12345
+    is "another group" 12345 "$(stat -c %g "/dev/shm/${x#shm:/}")"
+    ends_with 0 "$noria" rm "$x"
+    setpriv --reuid 65534 --clear-groups "$noria" create "$x" --group 12345 >out 2>err # of another user gcov has more to say
+    is "exit status for a group that is not one's own" 1 $?
+    says 'cannot be given to group 12345'
+fi
+
 # --- every way to wait
 for wait in futex mutex semaphore sysv-semaphore eventfd fifo spin yield adaptive; do
     to_create=(--wait "$wait")
