@@ -196,27 +196,33 @@ static int may_be_file(const struct dirent *entry)
     return entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN;
 }
 
-int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *), void *context)
+int noria_files_of_folder(const char *folder, int (*each)(const char *name, void *context), void *context)
 {
-    struct walk walk = {.backend = &noria_segment_file, .each = each, .context = context};
-    char *absolute = folder != NULL && each != NULL ? realpath(folder, NULL) : NULL;
+    char *absolute = realpath(folder, NULL);
     struct dirent **names = NULL;
     int n = absolute != NULL ? scandir(absolute, &names, may_be_file, alphasort) : -1, rc = 0;
 
-    if (folder == NULL || each == NULL)
-        return noria_fail(-EINVAL, "noria_list_folder needs a directory and a function to call");
     if (n < 0)
         rc = noria_fail(-errno, "cannot list '%s': %s", folder, noria_error_words(errno));
     for (int i = 0; i < n; i++) {
         char path[4096];
         if (rc == 0 && snprintf(path, sizeof(path), "%s/%s", absolute[1] != '\0' ? absolute : "", names[i]->d_name) <
                            (int)sizeof(path))
-            rc = list_name(path, &walk);
+            rc = each(path, context);
         free(names[i]);
     }
     free(names);
     free(absolute);
     return rc;
+}
+
+int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *), void *context)
+{
+    struct walk walk = {.backend = &noria_segment_file, .each = each, .context = context};
+
+    if (folder == NULL || each == NULL)
+        return noria_fail(-EINVAL, "noria_list_folder needs a directory and a function to call");
+    return noria_files_of_folder(folder, list_name, &walk);
 }
 
 int noria_who(const char *address, struct noria_participant *participants, int n)

@@ -9,7 +9,7 @@
  *   - What they left without a name: locks of System V segments that are gone, memory that was just being made (sysv.c).
  *   - FIFOs and semaphores named after a channel that has no name any more, and that nobody has open or mapped. A
  *     participant of an unlinked channel who asks for his FIFO later makes it again. Those of channels in files on disk
- *     stay, for files are not listed: where they are is not known.
+ *     stay, for files are not listed, unless the caller says in which directories they are.
  *
  * The objects are listed before the channels: one whose channel is not there afterwards is of a channel that has gone,
  * and not of one that has just come.
@@ -40,6 +40,8 @@ struct collection {
     const struct noria_segment_backend *backend; /* whose channels are looked at */
     void (*each)(const struct noria_leftover *, void *);
     void *context;
+    const char *const *folders; /* with channels in files */
+    int n_folders;              /* 0: not known, and what belongs to files stays */
     int removed;
     uint64_t (*ids)[2]; /* of the channels that are there */
     size_t known, room;
@@ -146,6 +148,18 @@ static void tell_of_remnant(const char *what, bool is_memory, int result, void *
     tell(context, NULL, what, is_memory ? NORIA_LEFTOVER_UNFINISHED : NORIA_LEFTOVER_SEMAPHORE, result);
 }
 
+/* Files are listed where the caller says they are. */
+static int list_names(struct collection *collection, int (*each)(const char *name, void *context))
+{
+    int rc = 0;
+
+    if (collection->backend->list != NULL)
+        return collection->backend->list(each, collection);
+    for (int i = 0; i < collection->n_folders && rc == 0; i++)
+        rc = noria_files_of_folder(collection->folders[i], each, collection);
+    return rc;
+}
+
 static int collect_of_backend(const struct noria_segment_backend *backend, void *context)
 {
     struct collection *collection = context;
@@ -154,8 +168,8 @@ static int collect_of_backend(const struct noria_segment_backend *backend, void 
     collection->backend = backend;
     if (backend->sweep != NULL) /* before a channel is removed, which sweeps as well, and tells nobody */
         backend->sweep(collection->dry_run, tell_of_remnant, collection);
-    rc = backend->list(collect_channel, collection);
-    return rc == 0 ? backend->list(remember_id, collection) : rc;
+    rc = list_names(collection, collect_channel);
+    return rc == 0 ? list_names(collection, remember_id) : rc;
 }
 
 /* --------------------------------------------------------------------------------------------- FIFOs and semaphores */
@@ -177,7 +191,7 @@ static const char *digits_of(const char *name)
 /* Of one that is listed, or cannot be. */
 static bool belongs_to_channel(const struct collection *collection, const uint64_t id[2])
 {
-    bool belongs = noria_waiting_name_is_of_file(id);
+    bool belongs = collection->n_folders == 0 && noria_waiting_name_is_of_file(id);
 
     for (size_t i = 0; i < collection->known && !belongs; i++)
         belongs = collection->ids[i][0] == id[0] && collection->ids[i][1] == id[1];
@@ -263,28 +277,58 @@ static int may_be_object(const struct dirent *entry)
     return digits_of(entry->d_name) != NULL;
 }
 
+static int pass_over(const char *name, void *context)
+{
+    (void)name;
+    (void)context;
+    return 0;
+}
+
+/* Before anything is removed. */
+static int check_folders(const char *const *folders, int n)
+{
+    int rc = n < 0 || (n > 0 && folders == NULL)
+                 ? noria_fail(-EINVAL, "noria_gc_folders takes directories, and how many they are")
+                 : 0;
+
+    for (int i = 0; i < n && rc == 0; i++)
+        rc = noria_files_of_folder(folders[i], pass_over, NULL);
+    return rc;
+}
+
 int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context)
 {
-    struct collection collection = {.dry_run = dry_run != 0, .each = each, .context = context};
-    struct noria_unused_set *sets = calloc(MOST_SETS, sizeof(*sets)); /* the next gc finds what is beyond */
-    size_t unused = sets != NULL ? noria_sysv_semaphore_find_unused(sets, MOST_SETS) : 0;
-    struct dirent **objects;
-    int n = scandir(PLACE, &objects, may_be_object, alphasort), rc;
+    return noria_gc_folders(NULL, 0, dry_run, each, context);
+}
 
+int noria_gc_folders(const char *const *folders, int n_folders, int dry_run,
+                     void (*each)(const struct noria_leftover *, void *context), void *context)
+{
+    struct collection collection = {.dry_run = dry_run != 0, .each = each, .context = context, .folders = folders,
+                                    .n_folders = n_folders};
+    struct noria_unused_set *sets;
+    struct dirent **objects;
+    size_t unused;
+    int n, rc = check_folders(folders, n_folders);
+
+    if (rc != 0)
+        return rc;
+    n = scandir(PLACE, &objects, may_be_object, alphasort);
     if (n < 0)
-        rc = noria_fail(-errno, "cannot list " PLACE ": %s", noria_error_words(errno));
-    else
-        rc = noria_backends_with_names(collect_of_backend, &collection);
+        return noria_fail(-errno, "cannot list " PLACE ": %s", noria_error_words(errno));
+    sets = calloc(MOST_SETS, sizeof(*sets)); /* the next gc finds what is beyond */
+    unused = sets != NULL ? noria_sysv_semaphore_find_unused(sets, MOST_SETS) : 0;
+    rc = noria_backends_with_names(collect_of_backend, &collection);
+    if (rc == 0)
+        rc = collect_of_backend(&noria_segment_file, &collection);
     for (size_t i = 0; i < unused && rc == 0; i++)
         collect_set(&collection, &sets[i]);
-    free(sets);
-    if (n < 0)
-        return rc;
     for (int i = 0; i < n; i++) {
         if (rc == 0)
             collect_object(&collection, objects[i]->d_name);
         free(objects[i]);
     }
+    free(sets);
     free(objects);
     free(collection.ids);
     return rc < 0 ? rc : collection.removed;

@@ -361,6 +361,9 @@ int noria_name_in_use(const char *address);
 const struct noria_segment_backend *noria_backend_of(const char *address, const char **name);
 /* Calls `each` with every backend whose names can be listed, until it returns non-zero, and returns that. */
 int noria_backends_with_names(int (*each)(const struct noria_segment_backend *backend, void *context), void *context);
+/* Calls `each` with the path of every file of a directory at which a channel may stand, in order of name, until it returns
+ * non-zero, and returns that; -errno. */
+int noria_files_of_folder(const char *folder, int (*each)(const char *name, void *context), void *context);
 /* Checks the geometry of a mapped segment and points the handle at its parts. 0, -EBADMSG, -ENOTSUP. */
 int noria_segment_channel_adopt(struct noria_segment_channel *channel);
 /* Maps a named channel read-only, without joining; its segment is to be closed. 0, 1 unfinished, -errno. */

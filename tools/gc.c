@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <noria/inspect.h>
 
@@ -50,11 +51,13 @@ static int run_gc(const struct command *self, int argc, char **argv)
         report.as_json = report.as_json || option == 'j';
         report.dry_run = report.dry_run || option == 'n';
     }
-    if (argc != optind)
-        return wrong_usage(self, "it takes no address; `noria rm` removes one channel");
+    for (int i = optind; i < argc; i++)
+        if (strchr(argv[i], ':') != NULL)
+            return wrong_usage(self, "it takes no address; `noria rm` removes one channel");
     if (report.as_json)
         json_begin_array(&report.json, NULL);
-    int rc = noria_gc(report.dry_run, report_one, &report);
+    const char *const *folders = (const char *const *)(argv + optind);
+    int rc = noria_gc_folders(folders, argc - optind, report.dry_run, report_one, &report);
     if (report.as_json)
         json_end_array(&report.json);
     if (rc < 0)
@@ -66,8 +69,8 @@ static int run_gc(const struct command *self, int argc, char **argv)
 
 const struct command gc_command = {
     .name = "gc",
-    .synopsis = "gc [--dry-run] [--json]",
-    .summary = "Removes what dead processes left and nobody can want; what is in use or persists stays",
+    .synopsis = "gc [DIR...] [--dry-run] [--json]",
+    .summary = "Removes what dead processes left and nobody can want, also of channels in files in DIR",
     .options = "  -n, --dry-run             only tell\n"
                "  --json                    as a JSON array\n",
     .run = run_gc,

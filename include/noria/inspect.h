@@ -104,6 +104,11 @@ NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *h
  * Others may open and close all the time: nothing that is in use, or just comes into use, is touched. With `dry_run`
  * only tells. Calls `each`, which may be NULL, for each of them. How many were removed, or would be; -errno. */
 NORIA_API int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context);
+/* The same, and of channels in the files of `n` directories as well; and FIFOs and semaphores of channels in files that are
+ * in none of these and that nobody has open or mapped, as far as this pid namespace sees: if the file is elsewhere after
+ * all, the next one to open it makes them again. -ENOENT and the like, before anything is removed. */
+NORIA_API int noria_gc_folders(const char *const *folders, int n, int dry_run,
+                               void (*each)(const struct noria_leftover *, void *context), void *context);
 
 /* Removes a name as noria_unlink does, but refuses with -EBUSY while live handles are attached, unless `force`. */
 NORIA_API int noria_remove(const char *address, int force);

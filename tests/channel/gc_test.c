@@ -411,6 +411,94 @@ static void what_belongs_to_files_stays(void **state)
     assert_int_equal(noria_unlink(ch.address), 0);
 }
 
+/* The channel, in a directory where no other test has files. */
+static void move_to_folder(char *folder)
+{
+    assert_non_null(mkdtemp(folder));
+    snprintf(ch.path, sizeof(ch.path), "%s/file", folder);
+    snprintf(ch.address, sizeof(ch.address), "file:%s/file", folder);
+}
+
+static int collect_in(const char *folder, int dry_run)
+{
+    tellings = 0;
+    return noria_gc_folders(&folder, 1, dry_run, note, told);
+}
+
+static void what_belonged_to_files_goes(void **state)
+{
+    /* Claim: told where files are, gc removes what channels waited with whose file is gone, of each way to wait, if nobody
+     * uses it any more; that of a file that is there stays, and so does all that is in use. */
+    static const struct {
+        uint32_t wait;
+        int objects;
+    } ways[] = {{NORIA_WAIT_FUTEX, 1}, {NORIA_WAIT_FIFO, 2}, {NORIA_WAIT_SEMAPHORE, 3}, {NORIA_WAIT_SYSV_SEMAPHORE, 2}};
+    char folder[] = "/var/tmp/noria-gc-XXXXXX";
+    int sets = sets_of_semaphores();
+    pid_t peer;
+
+    (void)state;
+    move_to_folder(folder);
+    for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
+        ch.options.wait = ways[i].wait;
+        peer = start_peer(open_and_stay);
+        await_peer();
+        assert_int_equal(collect_in(folder, 0), 0);
+        kill_peer(peer);
+        assert_int_equal(collect_in(folder, 0), 0); /* it may be opened again */
+        peer = start_peer(open_and_stay);
+        await_peer();
+        assert_int_equal(noria_unlink(ch.address), 0);
+        assert_int_equal(collect_in(folder, 0), 0);
+        kill_peer(peer);
+        assert_int_equal(collect(0), 0); /* not told where files are */
+        assert_int_equal(collect_in(folder, 1), ways[i].objects);
+        assert_int_equal(files_in_shm() + sets_of_semaphores() - sets, ways[i].objects);
+        assert_int_equal(collect_in(folder, 0), ways[i].objects);
+        assert_int_equal(files_in_shm(), 0);
+        assert_int_equal(sets_of_semaphores(), sets);
+    }
+    assert_int_equal(rmdir(folder), 0);
+}
+
+static void unfinished_files_go(void **state)
+{
+    /* Claim: so do files that are channels whose creators died, or that were to go with their last user; other files of the
+     * directory stay. A directory that is not there is an error, and nothing is removed. */
+    const char *folders[] = {NULL, "/var/tmp/noria-is-not-there"};
+    char folder[] = "/var/tmp/noria-gc-XXXXXX", other[80];
+    pid_t peer;
+    int fd;
+
+    (void)state;
+    move_to_folder(folder);
+    folders[0] = folder;
+    snprintf(other, sizeof(other), "%s/other", folder);
+    fd = open(other, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    assert_int_equal(write(fd, "text", 4), 4);
+    close(fd);
+    peer = start_peer(create_half);
+    await_peer();
+    assert_int_equal(collect_in(folder, 0), 0);
+    kill_peer(peer);
+    assert_fails(noria_gc_folders(folders, 2, 0, note, told), ENOENT);
+    assert_fails(noria_gc_folders(NULL, 1, 0, note, told), EINVAL);
+    assert_true(is_there());
+    assert_int_equal(collect_in(folder, 0), 1);
+    assert_string_equal(told[0].name, ch.address);
+    assert_false(is_there());
+    ch.options.lifetime = NORIA_UNLINK_LAST;
+    peer = start_peer(open_and_stay);
+    await_peer();
+    assert_int_equal(collect_in(folder, 0), 0);
+    kill_peer(peer);
+    assert_int_equal(collect_in(folder, 0), 1); /* with its FIFO */
+    assert_false(is_there());
+    assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(unlink(other), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void look_alikes_stay(void **state)
 {
     /* Claim: what only looks like a channel's object stays: a directory of such a name, another user's FIFO, a name that is
@@ -770,6 +858,8 @@ int main(void)
         {"sets_go_with_their_users", sets_go_with_their_users, 0, "shm, sysv"},
         AT("sysv", locks_go_with_their_users),
         AT("file", what_belongs_to_files_stays),
+        AT("file", what_belonged_to_files_goes),
+        AT("file", unfinished_files_go),
         AT("shm", look_alikes_stay),
         AT("shm", strangers_collect_nothing),
         AT("sysv", strangers_hear_of_system_v),
