@@ -377,6 +377,56 @@ static void a_memfd_cannot_be_truncated(void **state)
     expect(1, 8);
 }
 
+/* Of the memory behind the channel. */
+static int find_memory(void)
+{
+    char path[64], target[64];
+
+    for (int fd = 3; fd < 256; fd++) {
+        ssize_t length;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        length = readlink(path, target, sizeof(target) - 1);
+        target[length > 0 ? length : 0] = '\0';
+        if (strncmp(target, "/memfd:noria", 12) == 0 || strncmp(target, "/memfd:variant", 14) == 0)
+            return fd;
+    }
+    return -1;
+}
+
+static void the_size_is_sealed(void **state)
+{
+    /* Claim: so it is whoever trusts whom, and nobody can take the seals away. */
+    const int final = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+
+    (void)state;
+    if (strcmp(ch.variant->scheme, "anon") == 0)
+        trust_nobody();
+    open_pair();
+    assert_true(find_memory() >= 0);
+    assert_int_equal(fcntl(find_memory(), F_GET_SEALS) & final, final);
+}
+
+static void a_memfd_that_may_grow_is_refused(void **state)
+{
+    /* Claim: somebody's memory that only cannot shrink, and takes no more seals, is refused, with a sentence. */
+    int fd = memfd_create("grows", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    noria_channel *channel = NULL;
+    char address[32];
+    uint8_t *bytes;
+    size_t size;
+
+    (void)state;
+    open_pair();
+    bytes = map_as_peer(&size);
+    assert_int_equal(write(fd, bytes, size), size);
+    munmap(bytes, size);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL), 0);
+    snprintf(address, sizeof(address), "memfd:%d", fd);
+    assert_fails(noria_open(&channel, address, 0, NULL), EPERM);
+    assert_non_null(strstr(noria_detail(), "grows"));
+    close(fd);
+}
+
 static void a_memfd_that_cannot_be_sealed_is_refused(void **state)
 {
     /* Claim: memory that its owner has kept from being sealed is refused, with a sentence. */
@@ -404,6 +454,8 @@ int main(void)
         AT("shm", truncated_while_a_receiver_sleeps),
         AT("shm", the_programs_handler_is_asked),
         AT("memfd", a_memfd_cannot_be_truncated),
+        AT("memfd, anon", the_size_is_sealed),
+        AT("memfd", a_memfd_that_may_grow_is_refused),
         ONCE(a_memfd_that_cannot_be_sealed_is_refused),
     };
 

@@ -76,10 +76,16 @@ static int obtain_view(struct noria_segment *segment, const char *name)
 
 static int seal(struct noria_segment *segment)
 {
-    if (fcntl(segment->fd, F_ADD_SEALS, SIZE_IS_FINAL) == 0 ||
-        (fcntl(segment->fd, F_GET_SEALS) & F_SEAL_SHRINK) != 0)
+    int seals, error;
+
+    if (fcntl(segment->fd, F_ADD_SEALS, SIZE_IS_FINAL) == 0)
         return 0;
-    return noria_fail(-errno, "cannot seal the memfd: make it with MFD_ALLOW_SEALING");
+    error = errno;
+    seals = fcntl(segment->fd, F_GET_SEALS);
+    if (seals >= 0 && (seals & SIZE_IS_FINAL) == SIZE_IS_FINAL)
+        return 0;
+    return noria_fail(-error, "cannot seal the memfd, so that it neither shrinks nor grows: make it with MFD_ALLOW_SEALING, "
+                      "and leave the seals to noria");
 }
 
 static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)
