@@ -24,6 +24,8 @@ int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segmen
         *made = false;
         /* O_NONBLOCK, lest a planted FIFO holds us up. */
         fd = opener(request->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
+        if (fd < 0 && errno == EINTR)
+            continue;
         if (fd >= 0 || errno != ENOENT || !request->create)
             return fd;
         fd = opener(request->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
@@ -32,7 +34,7 @@ int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segmen
             *made = true;
             return fd;
         }
-        if (errno != EEXIST)
+        if (errno != EEXIST && errno != EINTR)
             return -1;
     }
     errno = EAGAIN;
@@ -146,8 +148,11 @@ int noria_file_look(const struct noria_segment *segment, struct noria_segment_fa
 
 ssize_t noria_file_read(const struct noria_segment *segment, void *to, size_t size, uint64_t offset)
 {
-    ssize_t got = pread(segment->fd, to, size, (off_t)offset);
+    ssize_t got;
 
+    do
+        got = pread(segment->fd, to, size, (off_t)offset);
+    while (got < 0 && errno == EINTR);
     return got >= 0 ? got : -errno;
 }
 

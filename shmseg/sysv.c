@@ -894,11 +894,14 @@ static int lock(const struct noria_segment *segment, uint32_t lock)
 {
     struct sembuf steps[] = {{.sem_num = (unsigned short)lock, .sem_op = 0, .sem_flg = IPC_NOWAIT},
                              {.sem_num = (unsigned short)lock, .sem_op = 1, .sem_flg = IPC_NOWAIT | SEM_UNDO}};
-    int set = segment->set;
+    int set = segment->set, rc;
 
     if (lock > segment->locks)
         return -ENOLCK;
-    if (semop(set, steps, 2) == 0)
+    do
+        rc = semop(set, steps, 2);
+    while (rc != 0 && errno == EINTR);
+    if (rc == 0)
         return 0;
     if (set >= 0 && !is_gone(errno))
         return -errno;

@@ -28,10 +28,12 @@ static struct flock byte_lock(short type, int64_t byte)
 int noria_lock_try(int fd, int64_t byte)
 {
     struct flock lock = byte_lock(F_WRLCK, byte);
+    int rc;
 
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    return errno == EACCES ? -EAGAIN : -errno;
+    do
+        rc = fcntl(fd, F_OFD_SETLK, &lock);
+    while (rc != 0 && errno == EINTR);
+    return rc == 0 ? 0 : errno == EACCES ? -EAGAIN : -errno;
 }
 
 void noria_lock_free(int fd, int64_t byte)

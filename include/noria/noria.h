@@ -298,7 +298,9 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * Bounded by open_timeout_ns and wait_create_ns. -ENOENT, -EEXIST, -EINVAL, -EACCES, -ENOSPC,
  * -ECONNREFUSED, -EHOSTUNREACH, -EPROTO, -EBUSY (an SPSC role has a live owner, or the table of participants is full), -ETIMEDOUT (its
  * creator is stopped), -EBADMSG, -ENOTSUP, -EMFILE, -ENOMEM, -EFBIG, -ELOOP, -ENAMETOOLONG, -EAGAIN (the name
- * vanishes again and again), -EROFS and the like of a disk. If only this handle could not be had, for instance a descriptor to wait at, a
+ * vanishes again and again), -EPERM (a group that is not one's own, seals that cannot be had), -ENFILE, -ENOLCK (no locks are to
+ * be had), -ENOSYS (a call that the kernel, or a filter of calls, does not know), -EINTR (a file system that can be
+ * interrupted while it opens: FUSE), -EROFS, -EIO and the like of a disk. So it is with all that opens or lists. If only this handle could not be had, for instance a descriptor to wait at, a
  * channel that was just created stays, and the next open finds it. */
 NORIA_API int noria_open(noria_channel **channel, const char *address, int flags, const struct noria_options *options);
 
