@@ -29,6 +29,12 @@ static int check_name(const char *name)
 
 static int report(const char *name, int error)
 {
+    if (error == ENOENT && access(FOLDER, F_OK) != 0)
+        return noria_fail(-ENOENT, "there is no " FOLDER " for 'shm:%s': mount -t tmpfs -o mode=1777 tmpfs " FOLDER ", or "
+                          "choose memory that needs none (file:, sysv:, anon:)", name);
+    if (error == EROFS)
+        return noria_fail(-EROFS, FOLDER " is mounted read-only, so 'shm:%s' cannot be made or written: mount -o "
+                          "remount,rw " FOLDER, name);
     if (error == ENOENT)
         return noria_fail(-ENOENT, "there is no channel 'shm:%s'; create it with NORIA_CREATE or `noria create`", name);
     if (error == EACCES || error == EPERM)

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -201,7 +202,7 @@ static void look_at_ipc(struct finding *finding)
         found(finding, VERDICT_OK, "", "The ipc namespace is the machine's own");
     else
         found(finding, VERDICT_WARN,
-              "If they are to be shared: docker run --ipc=host, or --ipc=container:NAME; or mount one directory at " SHM
+              "If they are to be shared: docker run --ipc=host, or --ipc=container:NAME (started with --ipc=shareable); or mount one directory at " SHM
               " in both, for shm:, and name channels in it, not System V ones.",
               "The ipc namespace is a container's, %s: channels of others on System V are not there, and mostly neither are "
               "those in their " SHM, name);
@@ -250,33 +251,59 @@ static void look_at_users(struct finding *finding)
               "are refused", users, users == 1 ? "" : "s");
 }
 
-/* The last word that the files matching the pattern say on RemoveIPC: 0 no, 1 yes, else as it was before. */
-static int remove_ipc(const char *pattern, int before)
+/* What the file says on RemoveIPC: 0 no, 1 yes, else as it was before. */
+static int removes_by(const char *path, int before)
 {
-    glob_t files;
-    if (glob(pattern, 0, NULL, &files) != 0)
-        return before;
-    for (size_t i = 0; i < files.gl_pathc; i++) {
-        char line[256], value[8];
-        FILE *file = fopen(files.gl_pathv[i], "re");
-        while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-            if (sscanf(line, " RemoveIPC = %7[a-z0-9]", value) == 1)
-                before = strchr("nf0", value[0]) == NULL && strcmp(value, "off") != 0;
-        }
-        if (file != NULL)
-            fclose(file);
+    char line[256], value[8];
+    FILE *file = fopen(path, "re");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (sscanf(line, " RemoveIPC = %7[a-z0-9]", value) == 1)
+            before = strchr("nf0", value[0]) == NULL && strcmp(value, "off") != 0;
     }
-    globfree(&files);
+    if (file != NULL)
+        fclose(file);
     return before;
+}
+
+/* By name, whatever the directory; of one name what stands in /etc comes last, that in /usr/lib first. */
+static int in_order(const void *a, const void *b)
+{
+    const char *one = *(const char *const *)a, *other = *(const char *const *)b;
+    int order = strcmp(strrchr(one, '/'), strrchr(other, '/'));
+    return order != 0 ? order : strcmp(other, one);
+}
+
+/* As logind(8) reads it: the file of the first directory that has one, then the additions of all of them in order of name,
+ * those of one name being one: the first directory's. */
+static bool logind_removes(void)
+{
+    static const char *const folders[] = {"/etc/systemd", "/run/systemd", "/usr/lib/systemd"};
+    glob_t more = {0};
+    char path[64];
+    int removes = -1;
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        snprintf(path, sizeof path, "%s/logind.conf", folders[i]);
+        if (removes < 0 && access(path, R_OK) == 0)
+            removes = removes_by(path, 1);
+        snprintf(path, sizeof path, "%s/logind.conf.d/*.conf", folders[i]);
+        glob(path, i > 0 ? GLOB_APPEND : 0, NULL, &more);
+    }
+    if (more.gl_pathc > 0)
+        qsort(more.gl_pathv, more.gl_pathc, sizeof *more.gl_pathv, in_order);
+    for (size_t i = 0; i < more.gl_pathc; i++)
+        if (i + 1 == more.gl_pathc || strcmp(strrchr(more.gl_pathv[i], '/'), strrchr(more.gl_pathv[i + 1], '/')) != 0)
+            removes = removes_by(more.gl_pathv[i], removes);
+    globfree(&more);
+    return removes != 0;
 }
 
 static void look_at_logout(struct finding *finding)
 {
     const uid_t first_of_people = 1000;
     bool systemd = access("/run/systemd/system", F_OK) == 0;
-    int removes = remove_ipc("/etc/systemd/logind.conf.d/*.conf", remove_ipc("/etc/systemd/logind.conf", 1));
-    if (systemd && removes && getuid() >= first_of_people)
-        found(finding, VERDICT_WARN, "If they are to stay: RemoveIPC=no in /etc/systemd/logind.conf.",
+    if (systemd && getuid() >= first_of_people && logind_removes())
+        found(finding, VERDICT_WARN,
+              "If they are to stay: RemoveIPC=no in /etc/systemd/logind.conf, or in the file of its logind.conf.d that comes last.",
               "systemd removes your channels when you log out everywhere");
     else
         found(finding, VERDICT_OK, "", "Nobody removes your channels when you log out");

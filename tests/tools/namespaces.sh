@@ -30,6 +30,10 @@ fails_with() { # text, command...: exit status 1 and that on stderr
     "${@:2}" >out 2>err </dev/null
     [ $? = 1 ] && grep -q -e "$1" err || { echo "FAILED: ${*:2} without '$1': $(cat out err)"; status=1; }
 }
+succeeds() { # command...
+    checks=$((checks + 1))
+    "$@" >out 2>err </dev/null || { echo "FAILED: $*: $(cat out err)"; status=1; }
+}
 as_nobody() { setpriv --reuid 65534 --regid 65534 --clear-groups env LD_LIBRARY_PATH="$LD_LIBRARY_PATH" "$@"; }
 until_true() {
     for _ in $(seq 1000); do "$@" && return 0; sleep 0.01; done
@@ -39,10 +43,23 @@ until_true() {
 
 # --- a small /dev/shm, as docker gives it
 shows 'warn  size .*MiB free of 64 MiB.*Cure: .*--shm-size' "$noria" doctor
-fails_with 'needs .* bytes, .* free.*--shm-size' "$noria" create shm:/large --capacity 1M
+fails_with 'needs .* bytes, .* free.*--shm-size' "$noria" create shm:/large --capacity 256K
 [ ! -e /dev/shm/large ] || { echo "FAILED: a channel that cannot be had leaves its name"; status=1; }
 mount -o remount,size=1g /dev/shm
 shows 'ok    size .*MiB free of 1024 MiB' "$noria" doctor
+succeeds "$noria" create shm:/large --capacity 256K
+succeeds "$noria" rm shm:/large
+
+# --- a /dev/shm that is read-only, and none at all: each is told with its cure, and gone with it
+mount -o remount,ro /dev/shm
+shows 'fail  writable .*Cure: .*read-only' "$noria" doctor
+fails_with 'read-only.*shm:/x.*remount' "$noria" create shm:/x
+mount -o remount,rw /dev/shm
+shows 'ok    writable ' "$noria" doctor
+without_shm() { unshare -m --propagation private sh -c 'mount -t tmpfs tmpfs /dev && exec "$@"' sh "$@"; }
+shows 'fail  shared memory .*Cure: Mount it: mount -t tmpfs .*/dev/shm' without_shm "$noria" doctor
+fails_with 'no /dev/shm.*mount -t tmpfs' without_shm "$noria" create shm:/x
+succeeds without_shm sh -c 'mkdir -m 1777 /dev/shm; mount -t tmpfs -o mode=1777 tmpfs /dev/shm; exec "$1" create shm:/x' sh "$noria"
 
 # --- another pid namespace: the living are not taken for dead, and doctor says what does not work across
 "$noria" create shm:/x
@@ -140,6 +157,19 @@ mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system
 mkdir -p "$work/etc/systemd" && mount --bind "$work/etc" /etc && mkdir -p /etc/systemd
 shows 'warn  logout .*Cure: .*RemoveIPC=no' as_nobody "$noria" doctor
 echo 'RemoveIPC=no' >/etc/systemd/logind.conf
+shows 'ok    logout ' as_nobody "$noria" doctor
+# Of the additions the last name counts, of one name what stands in /etc.
+mkdir -p /run/systemd/logind.conf.d /etc/systemd/logind.conf.d
+echo 'RemoveIPC=yes' >/run/systemd/logind.conf.d/50-remove.conf
+shows 'warn  logout ' as_nobody "$noria" doctor
+echo 'RemoveIPC=no' >/etc/systemd/logind.conf.d/10-keep.conf
+shows 'warn  logout ' as_nobody "$noria" doctor
+: >/etc/systemd/logind.conf.d/50-remove.conf
+shows 'ok    logout ' as_nobody "$noria" doctor
+rm /etc/systemd/logind.conf /etc/systemd/logind.conf.d/*
+echo 'RemoveIPC=no' >/run/systemd/logind.conf
+shows 'warn  logout ' as_nobody "$noria" doctor
+rm /run/systemd/logind.conf.d/*
 shows 'ok    logout ' as_nobody "$noria" doctor
 
 echo "$checks checks"
