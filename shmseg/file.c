@@ -34,14 +34,13 @@ static int report(const char *name, int error)
         return noria_fail(-ENOENT, "there is no channel 'file:%s' (or no such directory); create it with NORIA_CREATE "
                           "or `noria create`", name);
     if (error == EACCES || error == EPERM)
-        return noria_fail(-EACCES, "no permission for 'file:%s': see the owner and mode of it and of its directory "
-                          "with `ls -la`", name);
+        return noria_segment_refuse_access(&noria_segment_file, name);
     if (error == ELOOP)
         return noria_fail(-ELOOP, "'file:%s' is a symbolic link, which is refused: somebody planted it", name);
     if (error == EISDIR)
         return noria_fail(-EINVAL, "'file:%s' is a directory", name);
     if (error == EMFILE || error == ENFILE)
-        return noria_fail(-error, "too many open files for 'file:%s'; raise `ulimit -n`", name);
+        return noria_segment_refuse_descriptor("file", name, error);
     if (error == ENOSPC)
         return noria_fail(-ENOSPC, "there is no room for one more file at 'file:%s': see `df -i` of its directory", name);
     return noria_fail(-error, "cannot open 'file:%s': %s", name, noria_error_words(error));

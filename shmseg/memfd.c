@@ -50,6 +50,8 @@ static int find_memfd(const char *name)
                           inherited);
     /* Locks on an inherited description would be shared with whoever passed it. */
     own = noria_lock_own_description(inherited);
+    if (own == -EMFILE || own == -ENFILE)
+        return noria_segment_refuse_descriptor("memfd", name, -own);
     return own >= 0 ? own : noria_fail(own, "cannot reopen memfd %d through /proc/self/fd: %s", inherited,
                                        noria_error_words(own));
 }
@@ -62,6 +64,8 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
     if (*made && !request->create)
         return noria_fail(-EINVAL, "'anon:' is always new memory: open it with NORIA_CREATE");
     fd = *made ? make_memfd() : find_memfd(request->name);
+    if (*made && fd < 0 && (errno == EMFILE || errno == ENFILE))
+        return noria_segment_refuse_descriptor("anon", "", errno);
     if (*made && fd < 0)
         return noria_fail(-errno, "cannot make a memfd: %s", noria_error_words(errno));
     return fd >= 0 ? noria_file_obtained(segment, fd) : fd;

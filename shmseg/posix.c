@@ -38,12 +38,11 @@ static int report(const char *name, int error)
     if (error == ENOENT)
         return noria_fail(-ENOENT, "there is no channel 'shm:%s'; create it with NORIA_CREATE or `noria create`", name);
     if (error == EACCES || error == EPERM)
-        return noria_fail(-EACCES, "no permission for 'shm:%s': see its owner and mode with `ls -l /dev/shm%s`", name,
-                          name);
+        return noria_segment_refuse_access(&noria_segment_posix, name);
     if (error == ELOOP)
         return noria_fail(-ELOOP, "'shm:%s' is a symbolic link, which is refused: somebody planted it", name);
     if (error == EMFILE || error == ENFILE)
-        return noria_fail(-error, "too many open files for 'shm:%s'; raise `ulimit -n`", name);
+        return noria_segment_refuse_descriptor("shm", name, error);
     if (error == ENOSPC)
         return noria_fail(-ENOSPC, "there is no room for one more name at 'shm:%s': see `df -i /dev/shm`", name);
     return noria_fail(-error, "cannot open 'shm:%s': %s", name, noria_error_words(error));
@@ -68,9 +67,7 @@ static int obtain_view(struct noria_segment *segment, const char *name)
     if (rc != 0)
         return rc;
     segment->fd = shm_open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-    if (segment->fd < 0)
-        return noria_fail(-errno, "cannot read 'shm:%s': %s", name, noria_error_words(errno));
-    return noria_file_obtained(segment, segment->fd);
+    return segment->fd >= 0 ? noria_file_obtained(segment, segment->fd) : report(name, errno);
 }
 
 static int remove_name(struct noria_segment *segment, const char *name, int64_t until_ns)

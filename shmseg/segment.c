@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -260,6 +261,31 @@ int noria_segment_check_memory(const struct noria_segment_backend *backend, cons
     return noria_fail(-ENOMEM, "'%s:%s' needs %llu bytes of memory, %llu are available: ask for less capacity or "
                       "a smaller max_message", backend->scheme, name, (unsigned long long)bytes,
                       (unsigned long long)available);
+}
+
+int noria_segment_refuse_descriptor(const char *scheme, const char *name, int error)
+{
+    struct rlimit limit;
+
+    if (error == EMFILE && getrlimit(RLIMIT_NOFILE, &limit) == 0)
+        return noria_fail(-EMFILE, "'%s:%s' needs a descriptor, and this process has as many open as it may, %llu: close some "
+                          "(ls -l /proc/%d/fd), or raise `ulimit -n`", scheme, name, (unsigned long long)limit.rlim_cur,
+                          (int)getpid());
+    return noria_fail(-error, "'%s:%s' needs a descriptor, and the machine has none left: close some (`lsof`), or raise "
+                      "fs.file-max", scheme, name);
+}
+
+int noria_segment_refuse_access(const struct noria_segment_backend *backend, const char *name)
+{
+    struct noria_segment_facts facts;
+
+    if (backend->describe(name, &facts) != 0)
+        return noria_fail(-EACCES, "user %u has no permission for '%s:%s': see the owner and mode of its directory with `ls "
+                          "-la`", (unsigned)geteuid(), backend->scheme, name);
+    return noria_fail(-EACCES, "no permission for '%s:%s': it is of user %u, group %u and mode %04o, and you are user %u, group "
+                      "%u; its creator gives the right (options.mode and group, noria create --mode --group)",
+                      backend->scheme, name, (unsigned)facts.owner, (unsigned)facts.group, (unsigned)facts.mode,
+                      (unsigned)geteuid(), (unsigned)getegid());
 }
 
 int noria_segment_refuse_group(const struct noria_segment_request *request)

@@ -270,6 +270,10 @@ int noria_superblock_check_size(const struct noria_superblock *super, size_t got
 /* For backends: whether the part that is to have its place for good may have holes. `filled` counts the part that grew,
  * too, so it can reach that much although there are some. Only a copy has such, and nobody is attached to one yet. */
 bool noria_segment_may_have_holes(const struct noria_segment *segment, uint64_t filled);
+/* For backends: that there is no descriptor left, error being EMFILE or ENFILE. Negative, with a sentence. */
+int noria_segment_refuse_descriptor(const char *scheme, const char *name, int error);
+/* For backends: that what stands at the name, or may not be made there, is not for us. -EACCES with a sentence. */
+int noria_segment_refuse_access(const struct noria_segment_backend *backend, const char *name);
 /* For backends: that the system does not give it to the group that was asked for. -EPERM with a sentence. */
 int noria_segment_refuse_group(const struct noria_segment_request *request);
 /* For backends: memory the machine has. 0: not known. */

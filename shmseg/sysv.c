@@ -160,7 +160,7 @@ static int report(const char *name, uint64_t size, int error)
         return noria_fail(-ENOENT, "there is no channel 'sysv:%s'; create it with NORIA_CREATE or `noria "
                           "create`", name);
     if (error == EACCES || error == EPERM)
-        return noria_fail(-EACCES, "no permission for 'sysv:%s': see its owner and mode with `ipcs -m`", name);
+        return noria_segment_refuse_access(&noria_segment_sysv, name);
     if (error == ENOSPC)
         return noria_fail(-ENOSPC, "no segment of %llu bytes can be had for 'sysv:%s': the system has %llu at most, "
                           "of %llu pages together; remove some (`ipcs -m`, `noria rm`), or raise kernel.shmmni "

@@ -4,12 +4,14 @@
  * the rest, or is refused with -ENOSPC and a sentence that says what is needed, what there is and the cure, and leaves
  * nothing. The same of descriptors and lengths of names. Never SIGBUS by our own sizes.
  */
-#define KINDS_TO_TEST {NORIA_KIND_MPMC, "shm"}
+#define KINDS_TO_TEST \
+    {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "anon"}
 #include "variants_test.h"
 
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 
 #include "own_shm.h"
 #include "shapes.h"
@@ -115,9 +117,11 @@ static void no_room_at_all(void **state)
 
 static void descriptors_run_out(void **state)
 {
-    /* Claim: with no descriptor left opening is -EMFILE with the cure, and nothing is left; with one more it works. */
+    /* Claim: with no descriptor left opening is -EMFILE with the limit and the cure, and nothing is left; with one more it
+     * works. */
     struct rlimit limit, few;
     noria_channel *channel = NULL;
+    char number[16];
     int rc = -EMFILE;
 
     (void)state;
@@ -129,13 +133,53 @@ static void descriptors_run_out(void **state)
         rc = noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options);
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
         if (rc == -EMFILE) {
+            snprintf(number, sizeof(number), ", %llu:", (unsigned long long)few.rlim_cur);
             assert_non_null(strstr(noria_detail(), "ulimit -n"));
+            assert_non_null(strstr(noria_detail(), number));
             assert_int_equal(count_descriptors(), before);
+            assert_false(name_exists());
         }
     }
     assert_int_equal(rc, 0);
-    assert_true(few.rlim_cur > 4); /* it has been too few */
+    assert_true(is_at("sysv") || few.rlim_cur > 4); /* it has been too few; System V needs none */
     assert_int_equal(noria_close(channel), 0);
+    assert_int_equal(has_name() ? noria_unlink(ch.address) : 0, 0);
+}
+
+static int open_as_nobody(void)
+{
+    noria_channel *channel = NULL;
+
+    if (setresgid(65534, 65534, 65534) != 0 || setresuid(65534, 65534, 65534) != 0)
+        return 2;
+    if (noria_open(&channel, ch.address, NORIA_SEND, &ch.options) != -EACCES)
+        return 3;
+    if (strstr(noria_detail(), "of user 0, group 0 and mode 0640") == NULL ||
+        strstr(noria_detail(), "you are user 65534, group 65534") == NULL)
+        return 4;
+    return 0;
+}
+
+static void permissions_are_told(void **state)
+{
+    /* Claim: who may not open a channel is told whose it is, its mode, and who he is himself. */
+    noria_channel *channel = NULL;
+    int status;
+    pid_t pid;
+
+    (void)state;
+    if (geteuid() != 0 || getegid() != 0 || !may_become(65534))
+        skip();
+    ch.options.mode = 0640;
+    ch.options.foreign = 1;
+    assert_int_equal(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), 0);
+    assert_int_equal(noria_close(channel), 0);
+    pid = fork();
+    if (pid == 0)
+        _exit(open_as_nobody());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    assert_int_equal(noria_unlink(ch.address), 0);
 }
 
 static void long_names(void **state)
@@ -161,7 +205,8 @@ int main(void)
     static const struct named_test tests[] = {
         AT("shm", any_size_works_or_is_refused),
         AT("shm", no_room_at_all),
-        AT("shm", descriptors_run_out),
+        EVERYWHERE(descriptors_run_out),
+        BY_NAME(permissions_are_told),
         AT("shm", long_names),
     };
 
