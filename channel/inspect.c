@@ -79,9 +79,12 @@ int noria_segment_channel_peek(struct noria_segment_channel *channel, const stru
 
 int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address)
 {
+    const struct noria_segment_backend *backend;
     const char *name;
-    const struct noria_segment_backend *backend = noria_backend_of(address, &name);
 
+    if (noria_is_path(address))
+        return noria_segment_channel_read(channel, address);
+    backend = noria_backend_of(address, &name);
     return backend != NULL ? noria_segment_channel_look_into(channel, backend, name) : -EINVAL;
 }
 
@@ -109,9 +112,10 @@ int noria_name_in_use(const char *address)
 /* Owner and mode are of use even where the channel cannot be read. */
 static void describe(const char *address, struct noria_listing *listing)
 {
+    bool is_path = noria_is_path(address);
     struct noria_segment_facts facts;
-    const char *name;
-    const struct noria_segment_backend *backend = noria_backend_of(address, &name);
+    const char *name = address;
+    const struct noria_segment_backend *backend = is_path ? &noria_segment_file : noria_backend_of(address, &name);
 
     if (backend == NULL || backend->describe(name, &facts) != 0)
         return;

@@ -374,7 +374,7 @@ int noria_segment_channel_look_into(struct noria_segment_channel *channel,
 int noria_segment_channel_peek(struct noria_segment_channel *channel, const struct noria_segment_backend *backend,
                                const char *name);
 
-/* Looks into any address that has a name. */
+/* Looks into any address that has a name, or reads the file that it is the path of. */
 int noria_segment_channel_look_at(struct noria_segment_channel *channel, const char *address);
 /* The same for a file that is nobody's memory; whether an address means one. */
 int noria_segment_channel_read(struct noria_segment_channel *channel, const char *path);

@@ -9,6 +9,7 @@
 
 #include "command.h"
 #include "json.h"
+#include "listing.h"
 #include "words.h"
 
 static bool is_healthy(const struct noria_health *health)
@@ -59,6 +60,9 @@ static int judge(const char *address, const struct noria_health *health)
     if (health->condition != NORIA_CONDITION_OK || health->broken)
         return fail("%s is corrupt and cannot be mended: keep a copy for `noria dump`, stop its users, and remove it with "
                     "`noria rm`", address);
+    if (is_copy(address))
+        return fail("%s: %" PRIu32 " participants were dead, or are by now, that nobody had cleaned up after when it was copied; "
+                    "nothing is to be done about a copy", address, health->dead);
     return fail("%s: %" PRIu32 " participants died and nobody has cleaned up after them: the next one to open it does, or "
                 "`noria fsck --repair`", address, health->dead);
 }

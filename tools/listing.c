@@ -15,9 +15,15 @@ const char *state_of(const struct noria_listing *listing)
     return stat->senders + stat->receivers + stat->observers > 0 ? "live" : "idle";
 }
 
+bool is_copy(const char *address)
+{
+    return address[0] == '/' || address[0] == '.';
+}
+
 const char *backend_of(const struct noria_listing *listing, char *text, size_t size)
 {
-    snprintf(text, size, "%.*s", (int)strcspn(listing->address, ":"), listing->address);
+    const char *scheme = is_copy(listing->address) ? "copy" : listing->address;
+    snprintf(text, size, "%.*s", (int)strcspn(scheme, ":"), scheme);
     return text;
 }
 
@@ -26,7 +32,7 @@ int look_at(const char *address, struct noria_listing *listing)
     static char carrier[512], refused[4096]; /* the handle's, which goes */
     noria_channel *channel;
     int rc = noria_inspect(address, listing);
-    if (rc != -EINVAL) /* it has no memory that could be looked at from outside */
+    if (rc != -EINVAL || is_copy(address)) /* it has no memory that could be looked at from outside */
         return rc;
     rc = noria_open(&channel, address, 0, NULL);
     if (rc != 0)

@@ -99,7 +99,7 @@ static int run_stat(const struct command *self, int argc, char **argv)
         as_json = true;
     }
     if (argc - optind != 1)
-        return wrong_usage(self, "exactly one address is needed");
+        return wrong_usage(self, "exactly one address, or file with a slash in its name, is needed");
     struct noria_listing listing;
     if (look_at(argv[optind], &listing) != 0)
         return fail_detail();
@@ -112,7 +112,7 @@ static int run_stat(const struct command *self, int argc, char **argv)
 
 const struct command stat_command = {
     .name = "stat",
-    .synopsis = "stat ADDR [--json]",
+    .synopsis = "stat ADDR|FILE [--json]",
     .summary = "Shows what a channel was created with, who is there and what went through it",
     .options = "  --json                    as a JSON object\n",
     .run = run_stat,

@@ -73,7 +73,7 @@ static int run_who(const struct command *self, int argc, char **argv)
         json = true;
     }
     if (argc - optind != 1)
-        return wrong_usage(self, "exactly one address is needed");
+        return wrong_usage(self, "exactly one address, or file with a slash in its name, is needed");
     struct noria_participant *participants;
     int n = all_participants(argv[optind], &participants);
     if (n >= 0 && json)
@@ -86,7 +86,7 @@ static int run_who(const struct command *self, int argc, char **argv)
 
 const struct command who_command = {
     .name = "who",
-    .synopsis = "who ADDR [--json]",
+    .synopsis = "who ADDR|FILE [--json]",
     .summary = "Lists the handles open on a channel: their processes, roles and what they hold",
     .options = "  --json                    as a JSON array\n",
     .run = run_who,

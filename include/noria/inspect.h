@@ -82,10 +82,10 @@ NORIA_API int noria_list(int (*each)(const struct noria_listing *, void *context
 NORIA_API int noria_list_folder(const char *folder, int (*each)(const struct noria_listing *, void *context),
                                 void *context);
 
-/* The participants of a channel, up to `n`. Returns how many there are. */
+/* The participants of a channel, or of the copied file of one (see noria_dump), up to `n`. Returns how many there are. */
 NORIA_API int noria_who(const char *address, struct noria_participant *participants, int n);
 
-/* One channel's listing. -ENOENT and so on as noria_open. */
+/* One channel's listing, or that of the copied file of one. -ENOENT and so on as noria_open. */
 NORIA_API int noria_inspect(const char *address, struct noria_listing *listing);
 
 /* Shows the words of a channel, its participants and the pieces of its ring, as far as they go together. The address may

@@ -248,6 +248,7 @@ static void the_dead_are_seen(void **state)
     /* Claim: fsck counts the living, the dead and what these hold, in a copy, too, where nobody lives; it mends what it
      * is told to. The dump shows whose a slot is. */
     struct noria_health health = {0};
+    struct noria_listing listing;
     pid_t peers_to_kill[2];
 
     (void)state;
@@ -274,6 +275,14 @@ static void the_dead_are_seen(void **state)
     assert_int_equal(noria_fsck(copy, 0, &health), 0);
     assert_int_equal(health.condition, NORIA_CONDITION_OK);
     assert_int_equal(health.live + health.dead, 3);
+    assert_int_equal(noria_who(copy, NULL, 0), 3);
+    assert_int_equal(noria_inspect(copy, &listing), 0);
+    assert_string_equal(listing.address, copy);
+    assert_int_equal(listing.condition, NORIA_CONDITION_OK);
+    assert_int_equal(listing.stat.kind, NORIA_KIND_MPMC);
+    assert_int_equal(listing.stat.held, 1);
+    assert_int_equal(listing.uid, geteuid());
+    assert_int_equal(listing.mode, 0600);
     assert_fails(noria_fsck(copy, 1, &health), EINVAL);
     assert_int_equal(noria_fsck(ch.address, 1, &health), 0);
     assert_int_equal(health.repaired, 2);
@@ -324,6 +333,7 @@ static void files_that_are_no_channels_are_told(void **state)
     /* Claim: a copy that is missing, empty, short, cut off, of another version or another thing, or that says it is larger
      * than it is, is an error with a sentence, or a finding; nothing is read beyond it. */
     struct noria_health health = {0};
+    struct noria_listing listing;
     struct stat status;
 
     (void)state;
@@ -331,6 +341,8 @@ static void files_that_are_no_channels_are_told(void **state)
     send_numbered(1, 5);
     assert_fails(dump(copy), ENOENT);
     assert_fails(noria_fsck(copy, 0, &health), ENOENT);
+    assert_fails(noria_who(copy, NULL, 0), ENOENT);
+    assert_fails(noria_inspect(copy, &listing), ENOENT);
     assert_fails(dump(folder), EINVAL);
     copy_channel();
     assert_int_equal(stat(copy, &status), 0);

@@ -415,6 +415,25 @@ cp "/dev/shm/${x#shm:/}" copy
 is "dump of a copied file" 3 "$("$noria" dump ./copy | grep -c ' FULL ')"
 ends_with 0 "$noria" fsck ./copy
 ends_with 1 "$noria" fsck ./copy --repair
+is "stat of a copied file" 3 "$("$noria" stat ./copy | sed -n 's/^messages *//p')"
+is "stat of a copied file, as JSON" 1 "$("$noria" stat "$PWD/copy" --json | grep -c '"backend": *"copy"')"
+is "who of a copied file" 1 "$("$noria" who ./copy | wc -l)"
+ends_with 1 "$noria" stat ./lines
+says 'something else than a noria segment'
+ends_with 1 "$noria" who ./missing
+"$noria" recv "$x" --follow >/dev/null &
+reader=$!
+children+=("$reader")
+until_true attached 1
+kill -9 $reader
+wait $reader 2>/dev/null
+cp "/dev/shm/${x#shm:/}" copy
+is "who of a copied file tells the dead" 1 "$("$noria" who ./copy | grep -c ' receiver  dead ')"
+ends_with 1 "$noria" fsck ./copy
+says 'nothing is to be done about a copy'
+ends_with 0 "$noria" fsck "$x" --repair
+printf 'one\ntwo\nthree\n' | "$noria" send "$x"
+cp "/dev/shm/${x#shm:/}" copy
 slot=$((16#$("$noria" dump "$x" | awk '$2 == "slot" && $3 == 0 { print $1 }')))
 printf '\377\377\377' | dd of=copy bs=1 seek=$slot conv=notrunc status=none # an owner who cannot be
 ends_with 1 "$noria" fsck ./copy
