@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -51,19 +52,32 @@ static int open_path(const char *name, int flags, mode_t mode)
     return open(name, flags, mode);
 }
 
-/* By the numbers of statfs(2). What two machines have mapped of such a file are two memories. */
-static bool is_of_network(int fd)
+/* What two machines have mapped of such a file are two memories. */
+static bool is_of_network(uint32_t file_system)
 {
     static const uint32_t magics[] = {0x6969 /* NFS */, 0xff534d42 /* CIFS */, 0xfe534d42 /* SMB */, 0x517b,
                                       0x5346414f /* AFS */, 0x00c36400 /* Ceph */};
+
+    for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
+        if (file_system == magics[i])
+            return true;
+    return false;
+}
+
+/* Where the file is, by the numbers of statfs(2). 0, -ENOTSUP with a sentence. */
+static int check_place(int fd, const char *name)
+{
     struct statfs fs;
 
     if (fstatfs(fd, &fs) != 0)
-        return false;
-    for (size_t i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
-        if ((uint32_t)fs.f_type == magics[i])
-            return true;
-    return false;
+        return 0;
+    if (is_of_network((uint32_t)fs.f_type))
+        return noria_fail(-ENOTSUP, "'file:%s' is on a network file system, where machines do not share memory; use a "
+                          "local one", name);
+    if ((uint32_t)fs.f_type == HUGETLBFS_MAGIC)
+        return noria_fail(-ENOTSUP, "'file:%s' is on hugetlbfs, whose files have only whole huge pages and cannot be written: "
+                          "for reserved huge pages use sysv: with options.wishes, else another directory", name);
+    return 0;
 }
 
 static int obtain(struct noria_segment *segment, const struct noria_segment_request *request, bool *made)
@@ -77,10 +91,8 @@ static int obtain(struct noria_segment *segment, const struct noria_segment_requ
         return noria_fail(-EAGAIN, "'file:%s' appears and vanishes all the time", request->name);
     if (segment->fd < 0)
         return report(request->name, errno);
-    if (is_of_network(segment->fd))
-        return noria_fail(-ENOTSUP, "'file:%s' is on a network file system, where machines do not share memory; use a "
-                          "local one", request->name);
-    return noria_file_obtained(segment, segment->fd);
+    rc = check_place(segment->fd, request->name);
+    return rc == 0 ? noria_file_obtained(segment, segment->fd) : rc;
 }
 
 static int obtain_view(struct noria_segment *segment, const char *name)

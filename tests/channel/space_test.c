@@ -182,6 +182,29 @@ static void permissions_are_told(void **state)
     assert_int_equal(noria_unlink(ch.address), 0);
 }
 
+static void huge_page_files_are_refused(void **state)
+{
+    /* Claim: a channel cannot be a file on hugetlbfs; it is said so, and nothing is left there. */
+    char folder[] = "/var/tmp/noria-huge-XXXXXX";
+    noria_channel *channel = NULL;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(ch.path, sizeof(ch.path), "%s/file", folder);
+    snprintf(ch.address, sizeof(ch.address), "file:%s/file", folder);
+    if (mount("noria-test", folder, "hugetlbfs", 0, NULL) != 0) {
+        print_message("no hugetlbfs can be mounted here\n");
+        assert_int_equal(rmdir(folder), 0);
+        skip();
+    }
+    assert_fails(noria_open(&channel, ch.address, NORIA_SEND | NORIA_CREATE, &ch.options), ENOTSUP);
+    assert_non_null(strstr(noria_detail(), "hugetlbfs"));
+    assert_false(name_exists());
+    assert_int_equal(access(ch.path, F_OK), -1);
+    assert_int_equal(umount(folder), 0);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void long_names(void **state)
 {
     /* Claim: a name of 250 characters works, one of 251 is -ENAMETOOLONG with both numbers. */
@@ -207,6 +230,7 @@ int main(void)
         AT("shm", no_room_at_all),
         EVERYWHERE(descriptors_run_out),
         BY_NAME(permissions_are_told),
+        AT("file", huge_page_files_are_refused),
         AT("shm", long_names),
     };
 
