@@ -74,6 +74,8 @@ int noria_fsck(const char *address, int repair, struct noria_health *health)
         rc = settle_dead(address);
         if (rc == 0)
             rc = examine(address, &found);
+        if (rc == -ENOENT) /* it was to go with its last user, and has gone with us */
+            rc = 0;
     }
     if (rc != 0)
         return rc;

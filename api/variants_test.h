@@ -2,7 +2,7 @@
 /*
  * Runs each test on every kind of channel at every kind of address; with NORIA_TEST_SCHEME=sysv (or file) in the
  * environment at such addresses instead, those tests that do not name one. The scheme "keyless" is the address
- * "sysv:". A test finds `ch`: the options it may
+ * "sysv:", "memory" has memory of its own. A test finds `ch`: the options it may
  * change before open_pair(), and afterwards a sender's and a receiver's handle on one channel. Included by
  * one file per program.
  */
@@ -107,6 +107,8 @@ static inline int count_descriptors(void)
     return count;
 }
 
+enum { MEMORY_BYTES = 1 << 20 }; /* at memory: */
+
 static int setup(void **state)
 {
     memset(&ch, 0, sizeof(ch));
@@ -131,6 +133,9 @@ static int setup(void **state)
     } else if (is_at("sysv")) {
         snprintf(ch.address, sizeof(ch.address), "sysv:0x%08x", 0x74000000u + (unsigned)getpid());
         noria_unlink(ch.address);
+    } else if (is_at("memory")) {
+        ch.options.memory = mmap(NULL, MEMORY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        ch.options.memory_size = MEMORY_BYTES;
     } else if (is_at("keyless")) {
         snprintf(ch.address, sizeof(ch.address), "sysv:");
     } else if (is_at("file")) {
@@ -156,6 +161,8 @@ static int teardown(void **state)
     close_handle(&ch.keeper);
     if (ch.memfd >= 0)
         close(ch.memfd);
+    if (is_at("memory"))
+        munmap(ch.options.memory, MEMORY_BYTES);
     remove_name();
     assert_int_equal(count_descriptors(), ch.descriptors); /* nothing is left open, whatever failed */
     return 0;

@@ -95,8 +95,8 @@ NORIA_API int noria_inspect(const char *address, struct noria_listing *listing);
 NORIA_API int noria_dump(const char *address, int (*each)(const struct noria_dumped *, void *context), void *context);
 
 /* Checks a channel, or the copied file of one. With `repair` (not for files) also cleans up after the dead, as every
- * open does; nothing else is changed (what a dead creator left unfinished goes with noria_gc). The findings stand in
- * *health; -errno if it cannot be looked at. */
+ * open does; nothing else is changed (what a dead creator left unfinished goes with noria_gc; a channel that was to go with
+ * its last user, who is dead, goes). The findings stand in *health; -errno if it cannot be looked at. */
 NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *health);
 
 /* Removes what nobody holds and nobody can want: channels whose creator died over them, channels with lifetime
