@@ -30,7 +30,7 @@ size_t noria_waiting_poll_size(const struct noria_geometry *geometry)
     return footprint(&noria_strategy_eventfd, geometry->max_participants);
 }
 
-/* Tells a strategy who else is here, as far as they can be reached by pid. */
+/* Tells a strategy who else is here. A pid of another namespace means somebody else here, so those have none. */
 static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, pid_t pid), void *mine)
 {
     struct noria_segment_channel *channel = context;
@@ -39,9 +39,9 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
         const struct noria_entry *entry = &channel->table[number - 1];
         uint64_t word = noria_load_acquire64(&entry->word); /* pairs with join: the identity */
         int32_t pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
-        if (!noria_participant_is_self(channel, number) &&
-            NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE && pid > 0 &&
-            noria_load_relaxed64(&entry->pid_namespace) == channel->self.pid_namespace &&
+        if (pid < 0 || noria_load_relaxed64(&entry->pid_namespace) != channel->self.pid_namespace)
+            pid = 0;
+        if (!noria_participant_is_self(channel, number) && NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE &&
             !noria_participant_is_dead(channel, number, word, false) && each(mine, number, pid))
             return true;
     }

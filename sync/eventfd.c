@@ -6,8 +6,8 @@
  * descriptor per handle and side. Nothing is left behind: the kernel frees an eventfd with its last user.
  *
  * Whoever opens first makes it; everybody else takes it from a live participant (pidfd_getfd, Linux 5.6),
- * which needs the permission to ptrace that participant: same user and dumpable, Yama's ptrace_scope 0 or
- * a descendant. A forked child has its parent's descriptors anyway and needs no permission. Without
+ * which needs the permission to ptrace that participant: same user and dumpable, same pid namespace, Yama's
+ * ptrace_scope 0 or a descendant. A forked child has its parent's descriptors anyway and needs no permission. Without
  * permission opening fails: the FIFO is for that.
  *
  *     word     of the side: identity of the channel's eventfd, 0 = none yet
@@ -193,6 +193,7 @@ struct search {
     uint32_t wanted; /* or ANY */
     uint32_t found;
     int fd; /* or why there is none */
+    bool out_of_reach; /* somebody of another pid namespace has one */
 };
 
 static bool take_from(void *mine, uint32_t number, pid_t pid)
@@ -206,6 +207,7 @@ static bool take_from(void *mine, uint32_t number, pid_t pid)
         return false;
     at = noria_load_acquire32(&claim->number); /* pairs with publish */
     identity = noria_load_relaxed32(&claim->identity);
+    search->out_of_reach = search->out_of_reach || (pid == 0 && at != 0);
     if (at == 0 || at > INT_MAX || identity == 0 || identity > INT_MAX || pid <= 0 ||
         noria_load_relaxed32(&claim->pid) != (uint32_t)pid)
         return false;
@@ -228,6 +230,8 @@ static int take(struct noria_bell *bell, uint32_t wanted, uint32_t *identity)
         bell->place->find_peer(bell->place->context, take_from, &search);
     if (search.fd < 0)
         take_from(&search, bell->place->number, getpid()); /* another bell of this handle */
+    if (search.fd == -ENOENT && search.out_of_reach)
+        return -EPERM;
     if (search.fd < 0)
         return search.fd;
     rc = noria_descriptor_adopt(bell, search.fd, &one, sizeof(one));
@@ -295,8 +299,8 @@ static int refuse(int rc)
     case EPERM:
     case EACCES:
         return noria_fail(-EPERM, "the channel's eventfd has to be taken from another participant, and the "
-                          "permission to trace it is missing (same user, kernel.yama.ptrace_scope 0): choose "
-                          "wait = fifo, on a channel with a name");
+                          "permission to trace it is missing (same user and pid namespace, kernel.yama.ptrace_scope 0): "
+                          "choose wait = fifo, on a channel with a name");
     case ENOTSUP:
     case ENOSYS:
         return noria_fail(-ENOTSUP, "eventfds of unrelated processes need Linux 5.6 and /proc: choose wait = "

@@ -205,6 +205,8 @@ static bool look_into(void *mine, uint32_t number, pid_t pid)
     long got;
 
     (void)number;
+    if (pid == 0)
+        return false; /* not to be looked into */
     noria_path_add(&path, "/proc/");
     noria_path_add_number(&path, (uint64_t)pid, 10, 1);
     noria_path_add(&path, "/fd");

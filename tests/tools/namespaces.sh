@@ -78,6 +78,23 @@ all_dead() { [ "$("$noria" who shm:/x | grep -c ' yes ')" = 0 ]; }
 until_true all_dead
 shows 'ok    leftover .*shm:/x: cleaned up after 1 dead' "$noria" doctor
 
+# --- an eventfd cannot be had from another pid namespace: told, with the cure; inside one it works
+"$noria" create shm:/e --wait eventfd
+unshare -p --fork --kill-child --mount-proc "$noria" recv shm:/e --follow >received &
+container=$!
+attached_to_e() { [ "$("$noria" who shm:/e | grep -c 'another pid namespace')" = 1 ]; }
+until_true attached_to_e
+echo refused >lines
+fails_with 'same user and pid namespace.*wait = fifo' "$noria" send shm:/e lines
+kill -9 $container
+wait $container 2>/dev/null
+nobody_has_e() { [ "$("$noria" who shm:/e | grep -c ' yes ')" = 0 ]; }
+until_true nobody_has_e
+echo inside >lines
+succeeds unshare -p --fork --kill-child --mount-proc sh -c '"$1" recv shm:/e --count 1 >received & "$1" send shm:/e lines && wait' sh "$noria"
+shows '^inside' cat received
+"$noria" rm shm:/e
+
 # --- another ipc namespace and /dev/shm: channels are not seen, and are again where these are shared
 shows 'warn  ipc namespace .*container.*Cure: .*--ipc=host' unshare -i "$noria" doctor
 if [ "$(readlink /proc/1/ns/ipc)" = 'ipc:[4026531839]' ]; then
