@@ -19,7 +19,7 @@ static void wrong_addresses_are_refused(void **state)
     static const char *const wrong[] = {"",           ":",        "x",        "/name",     "shm",
                                         "shm:",       "shm:name", "shm:/",    "shm:/a/b",  "shm:/..",
                                         "memfd:",     "memfd:x",  "memfd:-1", "memfd:3 ",  "anon:x",
-                                        "pipeline:3", "SHM:/x",   "shm :/x",  "shmshm:/x", "sh:/x"};
+                                        "file:x",     "file:/tmp/", "pipeline:3", "SHM:/x",   "shm :/x",  "shmshm:/x", "sh:/x"};
     noria_channel *untouched = (noria_channel *)(uintptr_t)64, *channel = untouched;
     struct noria_participant participant;
     struct noria_listing listing;

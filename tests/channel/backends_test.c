@@ -531,6 +531,31 @@ static key_t key_of_test(void)
     return (key_t)strtoul(ch.address + strlen("sysv:"), NULL, 16);
 }
 
+static void removed_memory_is_found_by_its_id(void **state)
+{
+    /* Claim: System V memory whose key was removed can be attached by its id as long as somebody has it; and what is told
+     * of a channel is its own, beside whichever other. */
+    struct noria_listing listing, other;
+    noria_channel *another = NULL;
+    char address[32], beside[32];
+
+    (void)state;
+    snprintf(beside, sizeof(beside), "sysv:0x%08x", 0x75000000u + (unsigned)getpid());
+    assert_int_equal(noria_open(&another, beside, NORIA_SEND | NORIA_CREATE, NULL), 0);
+    ch.tx = open_handle(NORIA_SEND);
+    snprintf(address, sizeof(address), "sysv:id:%d", shmget(key_of_test(), 0, 0));
+    assert_int_equal(noria_inspect(ch.address, &listing), 0);
+    assert_int_equal(noria_inspect(beside, &other), 0);
+    assert_int_equal(listing.footprint, stat_of(ch.tx).footprint);
+    assert_int_equal(other.footprint, stat_of(another).footprint);
+    assert_int_equal(noria_unlink(ch.address), 0);
+    assert_int_equal(noria_open(&ch.rx, address, NORIA_RECV, NULL), 0);
+    send_numbered(1, 8);
+    expect(1, 8);
+    close_handle(&another);
+    assert_int_equal(noria_unlink(beside), 0);
+}
+
 static void locks_of_others_are_theirs(void **state)
 {
     /* Claim: a set of locks that root made for another user's channel, and was killed before he gave it to him, is given to
@@ -1373,6 +1398,7 @@ int main(void)
         BY_NAME(unlinked_channels_are_noticed),
         ONLY_MPMC(children_share_it),
         EVERYWHERE(children_may_come_late),
+        {"removed_memory_is_found_by_its_id", removed_memory_is_found_by_its_id, NORIA_KIND_MPMC, "sysv"},
         BY_NAME(private_channels_are_closed_to_others),
         BY_NAME(channels_of_others_need_consent),
         {"locks_of_others_are_theirs", locks_of_others_are_theirs, NORIA_KIND_MPMC, "sysv"},

@@ -483,6 +483,7 @@ static void unfinished_files_go(void **state)
     kill_peer(peer);
     assert_fails(noria_gc_folders(folders, 2, 0, note, told), ENOENT);
     assert_fails(noria_gc_folders(NULL, 1, 0, note, told), EINVAL);
+    assert_fails(noria_gc_folders(folders, -1, 0, note, told), EINVAL);
     assert_true(is_there());
     assert_int_equal(collect_in(folder, 0), 1);
     assert_string_equal(told[0].name, ch.address);
@@ -536,17 +537,45 @@ static void look_alikes_stay(void **state)
     assert_int_equal(files_in_shm(), before);
 }
 
+static void half_an_id_is_another(void **state)
+{
+    /* Claim: a FIFO whose name has only half of a channel's id is not that channel's, and goes. */
+    uint64_t id;
+    char name[80];
+    int fd;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_true(noria_fd(ch.tx, NORIA_SEND) >= 0);
+    fd = open(ch.path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, &id, sizeof(id), (off_t)offsetof(struct noria_superblock, id)), sizeof(id));
+    close(fd);
+    snprintf(name, sizeof(name), "/dev/shm/noria-%016llx%016x-r", (unsigned long long)id, 0);
+    assert_int_equal(mkfifo(name, 0600), 0);
+    assert_int_equal(files_in_shm(), 3);
+    assert_int_equal(collect(0), 1);
+    assert_string_equal(told[0].name, name);
+    assert_int_equal(files_in_shm(), 2);
+    close_handle(&ch.tx);
+    assert_int_equal(noria_unlink(ch.address), 0);
+}
+
 static void collect_as_a_stranger(void)
 {
+    static const char mine[] = "/dev/shm/noria-0123456789abcdef0123456789abcdef-s";
+
     PEER_REQUIRES(setgid(65533) == 0 && setuid(65533) == 0);
+    PEER_REQUIRES(mkfifo(mine, 0000) == 0); /* which nobody can look at, so it may be in use */
     PEER_REQUIRES(collect(0) == 0);
-    PEER_REQUIRES(tellings >= 1 && told[0].kind == NORIA_LEFTOVER_UNKNOWN && told[0].result == -EACCES);
+    PEER_REQUIRES(tellings == 1 && told[0].kind == NORIA_LEFTOVER_UNKNOWN && told[0].result == -EACCES);
+    PEER_REQUIRES(unlink(mine) == 0);
 }
 
 static void strangers_collect_nothing(void **state)
 {
-    /* Claim: who may not look at a channel is told that it stays, if its name says that it is noria's; what waits for it
-     * is left to its owner's gc. */
+    /* Claim: who may not look at a channel is told that it stays, if its name says that it is noria's; what waits for it,
+     * or for one that is gone, is left to its owner's gc. */
+    static const char fifo[] = "/dev/shm/noria-0123456789abcdef0123456789abcdef-r", other[] = "/dev/shm/private";
     pid_t peer;
 
     (void)state;
@@ -557,10 +586,15 @@ static void strangers_collect_nothing(void **state)
     await_peer();
     kill_peer(peer);
     assert_int_equal(files_in_shm(), 2);
+    assert_int_equal(mkfifo(fifo, 0666), 0);
+    close(open(other, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     expect_end(start_peer(collect_as_a_stranger));
-    assert_int_equal(files_in_shm(), 2);
-    assert_int_equal(collect(0), 1);
-    assert_int_equal(files_in_shm(), 0);
+    assert_int_equal(files_in_shm(), 4);
+    assert_int_equal(chown(fifo, 65533, 65533), 0); /* root takes anybody's */
+    assert_int_equal(collect(1), 2);
+    assert_int_equal(collect(0), 2);
+    assert_int_equal(files_in_shm(), 1);
+    assert_int_equal(unlink(other), 0);
 }
 
 static void strangers_hear_of_system_v(void **state)
@@ -861,6 +895,7 @@ int main(void)
         AT("file", what_belonged_to_files_goes),
         AT("file", unfinished_files_go),
         AT("shm", look_alikes_stay),
+        AT("shm", half_an_id_is_another),
         AT("shm", strangers_collect_nothing),
         AT("sysv", strangers_hear_of_system_v),
         AT("shm", what_is_too_large_to_copy_is_told),

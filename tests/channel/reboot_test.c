@@ -195,6 +195,28 @@ static void whoever_lives_is_not_settled(void **state)
     assert_int_equal(stat_of(ch.tx).deaths, 0);
 }
 
+static void settling_is_waited_for(void **state)
+{
+    /* Claim: who comes while another, who does not get on, settles what the last boot left waits for it as long as he may,
+     * and no longer. */
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = NORIA_LOCK_CREATE, .l_len = 1};
+    noria_channel *channel = NULL;
+    int fd;
+
+    (void)state;
+    open_pair();
+    close_handle(&ch.tx);
+    close_handle(&ch.rx);
+    reboot();
+    fd = open(ch.path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    ch.options.open_timeout_ns = 20 * MS;
+    assert_fails(noria_open(&channel, ch.address, NORIA_SEND, &ch.options), ETIMEDOUT);
+    close(fd);
+    assert_int_equal(noria_open(&channel, ch.address, NORIA_SEND, &ch.options), 0);
+    close_handle(&channel);
+}
+
 static void sync_is_for_disks(void **state)
 {
     /* Claim: noria_sync succeeds on a file, with and without sync at close, and says -ENOTSUP where there is no
@@ -277,6 +299,7 @@ int main(void)
         AT("file", the_first_to_come_settles_once),
         AT("file", waiting_begins_anew),
         AT("file", whoever_lives_is_not_settled),
+        AT("file", settling_is_waited_for),
         AT("file", sync_is_for_disks),
         EVERYWHERE(copies_with_holes_are_filled),
         ONLY_MPMC(grown_copies_with_holes_are_filled),

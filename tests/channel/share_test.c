@@ -84,6 +84,20 @@ static void what_is_under_way_keeps_nobody_alive(void **state)
     assert_int_equal(count_descriptors(), mine);
 }
 
+static void credentials_may_come_along(void **state)
+{
+    /* Claim: a socket whose messages carry credentials as well, for its program's own ends, serves. */
+    const int yes = 1;
+
+    (void)state;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_int_equal(setsockopt(ends[1], SOL_SOCKET, SO_PASSCRED, &yes, sizeof(yes)), 0);
+    assert_int_equal(noria_share(ch.tx, ends[0]), 0);
+    assert_int_equal(noria_accept(&ch.rx, ends[1], NORIA_RECV, NULL), 0);
+    send_numbered(1, 8);
+    expect(1, 8);
+}
+
 static void names_are_not_handed_over(void **state)
 {
     /* Claim: a channel with a name is -ENOTSUP. */
@@ -134,6 +148,8 @@ static void anything_else_is_refused(void **state)
     send_with(greeting, 16, NULL, 0);
     assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
     send_with("0123456789abcdef", 16, &pipes[0], 1);
+    assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
+    send_with(greeting, 8, &pipes[0], 1);
     assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EBADMSG);
     send_with(greeting, 16, &pipes[0], 1);
     assert_fails(noria_accept(&channel, ends[1], NORIA_RECV, &options), EINVAL);
@@ -215,6 +231,10 @@ static void strangers_are_refused(void **state)
     assert_fails(noria_accept(&channel, his, NORIA_RECV, &options), EACCES);
     ch.tx = open_handle(NORIA_SEND);
     assert_fails(noria_share(ch.tx, his), EACCES);
+    close_handle(&ch.tx);
+    ch.options.mode = 0666;
+    ch.tx = open_handle(NORIA_SEND);
+    assert_fails(noria_share(ch.tx, his), EPIPE); /* he has gone, but it was tried */
     options.foreign = 1;
     assert_int_equal(noria_accept(&channel, his, NORIA_RECV, &options), 0);
     close_handle(&channel);
@@ -436,6 +456,7 @@ int main(int argc, char **argv)
         {"descriptors_tell_unrelated_programs", descriptors_tell_unrelated_programs, 0, "anon, memfd"},
         {"descriptors_that_may_not_be_taken_are_refused", descriptors_that_may_not_be_taken_are_refused,
          NORIA_KIND_MPMC, "anon, memfd"},
+        ONCE(credentials_may_come_along),
         ONCE(anything_else_is_refused),
         ONCE(strangers_are_refused),
         ONCE(refused_calls_are_told),
