@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * "fd:N" whatever a descriptor that is there leads to: standard input and output, a pipe, a socket, a terminal, a file.
- * In a file, where a writer that dies may leave half a frame for others to go on behind, each frame has a CRC.
+ * In a file and on a stream socket, where a writer that dies may leave half a frame for others to go on behind, each
+ * frame has a CRC. On a stream socket two who write at the same time may also cut each other's frames anywhere, so it is
+ * said to have one sender.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,16 @@
 #include "adapters.h"
 #include "detail.h"
 
+struct fd_handle {
+    struct noria_adapter adapter;
+    bool is_stream; /* a socket's */
+};
+
+static struct fd_handle *fd_of(struct noria_adapter *adapter)
+{
+    return (struct fd_handle *)(void *)adapter;
+}
+
 static int attach(struct noria_adapter *adapter)
 {
     (void)adapter;
@@ -27,20 +39,20 @@ static int end(struct noria_adapter *adapter)
     return -EPIPE;
 }
 
-/* What one write takes whole, or what one writer alone may cut. */
-static uint32_t piece_of(int fd)
+static bool is_stream_socket(int fd)
 {
-    struct stat status;
-    int type = SOCK_STREAM;
+    int type = 0;
     socklen_t size = sizeof(type);
 
-    if (fstat(fd, &status) != 0)
-        return PIPE_BUF;
-    if (S_ISSOCK(status.st_mode)) {
-        getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size);
-        return type == SOCK_STREAM ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2;
-    }
-    return S_ISREG(status.st_mode) ? NORIA_MOST_PIECE : PIPE_BUF;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
+}
+
+/* What one write takes whole, or what may be cut. */
+static uint32_t piece_of(const struct stat *status, bool is_stream)
+{
+    if (S_ISSOCK(status->st_mode))
+        return is_stream ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2;
+    return S_ISREG(status->st_mode) ? NORIA_MOST_PIECE : PIPE_BUF;
 }
 
 static int take_roles(struct noria_adapter *adapter, int fd)
@@ -74,15 +86,17 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
 
     if (*rest < '0' || *rest > '9' || *behind != '\0' || fd > INT_MAX)
         return noria_fail(-EINVAL, "'fd:%s': write fd:0 or the number of another descriptor", rest);
-    rc = noria_adapter_make(&adapter, &noria_mechanism_fd, sizeof(*adapter), rest, flags, options);
+    rc = noria_adapter_make(&adapter, &noria_mechanism_fd, sizeof(struct fd_handle), rest, flags, options);
     if (rc != 0)
         return rc;
     if (fstat((int)fd, &status) != 0)
         rc = noria_fail(-errno, "'fd:%s': this process has no such descriptor", rest);
-    if (rc == 0 && S_ISREG(status.st_mode))
+    fd_of(adapter)->is_stream = rc == 0 && is_stream_socket((int)fd);
+    if (rc == 0 && (S_ISREG(status.st_mode) || fd_of(adapter)->is_stream))
         adapter->crc = 1;
     if (rc == 0)
-        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), piece_of((int)fd));
+        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),
+                                 piece_of(&status, fd_of(adapter)->is_stream));
     if (rc == 0)
         rc = take_roles(adapter, (int)fd);
     if (rc != 0)
@@ -90,6 +104,12 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
     else
         *out = &adapter->base;
     return rc;
+}
+
+static void stat_fd(struct noria_adapter *adapter, struct noria_stat *stat)
+{
+    if (fd_of(adapter)->is_stream)
+        stat->abilities &= ~(uint32_t)NORIA_CAN_MANY_SENDERS;
 }
 
 static int unlink_fd(const char *rest)
@@ -104,5 +124,6 @@ const struct noria_mechanism noria_mechanism_fd = {.scheme = "fd",
                                                    .get = noria_adapter_get_in,
                                                    .end = end,
                                                    .watch = noria_adapter_watch_ends,
+                                                   .stat = stat_fd,
                                                    .open = open_fd};
 const struct noria_transport noria_transport_fd = {"fd", open_fd, unlink_fd, unlink_fd};

@@ -275,6 +275,7 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * what a receiver had read when it died is lost, and the next one is told how many (info.lost); each carries messages
  * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
  * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
+ * fd: of a stream socket is for one sender: of two at a time messages are damaged, which is noticed, and lost.
  * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
  * variable NORIA_TRANSPORT name. Who opens the name first chooses and writes it down, under a lock, in $NORIA_DIR, else
  * $XDG_RUNTIME_DIR/noria, else /tmp/noria-UID; who comes while others have it open takes the same or fails, with the

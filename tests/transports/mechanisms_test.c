@@ -1079,6 +1079,110 @@ static void half_frames_in_files(void **state)
     close(fd);
 }
 
+enum { MIXERS = 2, MIXED = 40, OF_MIXED = 60000 };
+
+static int mixer_of(uint32_t whose, const char *address)
+{
+    noria_channel *tx;
+
+    CHILD_REQUIRES(noria_open(&tx, address, NORIA_SEND, NULL) == 0);
+    for (uint32_t i = 0; i < MIXED; i++)
+        CHILD_REQUIRES(send_numbered(tx, whose, i, OF_MIXED, A_WHILE) == 0);
+    CHILD_REQUIRES(noria_close(tx) == 0);
+    return 0;
+}
+
+/* A stream socket that several have inherited, with room for less than a message. */
+static void make_shared_stream(int ends[2], char address[32])
+{
+    const int small = 8 * KIB;
+    char receiving[32];
+
+    assert_int_equal(make_stream_pair(ends), 0);
+    assert_int_equal(setsockopt(ends[1], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+    snprintf(receiving, sizeof(receiving), "fd:%d", ends[0]);
+    snprintf(address, 32, "fd:%d", ends[1]);
+    assert_int_equal(noria_open(&it.rx, receiving, NORIA_RECV, NULL), 0);
+}
+
+static void two_writers_of_a_stream_are_noticed(void **state)
+{
+    /* Claim: a stream socket is said to have one sender. Two processes that write long messages into one all the same,
+     * and cut each other's, mix none that is delivered; a damaged one is counted as lost by the next one of its sender.
+     * Were all damaged, the end is -EBADMSG. */
+    uint32_t got = 0, next[MIXERS] = {0};
+    struct stamp stamp = {0};
+    pid_t mixers[MIXERS];
+    char address[32];
+    int ends[2];
+    ssize_t len;
+
+    (void)state;
+    make_shared_stream(ends, address);
+    assert_false(can(it.rx, NORIA_CAN_MANY_SENDERS));
+    fflush(NULL);
+    for (uint32_t i = 0; i < MIXERS; i++) {
+        mixers[i] = fork();
+        if (mixers[i] == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            noria_close(it.rx);
+            _exit(mixer_of(i, address));
+        }
+    }
+    close(ends[0]);
+    close(ends[1]);
+    while ((len = noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL)) >= 0) {
+        assert_true(is_sound(received, (size_t)len, &stamp) && stamp.whose < MIXERS);
+        assert_true(stamp.number >= next[stamp.whose]);
+        next[stamp.whose] = stamp.number + 1;
+        got++;
+    }
+    assert_int_equal(len, got > 0 ? -EPIPE : -EBADMSG);
+    assert_true(got < MIXERS * MIXED); /* they did cut each other's */
+    assert_int_equal(stat_of(it.rx).lost, next[0] + next[1] - got);
+    for (int i = 0; i < MIXERS; i++)
+        expect_end(mixers[i]);
+}
+
+static int leave_half_a_frame(const char *address)
+{
+    noria_channel *tx;
+
+    CHILD_REQUIRES(noria_open(&tx, address, NORIA_SEND, NULL) == 0);
+    CHILD_REQUIRES(send_numbered(tx, 1, 0, OF_MIXED, 0) == 0); /* the rest of it is owed */
+    raise(SIGKILL);
+    return 1;
+}
+
+static void half_a_frame_in_a_stream_takes_no_other(void **state)
+{
+    /* Claim: on a stream socket that several have inherited, a writer that is killed in the middle of its frame costs
+     * that message only: those of the next one come, all of them. */
+    char address[32];
+    int ends[2];
+    pid_t child;
+
+    (void)state;
+    make_shared_stream(ends, address);
+    fflush(NULL);
+    child = fork();
+    if (child == 0)
+        _exit(leave_half_a_frame(address));
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        noria_close(it.rx);
+        _exit(mixer_of(2, address));
+    }
+    close(ends[0]);
+    close(ends[1]);
+    for (uint32_t i = 0; i < MIXED; i++)
+        assert_int_equal(expect(2, i, OF_MIXED).flags, 0);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    expect_end(child);
+}
+
 static void a_long_frame_cut_short(void **state)
 {
     /* Claim: in a file, messages that stand behind a long one of which only the beginning was written come, though all
@@ -1648,6 +1752,8 @@ int main(void)
         WITH(setup_fifo, a_line_in_the_wrong_fifo),
         WITH(setup_fifo, long_frames_of_many_writers),
         WITH(setup_fifo, half_frames_in_files),
+        WITH(setup_fifo, two_writers_of_a_stream_are_noticed),
+        WITH(setup_fifo, half_a_frame_in_a_stream_takes_no_other),
         WITH(setup_fifo, a_long_frame_cut_short),
         WITH(setup_fifo, not_a_stream_of_messages),
         WITH(setup_fifo, wrong_addresses),
