@@ -317,6 +317,8 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
     stat->sent = adapter->sent;
     stat->received = adapter->received;
     stat->lost = adapter->lost;
+    stat->strangers = adapter->strangers;
+    stat->skipped = adapter->skipped;
     stat->created_ns = adapter->opened_ns;
     if (adapter->mechanism->stat != NULL)
         adapter->mechanism->stat(adapter, stat);

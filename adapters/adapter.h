@@ -113,7 +113,7 @@ struct noria_adapter {
     uint32_t singles[2]; /* how often just one, */
     uint32_t pauses[2]; /* and how long the next look was waited for */
     uint32_t crc; /* frames are sent with their CRC */
-    uint64_t sent, received, lost, bad_bytes, strangers;
+    uint64_t sent, received, lost, skipped, strangers;
     int64_t opened_ns;
     uint64_t notified; /* signals: enum noria_notify + 1 while armed for one; see notify in mq.c */
 

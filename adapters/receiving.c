@@ -93,7 +93,7 @@ static int take_rubbish(struct noria_adapter *adapter, struct noria_inlet *inlet
         return -EBADMSG;
     inlet->from += skip;
     inlet->skipped += skip;
-    adapter->bad_bytes += skip;
+    adapter->skipped += skip;
     return 0;
 }
 

@@ -248,6 +248,8 @@ struct noria_stat {
     uint64_t torn;                          /* of `lost`: messages whose checksum did not hold */
     const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
     const char *refused;                    /* like this: a line for each that was tried before, with its reason */
+    uint64_t strangers;                     /* without shared memory, by this handle: connections refused or dropped, */
+    uint64_t skipped;                       /* and bytes that were no messages */
 };
 
 /* Fills in the defaults named above. */
