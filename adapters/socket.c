@@ -66,6 +66,17 @@ static void ask_now_and_then(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
 }
 
+/* A peer of another user is neither believed nor told anything. Of a listener it is who began to listen. */
+static bool is_welcome(const struct noria_socket *of, int fd)
+{
+    struct ucred who;
+    socklen_t size = sizeof(who);
+
+    if (!of->asks_who || of->adapter.options.foreign != 0)
+        return true;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && (who.uid == geteuid() || who.uid == 0);
+}
+
 /* ---------------------------------------------------------------------------------------------------------- sending */
 
 /* Whether nobody is there, or has time, or the way is blocked: all that may change. */
@@ -116,9 +127,17 @@ static bool is_connected_to_itself(const struct noria_socket *of, int fd)
            memcmp(&own, &peer, own_size) == 0;
 }
 
+static int refuse_listener(struct noria_adapter *adapter)
+{
+    noria_adapter_close_out(adapter);
+    return noria_fail(-EACCES, "another user listens at '%s:%s'; options.foreign (--foreign) says that this is meant",
+                      adapter->mechanism->scheme, adapter->rest);
+}
+
 /* 0; -EAGAIN: it is on its way, or has failed and the next try may do better; -errno. */
 static int connect_to_address(struct noria_adapter *adapter)
 {
+    const struct noria_socket *of = noria_socket_of(adapter);
     struct pollfd set = {.events = POLLOUT};
     int rc = adapter->out.fd < 0 ? begin_to_connect(adapter) : 0, error = 0;
     socklen_t size = sizeof(error);
@@ -129,8 +148,8 @@ static int connect_to_address(struct noria_adapter *adapter)
     if (poll(&set, 1, 0) <= 0)
         return -EAGAIN; /* on its way, or full at once */
     if (getsockopt(set.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 &&
-        !is_connected_to_itself(noria_socket_of(adapter), set.fd))
-        return 0;
+        !is_connected_to_itself(of, set.fd))
+        return is_welcome(of, set.fd) ? 0 : refuse_listener(adapter);
     noria_adapter_close_out(adapter);
     return -EAGAIN;
 }
@@ -173,17 +192,6 @@ int noria_socket_is_served(const struct noria_socket *of)
         error = errno;
     close(fd);
     return error != ECONNREFUSED && error != ENOENT; /* of another type, too full, not for us: somebody is there */
-}
-
-/* Peers of another user are not asked for their messages. */
-static bool is_welcome(const struct noria_socket *of, int fd)
-{
-    struct ucred who;
-    socklen_t size = sizeof(who);
-
-    if (!of->asks_who || of->adapter.options.foreign != 0)
-        return true;
-    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) == 0 && (who.uid == geteuid() || who.uid == 0);
 }
 
 /* Whether nothing lies in the connection. */

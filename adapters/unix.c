@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, also over
- * that of one who has died; peers of other users are strangers unless options.foreign.
+ * that of one who has died; peers of other users are strangers to a receiver, and refused by a sender, unless
+ * options.foreign.
  */
 #include <errno.h>
 #include <fcntl.h>

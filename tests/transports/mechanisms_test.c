@@ -3,6 +3,7 @@
 #include "suite.h"
 
 #include <arpa/inet.h>
+#include <grp.h>
 #include <mqueue.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -16,7 +17,7 @@
 
 #include <noria/inspect.h>
 
-enum { NOBODY = 65534, FRAME_HEADER = 32 };
+enum { NOBODY = 65534, STRANGER = 65533, FRAME_HEADER = 32 };
 
 static const struct transport *named(const char *name)
 {
@@ -459,6 +460,131 @@ static void strangers_disturb_nobody(void **state)
     assert_int_equal(send_numbered(it.tx, 1, 100, 10, A_WHILE), 0);
     expect(1, 100, 10);
 }
+
+/* ------------------------------------------------------------------------------------------------------ other users */
+
+/* This process from now on, with a folder of its own. False: it takes root. */
+static bool become_stranger(void)
+{
+    if (setgroups(0, NULL) != 0 || setresgid(STRANGER, STRANGER, STRANGER) != 0 ||
+        setresuid(STRANGER, STRANGER, STRANGER) != 0)
+        return false;
+    use_own_folder();
+    return true;
+}
+
+/* The child's end; 77 skips: it could not become somebody else. */
+static void expect_strangers_end(pid_t child)
+{
+    int status;
+
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+        skip();
+    assert_int_equal(status, 0);
+}
+
+static int make_name(void)
+{
+    char command[128];
+
+    if (!become_stranger())
+        return 77;
+    it.tx = open_handle(NORIA_SEND);
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    snprintf(command, sizeof(command), "rm -rf %s", getenv("NORIA_DIR"));
+    CHILD_REQUIRES(system(command) == 0);
+    return 0;
+}
+
+static void names_of_others_are_refused(void **state)
+{
+    /* Claim: a name that another user has made, open to all, is -EACCES to senders and receivers, root too, until
+     * options.foreign says that it is meant. */
+    noria_channel *channel = NULL;
+
+    (void)state;
+    it.options.mode = 0666;
+    expect_strangers_end(start(make_name));
+    assert_fails(try_open(&channel, NORIA_SEND), EACCES);
+    assert_non_null(strstr(noria_detail(), "--foreign"));
+    assert_fails(try_open(&channel, NORIA_RECV), EACCES);
+    it.options.foreign = 1;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+}
+
+static int receive_one_as_stranger(void)
+{
+    if (!become_stranger())
+        return 77;
+    open_receiver();
+    expect(1, 0, 100);
+    CHILD_REQUIRES(noria_close(it.rx) == 0);
+    return 0;
+}
+
+static void listeners_of_others_are_refused(void **state)
+{
+    /* Claim: a sender whose name another user serves sends him nothing, not even that it is there, and is told so
+     * (-EACCES), until options.foreign says that he is meant. */
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
+    pid_t child;
+
+    (void)state;
+    child = start(receive_one_as_stranger);
+    if (geteuid() != 0)
+        expect_strangers_end(child);
+    open_sender();
+    assert_fails(send_numbered(it.tx, 1, 0, 100, A_WHILE), EACCES);
+    assert_non_null(strstr(noria_detail(), "--foreign"));
+    side.channel = it.tx;
+    assert_int_equal(noria_wait_any(&side, 1, 0), 1); /* a try says what is wrong */
+    close_handle(&it.tx);
+    it.options.foreign = 1;
+    open_sender();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect_strangers_end(child);
+}
+
+/* Until it is noticed. */
+static int send_as_stranger(void)
+{
+    int rc = 0;
+
+    if (!become_stranger())
+        return 77;
+    open_sender();
+    for (uint32_t i = 0; rc == 0; i++)
+        rc = send_numbered(it.tx, 1, i, 100, A_WHILE);
+    CHILD_REQUIRES(rc == -EPIPE);
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    return 0;
+}
+
+static void senders_of_others_are_refused(void **state)
+{
+    /* Claim: nothing of what another user sends is received, he is told that nobody takes it (-EPIPE) and counted as a
+     * stranger, and nobody takes him for a sender that has left; messages of others come. */
+    pid_t child;
+
+    (void)state;
+    it.options.mode = 0666;
+    open_receiver();
+    child = start(send_as_stranger);
+    while (stat_of(it.rx).strangers == 0 && waitpid(child, NULL, WNOHANG) == 0)
+        assert_fails(noria_recv(it.rx, received, sizeof(received), 10 * MS, NULL), ETIMEDOUT);
+    if (stat_of(it.rx).strangers == 0)
+        skip();
+    expect_strangers_end(child);
+    assert_int_equal(stat_of(it.rx).senders, 0);
+    open_sender();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    assert_int_equal(expect(1, 0, 100).flags, 0);
+}
+
+/* ------------------------------------------------------------------------------------------------- frames in pieces */
 
 enum { IN_PARTS = 100, IN_ONE = 50 };
 
@@ -1737,6 +1863,11 @@ int main(void)
         WITH(setup_svmq, senders_have_other_folders),
         WITH(setup_unix, strangers_disturb_nobody),
         WITH(setup_tcp, strangers_disturb_nobody),
+        WITH(setup_fifo, names_of_others_are_refused),
+        WITH(setup_mq, names_of_others_are_refused),
+        WITH(setup_svmq, names_of_others_are_refused),
+        WITH(setup_unix, listeners_of_others_are_refused),
+        WITH(setup_unix, senders_of_others_are_refused),
         WITH(setup_unix, frames_in_two_parts),
         WITH(setup_fifo, frames_in_two_parts),
         WITH(setup_fifo, a_pipe_that_ends_in_a_frame),
