@@ -49,7 +49,8 @@ struct noria_nats_receiver {
     uint64_t pulls, confirms;
     uint32_t connects; /* of the link when it last pulled */
     int64_t pulled_ns, again_ns;
-    uint64_t redelivered, highest; /* sequence seen */
+    uint64_t redelivered;
+    uint64_t highest; /* sequence delivered, here, or to anybody before this handle was opened */
 };
 
 struct noria_nats {

@@ -155,7 +155,7 @@ static void announce(struct noria_nats *nats, natsMsg *message)
                                                  .sender = sender_of(nats, message)}};
     if (nats->client->natsMsg_GetMetaData(&place, message) == NATS_OK) {
         incoming->info.sequence = place->Sequence.Stream;
-        /* A new leader may not have heard of the first time. */
+        /* The count is not always right, and a new leader may not have heard of the first time. */
         redelivered = redelivered || place->NumDelivered > 1 || place->Sequence.Stream <= nats->receiver.highest;
         if (place->Sequence.Stream > nats->receiver.highest)
             nats->receiver.highest = place->Sequence.Stream;
