@@ -65,6 +65,12 @@ static int setup_fifo(void **state)
     return begin("fifo");
 }
 
+static int setup_pipe(void **state)
+{
+    (void)state;
+    return begin("pipe");
+}
+
 /* Whether this process may open no file any more. */
 static void limit_descriptors(bool none)
 {
@@ -1695,6 +1701,77 @@ ssize_t send(int fd, const void *bytes, size_t len, int flags)
     return sendmsg(fd, &(struct msghdr){.msg_iov = &piece, .msg_iovlen = 1}, flags);
 }
 
+/* Whether this kernel does not know RWF_NOSIGNAL, and how often it was asked for it. */
+static struct {
+    bool is_old;
+    int asked;
+} kernel;
+
+ssize_t pwritev2(int fd, const struct iovec *pieces, int n, off_t offset, int flags)
+{
+    if (kernel.is_old && flags != 0) {
+        kernel.asked++;
+        errno = EOPNOTSUPP;
+        return -1;
+    }
+    return syscall(SYS_pwritev2, fd, pieces, n, offset, 0, flags);
+}
+
+static bool pends(int signo)
+{
+    sigset_t pending;
+
+    sigpending(&pending);
+    return sigismember(&pending, signo) == 1;
+}
+
+/* A receiver that goes is told with -EPIPE, once a call. */
+static void lose_receiver(void)
+{
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    assert_int_equal(send_numbered(it.tx, 1, 1, 20000, A_WHILE), 0);
+    expect(1, 0, 100);
+    expect(1, 1, 20000);
+    close_handle(&it.rx);
+    assert_fails(send_numbered(it.tx, 1, 2, 100, A_WHILE), EPIPE);
+}
+
+static void old_kernels_send_no_sigpipe_either(void **state)
+{
+    /* Claim: where the kernel (before Linux 6.18) cannot be asked to leave SIGPIPE away, messages go, and a receiver that
+     * has gone is -EPIPE all the same: SIGPIPE, at its default, ends nobody, none is left behind, one that was pending
+     * before stays, and the mask is what it was. */
+    sigset_t before, after;
+    const struct timespec at_once = {0, 0};
+
+    (void)state;
+    signal(SIGPIPE, SIG_DFL);
+    kernel.is_old = true;
+    kernel.asked = 0;
+    pthread_sigmask(SIG_SETMASK, NULL, &before);
+    lose_receiver();
+    kernel.is_old = false;
+    assert_int_equal(kernel.asked, 1); /* and then it is known */
+    assert_false(pends(SIGPIPE));
+    pthread_sigmask(SIG_SETMASK, NULL, &after);
+    assert_int_equal(sigismember(&after, SIGPIPE), 0);
+    assert_memory_equal(&after, &before, sizeof(unsigned long));
+    if (it.transport->by_descriptors)
+        return;
+    close_handle(&it.tx);
+    sigemptyset(&after);
+    sigaddset(&after, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &after, NULL);
+    raise(SIGPIPE);
+    kernel.is_old = true;
+    lose_receiver();
+    kernel.is_old = false;
+    assert_true(pends(SIGPIPE));
+    assert_int_equal(sigtimedwait(&after, NULL, &at_once), SIGPIPE);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
 enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000 };
 
 static int send_batch_from(uint32_t number)
@@ -1897,6 +1974,8 @@ int main(void)
         WITH(setup_unix, bridges_keep_what_cannot_go_back),
         WITH(setup_mq, bridges_keep_priorities),
         WITH(setup_unix, a_killed_bridge_loses_nothing),
+        WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
+        WITH(setup_fifo, old_kernels_send_no_sigpipe_either),
         WITH(setup_unix, a_receiver_goes_in_a_batch),
         WITH(setup_tcp, a_receiver_goes_in_a_batch),
         WITH(setup_unix, who_waits_to_send_is_no_stranger),
