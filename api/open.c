@@ -158,6 +158,7 @@ int noria_stat(noria_channel *channel, struct noria_stat *stat)
         return noria_fail_plain(rc);
     if (rc == 0) {
         all.size = size;
+        all.abilities |= NORIA_CAN_BOUNDARIES; /* frames and records see to it, whatever carries them */
         all.carrier = channel->chosen != NULL ? noria_auto_carrier(channel->chosen) : NULL;
         all.refused = channel->chosen != NULL ? noria_auto_refused(channel->chosen) : NULL;
         memcpy(stat, &all, size);

@@ -59,6 +59,7 @@ void print_abilities(const struct noria_stat *stat)
         const char *can, *cannot;
     } words[] = {{NORIA_CAN_MANY_SENDERS, "many senders", "one sender"},
                  {NORIA_CAN_MANY_RECEIVERS, "many receivers", "one receiver"},
+                 {NORIA_CAN_BOUNDARIES, "boundaries", NULL},
                  {NORIA_CAN_PRIORITY, "priorities", NULL},
                  {NORIA_CAN_REDELIVER, "redeliver", "at most once"},
                  {NORIA_CAN_POLL, "poll", NULL},

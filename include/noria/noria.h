@@ -219,7 +219,8 @@ enum { /* noria_stat.abilities: what the transport can do */
     NORIA_CAN_REDELIVER = 8,
     NORIA_CAN_POLL = 16,
     NORIA_CAN_OUTLIVE = 32,  /* messages survive the exit of every process */
-    NORIA_CAN_ZERO_COPY = 64
+    NORIA_CAN_ZERO_COPY = 64,
+    NORIA_CAN_BOUNDARIES = 128 /* a message is received as it was sent, never cut nor joined: they all can */
 };
 
 struct noria_stat {

@@ -39,7 +39,7 @@ for address in "${addresses[@]}"; do
     same "pieces through $address" binary copy
     case $address in tcp:*) ;; *) # has no name
         checks=$((checks + 1))
-        "$noria" stat "$address" | grep -q '^abilities  *many senders' || bad "stat $address"
+        "$noria" stat "$address" | grep -q '^abilities  *many senders.* boundaries' || bad "stat $address"
         "$noria" stat "$address" --json >/dev/null || bad "stat --json $address"
         "$noria" rm "$address" || bad "rm $address"
         ! "$noria" rm "$address" 2>/dev/null || bad "rm $address twice" ;;

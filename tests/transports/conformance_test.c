@@ -663,7 +663,8 @@ static void children_reopen(void **state)
 
 static void capabilities_are_true(void **state)
 {
-    /* Claim: what stat says a transport cannot do is -ENOTSUP with a sentence, at open or in the call. */
+    /* Claim: what stat says a transport cannot do is -ENOTSUP with a sentence, at open or in the call. Each can keep
+     * boundaries, as sizes_order_and_boundaries shows. */
     noria_channel *channel = NULL;
     struct noria_stat stat;
 
@@ -671,6 +672,7 @@ static void capabilities_are_true(void **state)
     open_pair();
     stat = stat_of(it.tx);
     assert_true(stat.max_message >= it.transport->longest);
+    assert_true((stat.abilities & NORIA_CAN_BOUNDARIES) != 0);
     if ((stat.abilities & NORIA_CAN_PRIORITY) == 0)
         assert_fails(noria_send_prio(it.tx, "x", 1, 1, 0), ENOTSUP);
     /* What a process had read when it dies only they can give to another one. */
