@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a receiver makes of a byte stream: frames, some of them cut, damaged, doubled or out of place, and rubbish
- * between them, cut into reads at any place. Claim: nothing outside of the bytes that came is read, nothing that does
- * not keep to the bounds is taken, memory is bounded, and a message that comes out whole is the one that its sender put
- * in.
+ * What a receiver (adapters/receiving.c, over a mechanism that is this file) makes of a byte stream: frames, some of them
+ * cut, damaged, doubled or out of place, and rubbish between them, cut into reads at any place. Claim: nothing outside of
+ * the bytes that came is read, nothing that does not keep to the bounds is taken, memory is bounded, and a message that
+ * comes out whole is the one that its sender put in.
  */
 #include "input.h"
 #include "target.h"
@@ -12,17 +12,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "assembly.h"
+#include "adapter.h"
 #include "crc32c.h"
 
 void (*const fuzz_live)(unsigned, uint64_t) = NULL;
 
 enum { PAGE = 64 }; /* where a pipe may cut */
 enum { MOST_STREAM = 1 << 12, MOST_LENGTH = 300, MOST_TOTAL = 900, MOST_UNFINISHED = 6000, SENDERS = 5 };
-static const struct noria_frame_limits limits = {MOST_LENGTH, MOST_TOTAL};
 
 static uint8_t stream[MOST_STREAM];
-static size_t stream_size;
+static size_t stream_size, stream_read;
+static struct fuzz_input *reads; /* how long each is */
 
 static void check(bool holds, const char *claim)
 {
@@ -96,58 +96,88 @@ static bool damage(struct fuzz_input *input)
     return true;
 }
 
-static void check_message(const struct noria_frame *frame, const uint8_t *message)
+/* ------------------------------------------------------------------------------------------------- the mechanism */
+
+/* The next read, of any size, into memory in which nothing stands behind it. */
+static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
 {
-    for (uint32_t i = 0; i < frame->total; i++)
-        check(message[i] == byte_of(frame->sender, frame->sequence, i), "a message is the one that was sent");
+    size_t more = reads->left > 0 ? 1 + fuzz_byte(reads) * (size_t)(1 + fuzz_below(reads, 9)) : MOST_STREAM;
+    uint8_t *exact;
+
+    (void)adapter;
+    check((uint8_t *)bytes == inlet->bytes + inlet->to && room == inlet->room - inlet->to, "a read goes behind the last one");
+    if (more > stream_size - stream_read)
+        more = stream_size - stream_read;
+    if (more == 0)
+        return 0;
+    exact = malloc(inlet->to + more);
+    memcpy(exact, inlet->bytes, inlet->to);
+    memcpy(exact + inlet->to, stream + stream_read, more);
+    free(inlet->bytes);
+    inlet->bytes = exact;
+    stream_read += more;
+    return (ssize_t)more;
 }
 
-/* Takes all that can be taken of `len` bytes. How many are left over. */
-static size_t take_all(struct noria_assembly *assembly, const uint8_t *bytes, size_t len, const void *source,
-                       bool compare)
+static int end(struct noria_adapter *adapter)
 {
-    while (len > 0) {
-        struct noria_frame frame;
-        uint8_t *message = NULL;
-        uint64_t lost = 0;
-        int size = (int)noria_frame_find_cut(bytes, len, &limits, PAGE, &frame), rc;
-        check(size == 0 || ((size_t)size + NORIA_FRAME_HEADER <= len && size >= NORIA_FRAME_HEADER),
-              "a frame is cut where another one begins");
-        check(size == 0 || noria_frame_size(&frame) == (size_t)size, "what is left of a cut frame ends there");
-        if (size == NORIA_FRAME_HEADER) { /* nothing is left of it */
-            bytes += size;
-            len -= (size_t)size;
-            continue;
-        }
-        if (size == 0)
-            size = noria_frame_parse(bytes, len, &limits, &frame);
-        if (size == 0)
-            return len;
-        rc = size < 0 ? -EBADMSG
-                      : noria_assembly_take(assembly, &frame, bytes + NORIA_FRAME_HEADER, source, &message, &lost);
-        check(size <= (int)len, "a frame is within what came");
-        check(rc >= 0 || rc == -EBADMSG, "a documented result");
-        if (rc == NORIA_ASSEMBLY_WHOLE && compare)
-            check_message(&frame, bytes + NORIA_FRAME_HEADER);
-        if (rc == NORIA_ASSEMBLY_DONE && compare)
-            check_message(&frame, message);
-        free(message);
-        check(assembly->bytes <= MOST_UNFINISHED && assembly->count <= NORIA_MOST_SENDERS, "memory is bounded");
-        size = rc < 0 ? (int)noria_frame_skip(bytes, len) : size;
-        bytes += size;
-        len -= (size_t)size;
+    (void)adapter;
+    return -EPIPE;
+}
+
+/* A pipe, or packets, or a connection. */
+static const struct noria_mechanism skips = {.scheme = "skips", .get = get, .end = end};
+static const struct noria_mechanism drops = {.scheme = "drops", .get = get, .end = end, .drops_strangers = true};
+
+/* With an inlet whose bytes are exactly those that came. */
+static struct noria_adapter *make_receiver(struct fuzz_input *input)
+{
+    struct noria_inlet *inlet = calloc(1, sizeof(*inlet));
+    uint8_t *nothing = malloc(1);
+    uint8_t what = fuzz_byte(input);
+    struct noria_adapter *adapter = NULL;
+
+    if (inlet == NULL || nothing == NULL ||
+        noria_adapter_make(&adapter, what % 8 == 0 ? &drops : &skips, sizeof(*adapter), "", NORIA_RECV, NULL) != 0)
+        abort();
+    noria_adapter_shape(adapter, MOST_TOTAL, NORIA_MOST_PIECE);
+    adapter->assembly.most_bytes = MOST_UNFINISHED;
+    inlet->bytes = nothing;
+    inlet->end.fd = -1;
+    inlet->page = what % 8 == 0 ? 0 : PAGE;
+    inlet->keeps_boundaries = what % 8 == 1;
+    inlet->room = NORIA_MOST_PIECE + (size_t)fuzz_byte(input) * 8; /* behind which the rest is moved to its beginning */
+    adapter->inlets = adapter->inlet = inlet;
+    adapter->inlet_count = 1;
+    return adapter;
+}
+
+/* Receives until the end. */
+static void receive_all(struct noria_adapter *adapter, bool compare)
+{
+    uint8_t *message = malloc(MOST_TOTAL); /* nothing stands behind it */
+    struct noria_info info;
+    ssize_t len;
+
+    while ((len = noria_adapter_recv(&adapter->base, message, MOST_TOTAL, &info)) >= 0 || len == -EAGAIN) {
+        check(len <= MOST_TOTAL && (len < 0 || len == (ssize_t)info.size), "a message is as long as it may be, and says so");
+        check(adapter->assembly.bytes <= MOST_UNFINISHED && adapter->assembly.count <= NORIA_MOST_SENDERS,
+              "memory is bounded");
+        for (ssize_t i = 0; i < len && compare; i++)
+            check(message[i] == byte_of(info.sender, info.sequence, (uint32_t)i), "a message is the one that was sent");
     }
-    return 0;
+    check(len == -EPIPE || len == -EBADMSG, "a stream ends, and says so");
+    free(message);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     struct fuzz_input input = {bytes, size};
-    struct noria_assembly assembly = {.most_bytes = MOST_UNFINISHED};
+    struct noria_adapter *adapter = make_receiver(&input);
     bool compare = true;
-    size_t at = 0, left = 0;
 
-    stream_size = 0;
+    stream_size = stream_read = 0;
+    reads = &input;
     for (uint32_t steps = 0; steps < 60 && input.left > 0; steps++) {
         uint32_t what = fuzz_below(&input, 16);
         if (what < 9)
@@ -159,19 +189,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         else
             compare &= !damage(&input);
     }
-    while (at < stream_size) { /* in reads of any size, each in memory of exactly that size */
-        size_t more = 1 + fuzz_byte(&input) * (size_t)(1 + fuzz_below(&input, 9));
-        uint8_t *exact;
-        if (more > stream_size - at)
-            more = stream_size - at;
-        at += more;
-        exact = malloc(left + more);
-        memcpy(exact, stream + at - left - more, left + more);
-        left = take_all(&assembly, exact, left + more, &assembly.bytes, compare);
-        free(exact);
-    }
-    noria_assembly_end_source(&assembly, &assembly.bytes);
-    check(assembly.bytes == 0, "what has ended leaves nothing");
-    noria_assembly_free(&assembly);
+    receive_all(adapter, compare);
+    check(adapter->assembly.bytes == 0, "what has ended leaves nothing");
+    noria_adapter_free(adapter);
     return 0;
 }
