@@ -1560,6 +1560,54 @@ static void bridges_keep_what_cannot_go_back(void **state)
     close_handle(&bridged_to);
 }
 
+enum { COMEBACKS = 3, BETWEEN = 20 };
+
+static void bridges_go_on_with_the_next_receiver(void **state)
+{
+    /* Claim: a bridge from a segment to a socket whose receiver goes, and comes back, goes on with the new one: the sends
+     * that were refused are counted, and made again; nothing is lost, nothing comes twice. */
+    struct noria_bridge_counts counts = {0};
+    noria_channel *source, *tx;
+    uint32_t number = 0;
+    pthread_t thread;
+    char from[64];
+    void *rc;
+
+    (void)state;
+    snprintf(from, sizeof(from), "shm:/noria-comeback-%u", next_number());
+    noria_unlink(from);
+    assert_int_equal(noria_open(&tx, from, NORIA_SEND | NORIA_CREATE, NULL), 0);
+    assert_int_equal(noria_open(&source, from, NORIA_RECV, NULL), 0);
+    assert_int_equal(noria_unlink(from), 0);
+    assert_int_equal(noria_open(&bridged_to, it.address, NORIA_SEND | NORIA_CREATE, &it.options), 0);
+    kept_counts = &counts;
+    assert_int_equal(pthread_create(&thread, NULL, bridge_and_count, source), 0);
+    for (int life = 0; life <= COMEBACKS; life++) {
+        uint32_t first = number;
+        if (life > 0) { /* whoever comes back finds that there is something already */
+            assert_int_equal(send_numbered(tx, 1, number++, 200, A_WHILE), 0);
+            while (stat_of(source).held == 0)
+                sched_yield();
+        }
+        it.rx = open_handle(NORIA_RECV);
+        while (number < first + BETWEEN)
+            assert_int_equal(send_numbered(tx, 1, number++, 200, A_WHILE), 0);
+        for (; first < number; first++)
+            expect(1, first, 200);
+        if (life < COMEBACKS)
+            close_handle(&it.rx);
+    }
+    close_handle(&tx);
+    pthread_join(thread, &rc);
+    assert_null(rc);
+    assert_int_equal(counts.messages, number);
+    assert_int_equal(counts.refused, COMEBACKS);
+    assert_int_equal(counts.lost, 0);
+    close_handle(&bridged_to);
+    expect_stream_end(A_WHILE);
+    close_handle(&source);
+}
+
 static void bridges_keep_priorities(void **state)
 {
     /* Claim: behind a bridge from a queue into a segment messages have the priorities that they were sent with, and come
@@ -1972,6 +2020,7 @@ int main(void)
         WITH(setup_unix, bridges_wait_for_the_full),
         WITH(setup_unix, bridges_leave_what_is_too_long),
         WITH(setup_unix, bridges_keep_what_cannot_go_back),
+        WITH(setup_unix, bridges_go_on_with_the_next_receiver),
         WITH(setup_mq, bridges_keep_priorities),
         WITH(setup_unix, a_killed_bridge_loses_nothing),
         WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
