@@ -517,6 +517,37 @@ static void shutdown_ends_waits(void **state)
     assert_int_equal(sender.rc, -ECANCELED);
 }
 
+static void close_ends_receivers_wait(void **state)
+{
+    /* Claim: noria_close of a handle by which another thread waits for a message makes that call return -ECANCELED. */
+    struct blocked receiver;
+
+    (void)state;
+    open_pair();
+    start_blocked_receiver(&receiver);
+    close_handle(&it.rx);
+    pthread_join(receiver.thread, NULL);
+    assert_int_equal(receiver.rc, -ECANCELED);
+}
+
+static void close_ends_senders_wait(void **state)
+{
+    /* Claim: the same of one that waits for room. */
+    struct blocked sender;
+
+    (void)state;
+    open_pair();
+    for (;;) {
+        start_blocked_sender(&sender);
+        close_handle(&it.tx);
+        pthread_join(sender.thread, NULL);
+        if (sender.rc != 0 || it.transport->by_descriptors)
+            break;
+        open_sender(); /* there was room after all, before the close: once more */
+    }
+    assert_int_equal(sender.rc, -ECANCELED);
+}
+
 static void sleepers_are_woken(void **state)
 {
     /* Claim: a receiver that sleeps gets what is sent then, and a sender that waits for room gets on when there is
@@ -757,6 +788,8 @@ int main(void)
         TEST(a_receiver_that_has_gone_is_told),
         TEST(any_start_order),
         TEST(shutdown_ends_waits),
+        TEST(close_ends_receivers_wait),
+        TEST(close_ends_senders_wait),
         TEST(sleepers_are_woken),
         TEST(descriptors_tell),
         TEST(inherited_handles_are_stale),
