@@ -71,6 +71,18 @@ static int setup_pipe(void **state)
     return begin("pipe");
 }
 
+static int setup_stream(void **state)
+{
+    (void)state;
+    return begin("fd of a stream");
+}
+
+static int setup_packets(void **state)
+{
+    (void)state;
+    return begin("fd of packets");
+}
+
 /* Whether this process may open no file any more. */
 static void limit_descriptors(bool none)
 {
@@ -1726,8 +1738,30 @@ static bool is_time(int *left)
     return *left > 0 && --*left == 0;
 }
 
+/* How many system calls this process has made that put bytes into pipes and sockets, and that got some out of them. */
+static struct {
+    int puts, gets;
+} calls;
+
+ssize_t read(int fd, void *bytes, size_t room)
+{
+    ssize_t got = syscall(SYS_read, fd, bytes, room);
+
+    calls.gets += got > 0;
+    return got;
+}
+
+ssize_t recv(int fd, void *bytes, size_t room, int flags)
+{
+    ssize_t got = syscall(SYS_recvfrom, fd, bytes, room, flags, NULL, NULL);
+
+    calls.gets += got > 0;
+    return got;
+}
+
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
+    calls.puts++;
     if (is_time(&sends.until_gone)) {
         errno = EPIPE;
         return -1;
@@ -1762,6 +1796,7 @@ ssize_t pwritev2(int fd, const struct iovec *pieces, int n, off_t offset, int fl
         errno = EOPNOTSUPP;
         return -1;
     }
+    calls.puts++;
     return syscall(SYS_pwritev2, fd, pieces, n, offset, 0, flags);
 }
 
@@ -1857,6 +1892,82 @@ static void a_receiver_goes_in_a_batch(void **state)
         assert_int_equal(expect(1, number, 100).flags, 0);
         number++;
     }
+}
+
+enum { OF_CUT = 70 };
+
+/* Three messages in one put, of which the kernel takes so many bytes. */
+static void send_cut(uint32_t first, size_t taken)
+{
+    uint8_t bytes[IN_SHORT_BATCH][OF_CUT];
+    struct iovec messages[IN_SHORT_BATCH];
+    int sent = 0;
+
+    for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
+        fill(bytes[i], 1, first + i, OF_CUT);
+        messages[i] = (struct iovec){bytes[i], OF_CUT};
+    }
+    sends.until_short = 1;
+    sends.most_bytes = taken;
+    while (sent < IN_SHORT_BATCH) {
+        int rc = noria_send_many(it.tx, messages + sent, IN_SHORT_BATCH - sent, A_WHILE);
+        assert_true(rc > 0);
+        sent += rc;
+    }
+    assert_int_equal(sends.until_short, 0);
+}
+
+static void short_writes_at_every_byte(void **state)
+{
+    /* Claim: of a put that the kernel takes a part of, wherever it ends, in one message or in a batch, the rest follows,
+     * and each message comes once, whole. */
+    size_t tail = strncmp(it.address, "fd", 2) == 0 ? 4 : 0, frame = FRAME_HEADER + OF_CUT + tail;
+    uint32_t number = 0;
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, number, OF_CUT, A_WHILE), 0); /* connected, and greeted */
+    expect(1, number++, OF_CUT);
+    for (size_t taken = 1; taken < frame; taken++) {
+        sends.until_short = 1;
+        sends.most_bytes = taken;
+        assert_int_equal(send_numbered(it.tx, 1, number, OF_CUT, A_WHILE), 0);
+        assert_int_equal(sends.until_short, 0);
+        assert_int_equal(expect(1, number++, OF_CUT).flags, 0);
+    }
+    for (size_t taken = 1; taken < IN_SHORT_BATCH * frame; taken++) {
+        send_cut(number, taken);
+        for (int i = 0; i < IN_SHORT_BATCH; i++)
+            assert_int_equal(expect(1, number++, OF_CUT).flags, 0);
+    }
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EAGAIN);
+}
+
+enum { IN_ONE_CALL = 16 };
+
+static void many_messages_take_one_call(void **state)
+{
+    /* Claim: a batch of small messages goes out in one system call and comes in in one. */
+    static uint8_t bytes[IN_ONE_CALL][200];
+    struct iovec messages[IN_ONE_CALL];
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0); /* connected, and greeted */
+    expect(1, 0, 100);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++) {
+        fill(bytes[i], 1, 1 + i, 10 * i + 12);
+        messages[i] = (struct iovec){bytes[i], 10 * i + 12};
+    }
+    calls.puts = calls.gets = 0;
+    assert_int_equal(noria_send_many(it.tx, messages, IN_ONE_CALL, A_WHILE), IN_ONE_CALL);
+    assert_int_equal(calls.puts, 1);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++)
+        messages[i] = (struct iovec){bytes[i], sizeof(bytes[i])};
+    assert_int_equal(noria_recv_many(it.rx, messages, IN_ONE_CALL, A_WHILE, NULL), IN_ONE_CALL);
+    assert_int_equal(calls.gets, 1);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++)
+        assert_true(is_message(bytes[i], messages[i].iov_len, 1, 1 + i, 10 * i + 12));
 }
 
 /* -------------------------------------------------------------------------------------------------- waiting for room */
@@ -2027,6 +2138,15 @@ int main(void)
         WITH(setup_fifo, old_kernels_send_no_sigpipe_either),
         WITH(setup_unix, a_receiver_goes_in_a_batch),
         WITH(setup_tcp, a_receiver_goes_in_a_batch),
+        WITH(setup_unix, short_writes_at_every_byte),
+        WITH(setup_tcp, short_writes_at_every_byte),
+        WITH(setup_stream, short_writes_at_every_byte),
+        WITH(setup_pipe, many_messages_take_one_call),
+        WITH(setup_fifo, many_messages_take_one_call),
+        WITH(setup_unix, many_messages_take_one_call),
+        WITH(setup_tcp, many_messages_take_one_call),
+        WITH(setup_stream, many_messages_take_one_call),
+        WITH(setup_packets, many_messages_take_one_call),
         WITH(setup_unix, who_waits_to_send_is_no_stranger),
         WITH(setup_tcp, who_waits_to_send_is_no_stranger),
         WITH(setup_unix, room_comes_with_a_receiver),
