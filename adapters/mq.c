@@ -19,7 +19,7 @@
 #include "nap.h"
 #include "queue.h"
 
-enum { LEAST_SIZE = 128, USUAL_SIZE = 8192 };
+enum { LEAST_SIZE = 128, USUAL_SIZE = 8192, MOST_MESSAGES = 65536 /* of any queue, for anybody */ };
 
 struct mq_handle {
     struct noria_kernel_queue base;
@@ -168,6 +168,22 @@ static struct mq_attr attributes_of(const struct noria_options *options)
                             .mq_msgsize = size < msgsize_max ? size : msgsize_max};
 }
 
+/* As many messages as are asked for: who may pass msg_max gets them, if the queues of this user have the bytes left;
+ * everybody else what the limits say. */
+static mqd_t create_queue(const char *name, int how, const struct noria_options *options,
+                          const struct mq_attr *limited)
+{
+    struct mq_attr asked = *limited;
+    mqd_t queue;
+
+    asked.mq_maxmsg = options->capacity < MOST_MESSAGES ? (long)options->capacity : MOST_MESSAGES;
+    queue = mq_open(name, how, options->mode & 0777, &asked);
+    if (queue >= 0 || (errno != EINVAL && errno != EMFILE && errno != ENOMEM))
+        return queue;
+    asked = *limited;
+    return mq_open(name, how, options->mode & 0777, &asked);
+}
+
 static mqd_t open_queue(const char *name, int flags, const struct noria_options *options, int *rc)
 {
     int64_t until_ns = noria_deadline_ns(options->wait_create_ns);
@@ -176,7 +192,7 @@ static mqd_t open_queue(const char *name, int flags, const struct noria_options 
               ((flags & NORIA_EXCL) != 0 ? O_EXCL : 0);
     mqd_t queue;
 
-    while ((queue = mq_open(name, how, options->mode & 0777, &attributes)) < 0 && errno == ENOENT &&
+    while ((queue = create_queue(name, how, options, &attributes)) < 0 && errno == ENOENT &&
            (flags & NORIA_CREATE) == 0 && noria_now_ns() < until_ns)
         noria_nap(until_ns);
     *rc = queue < 0 ? fail_to_open(-errno, name, &attributes) : 0;

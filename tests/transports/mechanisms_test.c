@@ -256,6 +256,49 @@ static void limits_of_the_machine_have_sentences(void **state)
     }
 }
 
+/* Of this process' tries to make a queue, the most messages. */
+static long most_asked;
+
+mqd_t mq_open(const char *name, int how, ...)
+{
+    va_list rest;
+    mode_t mode = 0;
+    struct mq_attr *attributes = NULL;
+
+    va_start(rest, how);
+    if ((how & O_CREAT) != 0) {
+        mode = va_arg(rest, mode_t);
+        attributes = va_arg(rest, struct mq_attr *);
+    }
+    va_end(rest);
+    if (attributes != NULL && attributes->mq_maxmsg > most_asked)
+        most_asked = attributes->mq_maxmsg;
+    if (name[0] != '/') {
+        errno = EINVAL;
+        return -1;
+    }
+    return (mqd_t)syscall(SYS_mq_open, name + 1, how, mode, attributes);
+}
+
+static void who_may_pass_limits_does(void **state)
+{
+    /* Claim: a queue of whom the system lets pass msg_max has as many messages as are asked for, anybody else's as many as
+     * it may. */
+    uint32_t sent = 0, most;
+
+    (void)state;
+    it.options.capacity = 500;
+    it.options.max_message = 100;
+    most_asked = 0;
+    it.tx = open_handle(NORIA_SEND);
+    assert_int_equal(most_asked, 500);
+    most = (uint32_t)stat_of(it.tx).capacity;
+    assert_true(most == 500 || (most >= 3 && most < 500));
+    while (send_numbered(it.tx, 1, sent, 100, 0) == 0)
+        sent++;
+    assert_int_equal(sent, most);
+}
+
 static void long_messages_want_one_receiver(void **state)
 {
     /* Claim: where messages do not fit into one of the queue's there is one receiver only, whoever comes first and
@@ -2089,6 +2132,7 @@ int main(void)
         WITH(setup_mq, signals_come_with_messages),
         WITH(setup_mq, limits_have_sentences),
         WITH(setup_mq, limits_of_the_machine_have_sentences),
+        WITH(setup_mq, who_may_pass_limits_does),
         WITH(setup_mq, long_messages_want_one_receiver),
         WITH(setup_svmq, long_messages_want_one_receiver),
         WITH(setup_mq, what_is_no_frame_is_skipped),
