@@ -120,6 +120,8 @@ static int sleep_at_end(struct noria_adapter *adapter, int fd, short events, int
 /* The one descriptor of that side, or -1. */
 static int end_of(const struct noria_adapter *adapter, enum noria_side side)
 {
+    if (adapter->mechanism->descriptor != NULL)
+        return adapter->mechanism->descriptor(adapter);
     if (adapter->mechanism->watch != noria_adapter_watch_ends)
         return -1;
     if (side == NORIA_SIDE_RECV)

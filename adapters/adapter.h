@@ -63,6 +63,8 @@ struct noria_mechanism {
     int (*look_round)(struct noria_adapter *adapter, enum noria_side side);
     /* What to wait at, added to an epoll set by noria_adapter_watch. NULL: nothing, it is asked again and again. */
     int (*watch)(struct noria_adapter *adapter, enum noria_side side, int epoll);
+    /* The one descriptor that both sides wait at, the same as long as the handle lives. NULL: there is no such one. */
+    int (*descriptor)(const struct noria_adapter *adapter);
     int (*notify_signal)(struct noria_adapter *adapter, int signo, int how); /* NULL: cannot */
     bool (*arm)(struct noria_adapter *adapter);
     void (*stat)(struct noria_adapter *adapter, struct noria_stat *stat); /* what else there is to tell; NULL */

@@ -65,9 +65,14 @@ static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, voi
                            : noria_fail(-errno, "cannot receive from 'mq:%s': %s", adapter->rest, strerror(errno));
 }
 
+static int descriptor(const struct noria_adapter *adapter)
+{
+    return (int)((const struct mq_handle *)(const void *)adapter)->queue;
+}
+
 static int watch(struct noria_adapter *adapter, enum noria_side side, int epoll)
 {
-    return noria_adapter_watch(epoll, (int)mq_of(adapter)->queue, side == NORIA_SIDE_SEND ? EPOLLOUT : EPOLLIN);
+    return noria_adapter_watch(epoll, descriptor(adapter), side == NORIA_SIDE_SEND ? EPOLLOUT : EPOLLIN);
 }
 
 /* ---------------------------------------------------------------------------------------------------------- signals */
@@ -290,6 +295,7 @@ const struct noria_mechanism noria_mechanism_mq = {.scheme = "mq",
                                                    .get = get,
                                                    .look_round = noria_kernel_queue_look_round,
                                                    .watch = watch,
+                                                   .descriptor = descriptor,
                                                    .notify_signal = notify_signal,
                                                    .arm = arm,
                                                    .stat = stat_queue,
