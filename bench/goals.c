@@ -47,6 +47,15 @@ static struct goal table[] = {
     ROUND_TRIP_GOAL("asleep by eventfd", "noria channel eventfd, asleep", "pipe", 0.95),
     ROUND_TRIP_GOAL("at the fd of a fifo", "noria channel fifo, by fd", "pipe", 0.95),
     ROUND_TRIP_GOAL("polling by channel", "noria channel", "noria spsc", 0.90),
+    ADAPTER_GOALS("unix stream", "noria over a unix stream", "unix stream"),
+    SEND_MANY_GOALS("unix stream", "noria over a unix stream", "unix stream one by one"),
+    ADAPTER_GOALS("unix:", "noria at unix:", "unix stream"),
+    SEND_MANY_GOALS("unix:", "noria at unix:", "unix stream one by one"),
+    ADAPTER_GOALS("tcp:", "noria at tcp:", "tcp"),
+    SEND_MANY_GOALS("tcp:", "noria at tcp:", "tcp one by one"),
+    ADAPTER_GOALS("fifo:", "noria at fifo:", "pipe"),
+    SEND_MANY_GOALS("fifo:", "noria at fifo:", "pipe one by one"),
+    ADAPTER_GOALS("svmq:", "noria at svmq:", "sysv mq"),
 };
 
 struct goal *goals_table(uint32_t *count)

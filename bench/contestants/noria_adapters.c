@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * noria's channels where there is no shared memory, against the bare mechanism in the same run (pipe.c,
- * unix_socket.c, posix_mq.c): what frames, many senders and the end of a stream cost, and what packing several
- * messages into one call gives.
+ * unix_socket.c, stream_socket.c, posix_mq.c, sysv_mq.c): what frames, many senders and the end of a stream cost, and
+ * what packing several messages into one call gives.
  */
 #include <noria/noria.h>
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,17 +27,42 @@ struct adapter_memory {
     unsigned number;
 };
 
-enum carrier { BY_PIPE, BY_PACKETS, BY_QUEUE };
+enum carrier { BY_PIPE, BY_PACKETS, BY_STREAM, BY_QUEUE, BY_SYSV, BY_UNIX, BY_TCP, BY_FIFO };
 enum { PIPE_MOST = 1 << 20 };
 
-static size_t adapter_footprint(const struct cell *cell)
+static bool has_name(enum carrier carrier)
 {
-    return cell->mpmc ? 0 : sizeof(struct adapter_memory);
+    return carrier >= BY_QUEUE;
 }
 
+/* What came first takes part everywhere, the others where there is something to tell them against. */
+static size_t adapter_footprint(const struct cell *cell, enum carrier carrier)
+{
+    bool always = carrier == BY_PIPE || carrier == BY_PACKETS || carrier == BY_QUEUE;
+
+    if (cell->mpmc || (!always && (cell->round_trip || (cell->size != 64 && cell->size != 4096))))
+        return 0;
+    return sizeof(struct adapter_memory);
+}
+
+/* The name, of the harness' process and that number. */
+static void name_it(char *address, size_t size, enum carrier carrier, int harness, unsigned number)
+{
+    switch (carrier) {
+    case BY_QUEUE: snprintf(address, size, "mq:/noria-bench-%d-%u", harness, number); break;
+    case BY_SYSV: snprintf(address, size, "svmq:%u", 100000000 + (unsigned)harness % 100000 * 10000 + number); break;
+    case BY_UNIX: snprintf(address, size, "unix:/tmp/noria-bench-%d-%u", harness, number); break;
+    case BY_TCP: snprintf(address, size, "tcp::%u", 31000 + ((unsigned)harness + number) % 1700); break;
+    default: snprintf(address, size, "fifo:/tmp/noria-bench-%d-%u", harness, number); break;
+    }
+}
+
+/* As the bare ones: the packets' and the pipe's buffers are large enough, the others the system's; queues are of who may
+ * pass limits. */
 static int adapter_format(void *memory, const struct cell *cell, enum carrier carrier)
 {
     static unsigned made;
+    const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
     struct adapter_memory *shared = memory;
     size_t bytes = (size_t)cell_slots(cell) * cell->size;
     int rc = 0;
@@ -44,8 +70,10 @@ static int adapter_format(void *memory, const struct cell *cell, enum carrier ca
     shared->number = made++;
     if (carrier == BY_PIPE)
         rc = pipe(shared->end);
-    else if (carrier == BY_PACKETS)
-        rc = socketpair(AF_UNIX, SOCK_SEQPACKET, 0, shared->end); /* as the bare one */
+    else if (carrier == BY_PACKETS || carrier == BY_STREAM)
+        rc = socketpair(AF_UNIX, carrier == BY_STREAM ? SOCK_STREAM : SOCK_SEQPACKET, 0, shared->end);
+    else if (carrier == BY_QUEUE)
+        setrlimit(RLIMIT_MSGQUEUE, &all);
     if (rc == 0 && carrier == BY_PIPE && bytes > 65536)
         fcntl(shared->end[1], F_SETPIPE_SZ, bytes < PIPE_MOST ? (int)bytes : PIPE_MOST);
     if (rc == 0 && carrier == BY_PACKETS &&
@@ -59,8 +87,8 @@ static void adapter_close(void *memory, enum carrier carrier)
     struct adapter_memory *shared = memory;
     char address[64];
 
-    snprintf(address, sizeof address, "mq:/noria-bench-%d-%u", getpid(), shared->number);
-    if (carrier == BY_QUEUE)
+    name_it(address, sizeof address, carrier, getpid(), shared->number);
+    if (has_name(carrier))
         noria_unlink(address);
     else
         close(shared->end[0]), close(shared->end[1]);
@@ -77,8 +105,8 @@ static int adapter_join(struct adapter_side *side, const struct seat *seat, enum
     options.max_message = seat->cell->size;
     options.capacity = cell_slots(seat->cell);
     side->scratch = seat->scratch;
-    if (carrier == BY_QUEUE)
-        snprintf(address, sizeof address, "mq:/noria-bench-%d-%u", getppid(), shared->number);
+    if (has_name(carrier))
+        name_it(address, sizeof address, carrier, getppid(), shared->number);
     else
         snprintf(address, sizeof address, "fd:%d", shared->end[which]);
     return noria_open(&side->channel, address, (which ? NORIA_SEND : NORIA_RECV) | NORIA_CREATE, &options);
@@ -118,7 +146,7 @@ static inline const uint8_t *adapter_arrived(struct adapter_side *side, uint32_t
     }; \
     static size_t name##_footprint(const struct cell *cell) \
     { \
-        return adapter_footprint(cell); \
+        return adapter_footprint(cell, carrier); \
     } \
     static int name##_format(void *memory, const struct cell *cell) \
     { \
@@ -181,4 +209,49 @@ ADAPTER(over_queue, BY_QUEUE)
 #define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_WAIT over_queue_wait
 #define CONTESTANT_CLOSE over_queue_close_all
+#include "../traffic.h"
+
+ADAPTER(over_stream, BY_STREAM)
+#define CONTESTANT over_stream
+#define CONTESTANT_NAME "noria over a unix stream"
+#define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms, at fd:N"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT over_stream_wait
+#define CONTESTANT_CLOSE over_stream_close_all
+#include "../traffic.h"
+
+ADAPTER(at_unix, BY_UNIX)
+#define CONTESTANT at_unix
+#define CONTESTANT_NAME "noria at unix:"
+#define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms, at unix:/path"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT at_unix_wait
+#define CONTESTANT_CLOSE at_unix_close_all
+#include "../traffic.h"
+
+ADAPTER(at_tcp, BY_TCP)
+#define CONTESTANT at_tcp
+#define CONTESTANT_NAME "noria at tcp:"
+#define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms, at tcp::port"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT at_tcp_wait
+#define CONTESTANT_CLOSE at_tcp_close_all
+#include "../traffic.h"
+
+ADAPTER(at_fifo, BY_FIFO)
+#define CONTESTANT at_fifo
+#define CONTESTANT_NAME "noria at fifo:"
+#define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms, at fifo:/path"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT at_fifo_wait
+#define CONTESTANT_CLOSE at_fifo_close_all
+#include "../traffic.h"
+
+ADAPTER(at_svmq, BY_SYSV)
+#define CONTESTANT at_svmq
+#define CONTESTANT_NAME "noria at svmq:"
+#define CONTESTANT_CALLS "noria_send, noria_recv, and their many-forms, at svmq:KEY"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT at_svmq_wait
+#define CONTESTANT_CLOSE at_svmq_close_all
 #include "../traffic.h"
