@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-2-Clause
-# Claim: the shared library exports only noria_* symbols, each of them declared in a public header, and has a soname.
+# Claim: the shared library exports only noria_* symbols, each of them declared in a public header, has a soname, and does
+# not need libnats.
 # usage: symbols.sh SOURCE_ROOT LIBRARY
 set -eu
 command -v nm >/dev/null || { echo "no nm here"; exit 77; }
@@ -18,4 +19,5 @@ for symbol in $exported; do
     esac
 done
 objdump -p "$library" | grep -q 'SONAME *libnoria.so.0$' || { echo "FAILED: no soname libnoria.so.0"; status=1; }
+! objdump -p "$library" | grep 'NEEDED *libnats' || { echo "FAILED: libnats is to be loaded only where it is used"; status=1; }
 exit $status
