@@ -9,6 +9,7 @@
 #include <noria/noria.h>
 
 #include "fails_test.h"
+#include "nats_operator.h"
 #include "nats_server.h"
 
 #define MS INT64_C(1000000)
@@ -387,6 +388,73 @@ static void secured_by_certificates(void **state)
     assert_int_equal(system(command), 0);
 }
 
+/* A message through a channel there. */
+static void expect_to_get_through(const char *address)
+{
+    noria_channel *channel = NULL;
+    char text[8];
+    int rc = noria_open(&channel, address, NORIA_SEND | NORIA_RECV | NORIA_CREATE, &options);
+
+    if (rc != 0)
+        print_message("%s: %d, %s\n", address, rc, noria_detail());
+    assert_int_equal(rc, 0);
+    assert_int_equal(noria_send(channel, "x", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv(channel, text, sizeof(text), A_WHILE, NULL), 1);
+    assert_int_equal(noria_close(channel), 0);
+}
+
+static void known_by_a_certificate(void **state)
+{
+    /* Claim: a server that asks for a certificate takes who shows one by cert= and key=, and nobody else. */
+    noria_channel *channel = NULL;
+    char command[600], address[400], conf[500], folder[] = "/tmp/noria-nats-tls-XXXXXX";
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    snprintf(command, sizeof(command),
+             "openssl req -x509 -newkey rsa:2048 -nodes -keyout %s/key -out %s/cert -days 2 -subj /CN=localhost -addext "
+             "subjectAltName=IP:127.0.0.1,DNS:localhost >/dev/null 2>&1",
+             folder, folder);
+    if (system(command) != 0)
+        skip();
+    nats_stop();
+    snprintf(conf, sizeof(conf), "tls { cert_file: \"%s/cert\", key_file: \"%s/key\", ca_file: \"%s/cert\", verify: true, "
+             "timeout: 30 }", folder, folder, folder);
+    nats_extra = conf;
+    nats_start(1);
+    snprintf(address, sizeof(address), "nats://localhost:%u/tls?ca=%s/cert", nats_nodes[0].port, folder);
+    assert_true(noria_open(&channel, address, NORIA_SEND | NORIA_CREATE, &options) < 0);
+    snprintf(address, sizeof(address), "nats://localhost:%u/tls?ca=%s/cert&cert=%s/cert&key=%s/key", nats_nodes[0].port,
+             folder, folder, folder);
+    expect_to_get_through(address);
+    snprintf(command, sizeof(command), "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
+static void known_by_credentials(void **state)
+{
+    /* Claim: a server with an operator takes who has credentials by creds=, and nobody else (-EACCES). */
+    static const char *const conf = "operator: \"" NATS_OPERATOR "\"\nsystem_account: " NATS_SYSTEM
+                                    "\nresolver: MEMORY\nresolver_preload: {\n" NATS_SYSTEM ": \"" NATS_SYSTEM_TOKEN
+                                    "\"\n" NATS_ACCOUNT ": \"" NATS_ACCOUNT_TOKEN "\"\n}";
+    noria_channel *channel = NULL;
+    char path[] = "/tmp/noria-nats-creds-XXXXXX", address[256];
+    int fd = mkostemp(path, O_CLOEXEC);
+
+    (void)state;
+    assert_true(dprintf(fd, "-----BEGIN NATS USER JWT-----\n%s\n------END NATS USER JWT------\n\n"
+                            "-----BEGIN USER NKEY SEED-----\n%s\n------END USER NKEY SEED------\n",
+                        NATS_USER_TOKEN, NATS_USER_SEED) > 0);
+    close(fd);
+    nats_stop();
+    nats_extra = conf;
+    nats_start(1);
+    assert_fails(open_at(&channel, "known", NORIA_SEND | NORIA_CREATE), EACCES);
+    snprintf(address, sizeof(address), "nats://127.0.0.1:%u/known?creds=%s", nats_nodes[0].port, path);
+    expect_to_get_through(address);
+    unlink(path);
+}
+
 static void no_jetstream(void **state)
 {
     /* Claim: a server without JetStream is -ENOTSUP with what is missing. */
@@ -413,6 +481,8 @@ int main(void)
         cmocka_unit_test_setup(a_server_that_goes_and_comes, setup),
         cmocka_unit_test_setup(wrong_credentials, setup),
         cmocka_unit_test_setup(secured_by_certificates, setup),
+        cmocka_unit_test_setup(known_by_a_certificate, setup),
+        cmocka_unit_test_setup(known_by_credentials, setup),
         cmocka_unit_test_setup(no_jetstream, setup),
     };
     int failed;
