@@ -5,6 +5,7 @@
  *     anywhere recv shm:/numbers &       anywhere recv tcp::7777 &       anywhere recv mq:/numbers &
  *     anywhere send shm:/numbers 10      anywhere send tcp::7777 10      anywhere send mq:/numbers 10
  *     anywhere send fd:1 10 | anywhere recv fd:0
+ *     anywhere recv nats://localhost/numbers 10       (there nobody knows when the last sender has left)
  *
  * What each of these mechanisms is without noria, and what noria adds to it, is in by_hand/.
  */
@@ -35,21 +36,21 @@ static int send_numbers(noria_channel *channel, uint64_t n)
     return 0;
 }
 
-/* Until the last sender has left. */
-static int receive_numbers(noria_channel *channel)
+/* Until the last sender has left, or so many have come. */
+static int receive_numbers(noria_channel *channel, uint64_t n)
 {
     uint64_t number, count = 0, sum = 0, lost = 0;
     struct noria_info info;
-    ssize_t len;
+    ssize_t len = sizeof number;
 
-    while ((len = noria_recv(channel, &number, sizeof number, -1, &info)) == sizeof number) {
+    while (count < n && (len = noria_recv(channel, &number, sizeof number, -1, &info)) == sizeof number) {
         count++;
         sum += number;
         lost += info.lost;
     }
-    if (len >= 0)
+    if (len >= 0 && len != sizeof number)
         return fprintf(stderr, "anywhere: a message of %zd bytes is not one of ours\n", len), 1;
-    if (len != -EPIPE)
+    if (len < 0 && len != -EPIPE)
         return fail();
     printf("%" PRIu64 " numbers, sum %" PRIu64 ", %" PRIu64 " missed\n", count, sum, lost);
     return 0;
@@ -60,14 +61,15 @@ int main(int argc, char **argv)
     struct noria_options options;
     noria_channel *channel;
     int sends = argc == 4 && strcmp(argv[1], "send") == 0, rc;
+    uint64_t n = argc == 4 ? strtoull(argv[3], NULL, 10) : UINT64_MAX;
 
-    if (!sends && !(argc == 3 && strcmp(argv[1], "recv") == 0))
-        return fprintf(stderr, "usage: anywhere send ADDRESS COUNT | anywhere recv ADDRESS\n"), 2;
+    if (!sends && !((argc == 3 || argc == 4) && strcmp(argv[1], "recv") == 0))
+        return fprintf(stderr, "usage: anywhere send ADDRESS COUNT | anywhere recv ADDRESS [COUNT]\n"), 2;
     noria_options_init(&options);
     options.max_message = sizeof(uint64_t);
     if (noria_open(&channel, argv[2], (sends ? NORIA_SEND : NORIA_RECV) | NORIA_CREATE, &options) != 0)
         return fail();
-    rc = sends ? send_numbers(channel, strtoull(argv[3], NULL, 10)) : receive_numbers(channel);
+    rc = sends ? send_numbers(channel, n) : receive_numbers(channel, n);
     noria_close(channel);
     return rc;
 }
