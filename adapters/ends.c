@@ -134,6 +134,8 @@ ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
         return rc;
     if (errno == EAGAIN)
         return -EAGAIN;
+    if (errno == EIO && end->kind == NORIA_END_OTHER && isatty(end->fd)) /* nobody has its other end open */
+        return 0;
     if (errno == ECONNRESET || errno == ETIMEDOUT || errno == EHOSTUNREACH || errno == ENETUNREACH)
         return -ECONNRESET;
     return noria_fail(-errno, "cannot read: %s", strerror(errno));

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <termios.h>
 
 #include <noria/inspect.h>
 
@@ -2083,6 +2084,57 @@ static void files_have_always_room(void **state)
     close(fd);
 }
 
+/* Both ends of a terminal that changes no bytes. */
+static void make_terminal(int ends[2])
+{
+    struct termios raw;
+
+    ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(ends[0] >= 0);
+    assert_int_equal(grantpt(ends[0]), 0);
+    assert_int_equal(unlockpt(ends[0]), 0);
+    ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    assert_true(ends[1] >= 0);
+    assert_int_equal(tcgetattr(ends[1], &raw), 0);
+    cfmakeraw(&raw);
+    assert_int_equal(tcsetattr(ends[1], TCSANOW, &raw), 0);
+}
+
+static char terminal_address[32];
+
+static int send_to_terminal(void)
+{
+    CHILD_REQUIRES(noria_open(&it.tx, terminal_address, NORIA_SEND, NULL) == 0);
+    for (uint32_t i = 0; i < 30; i++)
+        CHILD_REQUIRES(send_numbered(it.tx, 1, i, i % 3 == 0 ? 20000 : 100 * i, A_WHILE) == 0);
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    return 0;
+}
+
+static void terminals_carry_messages(void **state)
+{
+    /* Claim: messages go through a terminal, whose ends are asked before each call whether it would wait; a receive in
+     * time says that nothing is there, and one without a writer any more that the other end is closed. */
+    char address[32];
+    int ends[2];
+    pid_t child;
+
+    (void)state;
+    make_terminal(ends);
+    snprintf(address, sizeof(address), "fd:%d", ends[0]);
+    snprintf(terminal_address, sizeof(terminal_address), "fd:%d", ends[1]);
+    assert_int_equal(noria_open(&it.rx, address, NORIA_RECV, NULL), 0);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EAGAIN);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), 5 * MS, NULL), ETIMEDOUT);
+    child = start(send_to_terminal);
+    close(ends[1]);
+    for (uint32_t i = 0; i < 30; i++)
+        assert_int_equal(expect(1, i, i % 3 == 0 ? 20000 : 100 * i).flags, 0);
+    expect_end(child);
+    assert_fails(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), EPIPE);
+    close(ends[0]);
+}
+
 static void a_look_is_no_sender(void **state)
 {
     /* Claim: noria_remove refuses a FIFO that has a receiver, who does not take the look for a sender that has left; one
@@ -2197,6 +2249,7 @@ int main(void)
         WITH(setup_fifo, room_comes_with_a_receiver),
         WITH(setup_tcp, room_comes_with_a_receiver),
         WITH(setup_fifo, files_have_always_room),
+        WITH(setup_fifo, terminals_carry_messages),
         WITH(setup_fifo, a_look_is_no_sender),
         WITH(setup_fifo, a_line_and_nobody_else),
     };
