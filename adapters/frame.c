@@ -87,8 +87,8 @@ size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria
         return 0;
     for (size_t i = 0; i < 2 * (size / page); i++) {
         size_t at = cut_place(size, page, i);
-        if (at < NORIA_FRAME_HEADER || at + NORIA_FRAME_HEADER > len)
-            continue;
+        if (at < NORIA_FRAME_HEADER || at + NORIA_FRAME_HEADER > len || at - NORIA_FRAME_HEADER > frame.length)
+            continue; /* behind its payload a frame of nobody's is cut: what went in has no more bytes than it says */
         memcpy(&other, bytes + at, sizeof(other));
         if (!is_plausible(&other, limits))
             continue;

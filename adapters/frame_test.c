@@ -157,6 +157,35 @@ static void the_next_frame_is_found(void **state)
     assert_int_equal(parse(bytes + at, size, &frame), size);
 }
 
+static void a_cut_leaves_no_more_than_there_was(void **state)
+{
+    /* Claim: what is left of a frame that was cut, wherever its size lets that be, is no longer than its payload was, so
+     * that no message grows; a cut in its tail, where no sender's is, is none. */
+    enum { PAGE = 64 };
+    uint8_t bytes[8 * PAGE];
+    struct noria_frame frame, left;
+    const struct noria_frame other = {.length = 10, .total = 10, .sender = 6};
+    uint32_t found = 0;
+
+    (void)state;
+    for (uint32_t length = PAGE - NORIA_FRAME_HEADER; length < 4 * PAGE; length++)
+        for (size_t at = NORIA_FRAME_HEADER; at < NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES; at++) {
+            size_t cut;
+            memset(bytes, 0, sizeof(bytes));
+            make(bytes, NORIA_FRAME_TAIL, length, length, 0);
+            frame = other;
+            noria_frame_seal(&frame, bytes + at);
+            cut = noria_frame_find_cut(bytes, sizeof(bytes), &limits, PAGE, &left);
+            assert_true(cut == 0 || cut == at);
+            if (cut == 0)
+                continue;
+            found++;
+            assert_true(left.length <= length && left.offset + left.length <= left.total);
+            assert_int_equal(noria_frame_size(&left), at);
+        }
+    assert_true(found > 100);
+}
+
 static void the_crc_is_crc32c(void **state)
 {
     /* Claim: the CRC is the one of RFC 3720 (B.4), and may be had in pieces. */
@@ -178,7 +207,7 @@ int main(void)
         cmocka_unit_test(frames_come_back),        cmocka_unit_test(a_cut_frame_waits_for_more),
         cmocka_unit_test(a_damaged_frame_is_none), cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(the_next_frame_is_found), cmocka_unit_test(the_crc_is_crc32c),
-        cmocka_unit_test(a_greeting_is_nothing_else),
+        cmocka_unit_test(a_greeting_is_nothing_else), cmocka_unit_test(a_cut_leaves_no_more_than_there_was),
     };
     return cmocka_run_group_tests_name("frame", tests, NULL, NULL);
 }
