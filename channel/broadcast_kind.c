@@ -622,7 +622,7 @@ static int settle_lossy(struct noria_segment_channel *channel, uint32_t owner, u
     .held_elsewhere = held_elsewhere, .ready = ready, .progress = progress, .count = count, \
     .held_by = held_by, .anatomy = &noria_broadcast_anatomy, .one_caller = true
 
-NORIA_LANE_CALLS(send_one, recv_one, back_off)
+NORIA_LANE_CALLS(send_one, recv_one)
 
 const struct noria_kind_table noria_broadcast_kind = {
     .name = "broadcast",

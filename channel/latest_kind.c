@@ -178,7 +178,7 @@ static void count(const struct noria_segment_channel *channel, struct noria_stat
     stat->bytes = stat->messages == 0 ? 0 : -1;
 }
 
-NORIA_WHOLE_CALLS(send_one, recv_one, back_off)
+NORIA_WHOLE_CALLS(send_one, recv_one)
 
 const struct noria_kind_table noria_latest_kind = {
     .name = "latest value",

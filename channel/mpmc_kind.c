@@ -456,7 +456,7 @@ uint32_t noria_queue_held_by(const struct noria_segment_channel *channel, uint32
     return noria_mpmc_held_by(&channel->part.mpmc.ring, owner);
 }
 
-NORIA_WHOLE_CALLS(send_one, recv_one, noria_queue_back_off)
+NORIA_WHOLE_CALLS(send_one, recv_one)
 
 static const struct noria_verbs sealed = {
     .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,

@@ -186,7 +186,7 @@ static int settle(struct noria_segment_channel *channel, uint32_t owner, uint64_
     return noria_queue_settle(channel, owner, entry_word);
 }
 
-NORIA_WHOLE_CALLS(send_one, noria_queue_recv, noria_queue_back_off)
+NORIA_WHOLE_CALLS(send_one, noria_queue_recv)
 
 const struct noria_kind_table noria_overwrite_kind = {
     .name = "overwrite",

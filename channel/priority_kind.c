@@ -512,7 +512,7 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
     return held;
 }
 
-NORIA_WHOLE_CALLS(send_one, recv_one, back_off)
+NORIA_WHOLE_CALLS(send_one, recv_one)
 
 const struct noria_kind_table noria_priority_kind = {
     .name = "priority",

@@ -545,7 +545,7 @@ static uint32_t held_by(const struct noria_segment_channel *channel, uint32_t ow
     return roles;
 }
 
-NORIA_LANE_CALLS(send_one, recv_one, back_off)
+NORIA_LANE_CALLS(send_one, recv_one)
 
 static const struct noria_verbs sealed = {
     .send = send_sealed, .send_many = send_many_sealed, .recv = recv_sealed, .recv_many = recv_many_sealed,

@@ -68,14 +68,16 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
 
 /*
  * The verbs send_call and recv_call of a kind: whole calls, with its tries inlined, and of an answer that is just coming the
- * first looks, too: the fewer instructions lie between them, the sooner it is seen. (Those looks are called where the compiler
- * expects nobody to come, so it is told that they are hot.)
+ * first looks, too: the fewer instructions lie between them, the sooner it is seen. (They back off by the
+ * verb: the function is cold, and seen to be called it would make the looks cold, too, which are then laid out for size, with a
+ * jump at each step.)
  */
-#define NORIA_WHOLE_CALLS(try_send, try_recv, back_off) \
-    NORIA_CALLS_IN_SECTION(send_call, recv_call, recv_again, try_send, try_recv, back_off, false)
+#define NORIA_WHOLE_CALLS(try_send, try_recv) \
+    NORIA_CALLS_IN_SECTION(send_call, recv_call, recv_again, try_send, try_recv, false)
 
-#define NORIA_CALLS_IN_SECTION(send_name, recv_name, again_name, try_send, try_recv, back_off, one_caller) \
-    static int send_name(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
+#define NORIA_CALLS_IN_SECTION(send_name, recv_name, again_name, try_send, try_recv, one_caller) \
+    static __attribute__((noinline)) int send_name(noria_channel *channel, const void *data, size_t len, unsigned priority, \
+                                                   int64_t timeout_ns) \
     { \
         uint32_t *mark; \
         int rc = (int)noria_call_begin(channel, NORIA_SIDE_SEND, one_caller, true, &mark); \
@@ -86,21 +88,21 @@ static inline ssize_t noria_call(noria_channel *channel, enum noria_side side, i
             return noria_send_on(channel, data, len, priority, timeout_ns, mark); \
         return (int)noria_call_end(channel, mark, rc); \
     } \
-    static __attribute__((noinline, hot)) ssize_t again_name(noria_channel *channel, void *buffer, size_t capacity, \
+    static __attribute__((noinline)) ssize_t again_name(noria_channel *channel, void *buffer, size_t capacity, \
                                                              struct noria_info *info, int64_t timeout_ns, \
                                                              uint32_t *mark) \
     { \
         for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; i > 0; i--) { \
             ssize_t rc; \
-            back_off(channel, NORIA_SIDE_RECV); \
+            channel->verbs->back_off(channel, NORIA_SIDE_RECV); \
             rc = try_recv(channel, buffer, capacity, info); \
             if (__builtin_expect(rc != -EAGAIN, 1)) \
                 return noria_call_end(channel, mark, rc); \
         } \
         return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark); \
     } \
-    static ssize_t recv_name(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info, \
-                             int64_t timeout_ns) \
+    static __attribute__((noinline)) ssize_t recv_name(noria_channel *channel, void *buffer, size_t capacity, \
+                                                       struct noria_info *info, int64_t timeout_ns) \
     { \
         uint32_t *mark; \
         ssize_t rc = noria_call_begin(channel, NORIA_SIDE_RECV, one_caller, true, &mark); \
@@ -132,8 +134,8 @@ int noria_send_on_from_lane(noria_channel *channel, const void *data, size_t len
 ssize_t noria_recv_on_from_lane(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                                 int64_t timeout_ns, ssize_t rc);
 
-#define NORIA_LANE_CALLS(try_send, try_recv, back_off) \
-    NORIA_CALLS_IN_SECTION(send_in_section, recv_in_section, recv_again_in_section, try_send, try_recv, back_off, true) \
+#define NORIA_LANE_CALLS(try_send, try_recv) \
+    NORIA_CALLS_IN_SECTION(send_in_section, recv_in_section, recv_again_in_section, try_send, try_recv, true) \
     static int send_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns) \
     { \
         int rc; \
@@ -145,11 +147,11 @@ ssize_t noria_recv_on_from_lane(noria_channel *channel, void *buffer, size_t cap
         noria_role_leave(&channel->roles[NORIA_SIDE_SEND].in_lane); \
         return rc; \
     } \
-    static __attribute__((noinline, hot)) ssize_t recv_again(noria_channel *channel, void *buffer, size_t capacity, \
+    static __attribute__((noinline)) ssize_t recv_again(noria_channel *channel, void *buffer, size_t capacity, \
                                                              struct noria_info *info, int64_t timeout_ns, ssize_t rc) \
     { \
         for (uint32_t i = timeout_ns != 0 ? channel->quick_tries : 0; rc == -EAGAIN && i > 0; i--) { \
-            back_off(channel, NORIA_SIDE_RECV); \
+            channel->verbs->back_off(channel, NORIA_SIDE_RECV); \
             rc = try_recv(channel, buffer, capacity, info); \
             if (__builtin_expect(rc >= 0, 1)) { \
                 noria_role_leave(&channel->roles[NORIA_SIDE_RECV].in_lane); \

@@ -406,7 +406,7 @@ static ssize_t try_to_receive(noria_channel *channel, void *buffer, size_t capac
     return fake.succeed_at != 0 && fake.tries >= fake.succeed_at ? fake.success : -EAGAIN;
 }
 
-NORIA_LANE_CALLS(try_to_send, try_to_receive, back_off)
+NORIA_LANE_CALLS(try_to_send, try_to_receive)
 
 static ssize_t call_by_lane(enum noria_side side, int64_t timeout_ns)
 {
