@@ -456,6 +456,8 @@ static int check_extras(const struct noria_mechanism *mechanism, const struct no
         return refuse(mechanism, "does not know who has made it; noria_unlink removes its name");
     if (options->need_receiver != 0 && (mechanism->abilities & NORIA_CAN_OUTLIVE) != 0)
         return refuse(mechanism, "keeps messages for receivers that are not there (need_receiver 0)");
+    if (options->group != UINT32_MAX)
+        return refuse(mechanism, "has the group of its maker");
     if (options->checksum > 1)
         return noria_fail(-EINVAL, "checksum is 0 or 1");
     if (options->checksum != 0 && mechanism->give != NULL)

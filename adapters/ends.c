@@ -124,6 +124,7 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
 ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
 {
     ssize_t rc;
+    int error;
 
     if (end->kind == NORIA_END_OTHER && !is_ready(end->fd, POLLIN))
         return -EAGAIN;
@@ -132,13 +133,14 @@ ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
     } while (rc < 0 && errno == EINTR);
     if (rc >= 0)
         return rc;
-    if (errno == EAGAIN)
+    error = errno;
+    if (error == EAGAIN)
         return -EAGAIN;
-    if (errno == EIO && end->kind == NORIA_END_OTHER && isatty(end->fd)) /* nobody has its other end open */
+    if (error == EIO && end->kind == NORIA_END_OTHER && isatty(end->fd)) /* nobody has its other end open */
         return 0;
-    if (errno == ECONNRESET || errno == ETIMEDOUT || errno == EHOSTUNREACH || errno == ENETUNREACH)
+    if (error == ECONNRESET || error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
         return -ECONNRESET;
-    return noria_fail(-errno, "cannot read: %s", strerror(errno));
+    return noria_fail(-error, "cannot read: %s", strerror(error));
 }
 
 int noria_end_claim(const struct noria_end *end, const char *scheme, const char *name)

@@ -19,6 +19,8 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     if (given->size < sizeof(uint32_t) || given->size > 4096)
         return noria_fail(-EINVAL, "options.size is %u: use noria_options_init", given->size);
     memcpy(all, given, given->size < sizeof(*all) ? given->size : sizeof(*all));
+    if (all->reserved0 != 0)
+        return noria_fail(-EINVAL, "options.reserved0 is %u and has to be 0", all->reserved0);
     if (all->recheck_ns <= 0)
         return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
     if (all->recheck_ns > NORIA_NS_PER_S * 3600)

@@ -74,8 +74,10 @@ int noria_fsck(const char *address, int repair, struct noria_health *health)
         rc = settle_dead(address);
         if (rc == 0)
             rc = examine(address, &found);
-        if (rc == -ENOENT) /* it was to go with its last user, and has gone with us */
+        if (rc == -ENOENT) { /* it was to go with its last user, and has gone with us */
+            memset(&found, 0, sizeof(found));
             rc = 0;
+        }
     }
     if (rc != 0)
         return rc;

@@ -166,6 +166,8 @@ static int send_with_forged_registration(void)
     room_in(bytes)->signals = 1;
     send_numbered(1, 8);
     count = count_signals(SIGUSR1);
+    if (ch.options.trust == NORIA_TRUST_NONE) /* a sender who trusts them is to find it */
+        assert_true((header->rooms[1].count >> 31) != 0);
     munmap(bytes, size);
     close_both();
     return count;
@@ -237,6 +239,7 @@ static void forged_claims_ring_and_drain_nothing(void **state)
     (void)state;
     trust_nobody();
     open_pair();
+    assert_int_equal((stat_of(ch.rx).abilities & NORIA_CAN_POLL) != 0, can_shrink());
     if (can_shrink())
         assert_true(noria_fd(ch.rx, NORIA_RECV) >= 0);
     else

@@ -102,7 +102,7 @@ static bool is_waste(const struct noria_segment *segment, enum noria_segment_was
 /* A name in /dev/shm that cannot be looked into may be anybody's; in System V only what has a set of locks is listed. */
 static bool sounds_like_ours(const char *name)
 {
-    return name[0] != '/' || strncmp(name, "/noria", 6) == 0;
+    return name[0] != '/' || strncmp(strrchr(name, '/'), "/noria", 6) == 0;
 }
 
 static int collect_channel(const char *name, void *context)

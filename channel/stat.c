@@ -97,7 +97,9 @@ int noria_segment_stat(noria_channel *base, struct noria_stat *stat)
     stat->lifetime = geometry->lifetime;
     stat->trust = geometry->trust;
     stat->mode = geometry->mode;
-    stat->abilities = channel->kind->abilities | NORIA_CAN_POLL;
+    stat->abilities = channel->kind->abilities;
+    if (channel->base.distrusts == 0 || channel->segment.backend->named) /* see noria_segment_fd */
+        stat->abilities |= NORIA_CAN_POLL;
     stat->nameless = channel->segment.backend->named && noria_segment_is_orphaned(&channel->segment);
     if (channel->segment.backend->named && geometry->lifetime == NORIA_PERSIST && stat->nameless == 0)
         stat->abilities |= NORIA_CAN_OUTLIVE;

@@ -30,7 +30,7 @@ size_t noria_waiting_poll_size(const struct noria_geometry *geometry)
     return footprint(&noria_strategy_eventfd, geometry->max_participants);
 }
 
-/* Tells a strategy who else is here. A pid of another namespace means somebody else here, so those have none. */
+/* Tells a strategy who else is here. A pid of another namespace means somebody else here. */
 static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, pid_t pid), void *mine)
 {
     struct noria_segment_channel *channel = context;
@@ -39,8 +39,10 @@ static bool find_peer(void *context, bool (*each)(void *mine, uint32_t number, p
         const struct noria_entry *entry = &channel->table[number - 1];
         uint64_t word = noria_load_acquire64(&entry->word); /* pairs with join: the identity */
         int32_t pid = (int32_t)noria_load_relaxed32((const uint32_t *)&entry->pid);
-        if (pid < 0 || noria_load_relaxed64(&entry->pid_namespace) != channel->self.pid_namespace)
-            pid = 0;
+        if (pid <= 0)
+            continue;
+        if (noria_load_relaxed64(&entry->pid_namespace) != channel->self.pid_namespace)
+            pid = -pid;
         if (!noria_participant_is_self(channel, number) && NORIA_ENTRY_STATE(word) == NORIA_ENTRY_LIVE &&
             !noria_participant_is_dead(channel, number, word, false) && each(mine, number, pid))
             return true;
@@ -191,10 +193,17 @@ static void ring_poll_bell(struct noria_segment_channel *channel, enum noria_sid
         close_spare(channel, side, polled, bell);
 }
 
-/* An eventfd is taken from a peer by a number of his, who could name any other one that he or we have (see `trusting`). */
+/* An eventfd is taken from a peer by a number of his, who could name any other one that he or we have (see `trusting`). So who
+ * distrusts has a descriptor where the channel has a name, and a FIFO has one. */
+static bool may_poll(const struct noria_segment_channel *channel)
+{
+    return !channel->base.distrusts || channel->segment.backend->named;
+}
+
 static bool may_be_rung(const struct noria_segment_channel *channel, uint32_t polled)
 {
-    return polled == NORIA_POLL_FIFO || (polled == NORIA_POLL_EVENTFD && !channel->base.distrusts);
+    return may_poll(channel) &&
+           (polled == NORIA_POLL_FIFO || (polled == NORIA_POLL_EVENTFD && !channel->base.distrusts));
 }
 
 /* What kind of bell the side's descriptors are. The first to ask decides for all. */
@@ -221,7 +230,7 @@ int noria_segment_fd(noria_channel *base, enum noria_side side)
     struct noria_bell spare, *bell = &channel->events[side].bell;
 
     if (!channel->events[side].strategy->pollable) {
-        uint32_t polled = choose_poll_bell(channel, side);
+        uint32_t polled = may_poll(channel) ? choose_poll_bell(channel, side) : NORIA_POLL_EVENTFD;
         int rc = may_be_rung(channel, polled) ? find_poll_bell(channel, side, polled, &spare, &bell)
                                               : refuse_to_poll(polled);
         if (rc != 0)
@@ -266,13 +275,15 @@ bool noria_segment_arm(noria_channel *base, enum noria_side side, bool quiet)
 static void wake_the_others(struct noria_segment_channel *channel, enum noria_side side)
 {
     struct noria_waiting_room *room = &channel->shared->rooms[side];
-    uint32_t polled;
+    uint32_t polled = noria_load_acquire32(&room->polled); /* stored before the flag was set that brought us here */
+    bool signals = side == NORIA_SIDE_RECV && noria_load_acquire32(&room->signals) != 0;
 
-    polled = noria_load_acquire32(&room->polled); /* stored before the flag was set that brought us here */
     if (may_be_rung(channel, polled))
         ring_poll_bell(channel, side, polled);
-    if (side == NORIA_SIDE_RECV && noria_load_acquire32(&room->signals) != 0 && !channel->base.distrusts)
+    if (signals && !channel->base.distrusts)
         noria_signal_send(channel);
+    if (channel->base.distrusts && (signals || polled == NORIA_POLL_EVENTFD))
+        noria_event_arm_again(&room->count); /* what we do not do is left to who does */
 }
 
 void noria_wake_side(struct noria_segment_channel *channel, enum noria_side side)

@@ -19,12 +19,15 @@
 
 int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segment_request *request, bool *made)
 {
+    bool interrupted = false;
+
     for (int tries = 0; tries < 100; tries++) {
         int fd;
-        *made = false;
+        *made = interrupted = false;
         /* O_NONBLOCK, lest a planted FIFO holds us up. */
         fd = opener(request->name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-        if (fd < 0 && errno == EINTR)
+        interrupted = fd < 0 && errno == EINTR;
+        if (interrupted)
             continue;
         if (fd >= 0 || errno != ENOENT || !request->create)
             return fd;
@@ -37,7 +40,7 @@ int noria_file_open_or_make(noria_file_opener *opener, const struct noria_segmen
         if (errno != EEXIST && errno != EINTR)
             return -1;
     }
-    errno = EAGAIN;
+    errno = interrupted ? EINTR : EAGAIN;
     return -1;
 }
 
@@ -243,8 +246,9 @@ int noria_file_set_mode(struct noria_segment *segment, const struct noria_segmen
 
     if (!segment->backend->named)
         return 0;
-    /* The group first: another one is not to have the rights of this one, not even for a moment. */
-    given = given || fchown(segment->fd, (uid_t)-1, request->group) == 0;
+    /* Not the mode first, nor an old one: no other group is to have the rights of this one, not even for a moment. */
+    given = given || (fchmod(segment->fd, request->mode & 0700) == 0 &&
+                      fchown(segment->fd, (uid_t)-1, request->group) == 0);
     if (!given && (errno == EPERM || errno == EINVAL))
         return noria_segment_refuse_group(request);
     if (given && fchmod(segment->fd, request->mode) == 0)

@@ -763,20 +763,23 @@ static int set_mode(struct noria_segment *segment, const struct noria_segment_re
     struct shmid_ds status;
     struct semid_ds set;
     bool has_group = request->group != (gid_t)-1;
-    int rc = shmctl(segment->id, IPC_STAT, &status);
+    int rc = semctl(segment->set, 0, IPC_STAT, (union semun){.buf = &set});
 
-    status.shm_perm.mode = (unsigned short)(request->mode & 0777);
-    status.shm_perm.gid = has_group ? request->group : status.shm_perm.gid;
+    /* The set first: whoever may use the segment looks at its set. */
+    if (rc == 0) {
+        set.sem_perm.mode = (unsigned short)(request->mode & 0777);
+        set.sem_perm.gid = has_group ? request->group : set.sem_perm.gid;
+        rc = semctl(segment->set, 0, IPC_SET, (union semun){.buf = &set});
+    }
     if (rc == 0)
+        rc = shmctl(segment->id, IPC_STAT, &status);
+    if (rc == 0) {
+        status.shm_perm.mode = (unsigned short)(request->mode & 0777);
+        status.shm_perm.gid = has_group ? request->group : status.shm_perm.gid;
         rc = shmctl(segment->id, IPC_SET, &status);
+    }
     if (rc != 0 && errno == EINVAL && has_group && shmctl(segment->id, IPC_STAT, &status) == 0)
         return noria_segment_refuse_group(request); /* the segment is there, so it is the number */
-    if (rc == 0)
-        rc = semctl(segment->set, 0, IPC_STAT, (union semun){.buf = &set});
-    set.sem_perm.mode = (unsigned short)(request->mode & 0777);
-    set.sem_perm.gid = has_group ? request->group : set.sem_perm.gid;
-    if (rc == 0)
-        rc = semctl(segment->set, 0, IPC_SET, (union semun){.buf = &set});
     if (rc != 0 && is_gone(errno)) /* removed by somebody while we made it */
         return NORIA_SEGMENT_VANISHED;
     return rc == 0 ? 0 : noria_fail(-errno, "cannot set the mode of the segment: %s", noria_error_words(errno));

@@ -207,13 +207,16 @@ static bool take_from(void *mine, uint32_t number, pid_t pid)
         return false;
     at = noria_load_acquire32(&claim->number); /* pairs with publish */
     identity = noria_load_relaxed32(&claim->identity);
-    search->out_of_reach = search->out_of_reach || (pid == 0 && at != 0);
-    if (at == 0 || at > INT_MAX || identity == 0 || identity > INT_MAX || pid <= 0 ||
-        noria_load_relaxed32(&claim->pid) != (uint32_t)pid)
+    if (at == 0 || at > INT_MAX || identity == 0 || identity > INT_MAX || pid == 0 ||
+        noria_load_relaxed32(&claim->pid) != (uint32_t)(pid < 0 ? -pid : pid))
         return false;
     if (search->wanted != ANY && identity != search->wanted)
         return false;
-    fd = obtain(pid, (int)at - 1, (int)identity);
+    if (pid < 0 && identity_of(0, (int)at - 1) != (int)identity) { /* nor inherited from there */
+        search->out_of_reach = true;
+        return false;
+    }
+    fd = obtain(pid < 0 ? getpid() : pid, (int)at - 1, (int)identity);
     if (fd != -ENOENT)
         search->fd = fd;
     search->found = identity;
@@ -264,14 +267,16 @@ static int settle(struct noria_bell *bell, uint32_t *identity)
 
     for (int tries = 0; tries < TRIES; tries++) {
         uint32_t wanted = noria_load_acquire32(word);
-        int rc = -ENOENT;
+        int rc = -ENOENT, any;
 
         if (bell->fd >= 0 && *identity == wanted)
             return 0;
         if (wanted != 0)
             rc = take(bell, wanted, identity);
-        if (rc == -ENOENT && bell->fd < 0)
-            rc = take(bell, ANY, identity);
+        if ((rc == -ENOENT || rc == -EPERM) && bell->fd < 0) {
+            any = take(bell, ANY, identity);
+            rc = any == -ENOENT ? rc : any;
+        }
         if (rc == -ENOENT && bell->fd < 0)
             rc = make(bell, identity);
         if (rc != 0 && rc != -ENOENT)

@@ -113,10 +113,10 @@ static bool has_to_be_mended(const struct noria_bell_place *place, const struct 
 
 static int mend(const struct noria_bell_place *place, int fd)
 {
-    /* First the mode, which is the owner's to set. */
-    if (fchmod(fd, mode_of(place)) != 0)
-        return -errno;
-    return -noria_bell_give(place, fd);
+    /* First whose it is: nobody else is to have their rights, not even for a moment. */
+    int error = noria_bell_give(place, fd);
+
+    return fchmod(fd, mode_of(place)) != 0 ? -errno : -error;
 }
 
 /* The maker died before its mode was right, and we may not even open it. Whether that could be changed. */
@@ -205,7 +205,7 @@ static bool look_into(void *mine, uint32_t number, pid_t pid)
     long got;
 
     (void)number;
-    if (pid == 0)
+    if (pid <= 0)
         return false; /* not to be looked into */
     noria_path_add(&path, "/proc/");
     noria_path_add_number(&path, (uint64_t)pid, 10, 1);
@@ -267,7 +267,8 @@ static int settle(struct noria_bell *bell, uint32_t *identity)
             return 0;
         fd = find(bell, path.text, wanted, &found);
         if (fd == -ENOENT && bell->fd < 0) {
-            if (mkfifo(path.text, mode_of(bell->place)) != 0 && errno != EEXIST)
+            /* For its owner alone before it has its group: it is mended then. */
+            if (mkfifo(path.text, mode_of(bell->place) & (bell->place->group == getegid() ? 0777 : 0700)) != 0 && errno != EEXIST)
                 return errno == ENOENT ? -ENODEV : -errno;
             continue;
         }

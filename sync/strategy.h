@@ -39,8 +39,8 @@ struct noria_bell_place {
     uint32_t number;       /* this handle's, from 1 */
     void *memory;          /* in the segment: footprint(participants) bytes, 64-byte aligned; NULL if that is 0 */
     uint32_t *words[2];    /* in the segment: per side four words beside the event word, 0 at first, for a strategy's use */
-    /* Calls `each` for every live participant but this one, with its pid, or 0 if it is of another pid namespace, until it
-     * returns true. */
+    /* Calls `each` for every live participant but this one, with its pid, until it returns true. Of another pid
+     * namespace: minus the pid that it has there, by which nobody here can be asked. */
     bool (*find_peer)(void *context, bool (*each)(void *mine, uint32_t number, pid_t pid), void *mine);
     void *context;
 };

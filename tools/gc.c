@@ -10,6 +10,7 @@
 
 #include "command.h"
 #include "json.h"
+#include "listing.h"
 
 struct report {
     struct json json;
@@ -55,7 +56,7 @@ static int run_gc(const struct command *self, int argc, char **argv)
         report.dry_run = report.dry_run || option == 'n';
     }
     for (int i = optind; i < argc; i++)
-        if (strchr(argv[i], ':') != NULL)
+        if (!is_copy(argv[i]) && strchr(argv[i], ':') != NULL)
             return wrong_usage(self, "it takes no address; `noria rm` removes one channel");
     if (report.as_json)
         json_begin_array(&report.json, NULL);

@@ -89,10 +89,11 @@ int parse_mode(const char *text, uint32_t *mode)
 int parse_group(const char *text, uint32_t *group)
 {
     const struct group *known = getgrnam(text);
-    if (known == NULL)
-        return parse_size32(text, group);
-    *group = known->gr_gid;
-    return 0;
+    if (known != NULL)
+        *group = known->gr_gid;
+    else if (text[strspn(text, "0123456789")] != '\0' || parse_size32(text, group) != 0)
+        return -EINVAL;
+    return *group != UINT32_MAX ? 0 : -EINVAL; /* which stands for none */
 }
 
 int parse_word(const char *text, const char *const *words, uint32_t *place)

@@ -443,17 +443,17 @@ static void lanes_are_marked_and_left(void **state)
             for (int i = 0; i < 12; i++) {
                 fake.succeed_at = at[i % 4];
                 fake.success = i % 3 == 2 ? -EBADMSG : side == NORIA_SIDE_SEND ? 0 : 7;
-                assert_int_equal(call_by_lane(side, -1), fake.success);
+                assert_int_equal(call_by_lane((enum noria_side)side, -1), fake.success);
                 assert_int_equal(lane_seen, 1);
                 expect_nobody_inside();
             }
             fake.succeed_at = 0;
-            assert_int_equal(call_by_lane(side, 0), -EAGAIN);
-            assert_int_equal(call_by_lane(side, MS), -ETIMEDOUT);
+            assert_int_equal(call_by_lane((enum noria_side)side, 0), -EAGAIN);
+            assert_int_equal(call_by_lane((enum noria_side)side, MS), -ETIMEDOUT);
             assert_int_equal(fake.channel.roles[side].owner, noria_section_thread());
             noria_channel_shut(&fake.channel);
-            assert_int_equal(call_by_lane(side, 0), -ECANCELED);
-            assert_int_equal(call_by_lane(side, -1), -ECANCELED);
+            assert_int_equal(call_by_lane((enum noria_side)side, 0), -ECANCELED);
+            assert_int_equal(call_by_lane((enum noria_side)side, -1), -ECANCELED);
             assert_int_equal(lane_seen, UINT32_MAX);
             expect_nobody_inside();
         }

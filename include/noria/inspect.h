@@ -106,7 +106,8 @@ NORIA_API int noria_fsck(const char *address, int repair, struct noria_health *h
 NORIA_API int noria_gc(int dry_run, void (*each)(const struct noria_leftover *, void *context), void *context);
 /* The same, and of channels in the files of `n` directories as well; and FIFOs and semaphores of channels in files that are
  * in none of these and that nobody has open or mapped, as far as this pid namespace sees: if the file is elsewhere after
- * all, the next one to open it makes them again. -ENOENT and the like, before anything is removed. */
+ * all, the next one to open it makes them again. A copy of a channel that was to go with its last user is a channel that nobody
+ * uses, and goes. Opens and closes every file there: not for programs that hold fcntl locks on one of them. -ENOENT and the like, before anything is removed. */
 NORIA_API int noria_gc_folders(const char *const *folders, int n, int dry_run,
                                void (*each)(const struct noria_leftover *, void *context), void *context);
 

@@ -190,8 +190,8 @@ struct noria_options {
     int32_t node;              /* 0; the NUMA node of NORIA_WISH_NODE */
     uint32_t checksum;         /* 0; 1: each message has a checksum, see noria_sync. Of rings SPSC, and MPMC with pack 1 */
     uint32_t group;            /* UINT32_MAX: the creator's; else whose group the name, locks and bells of a new channel in
-                                  shm:, sysv: or file: are. -EPERM: not one of the creator's */
-    uint32_t reserved0;        /* 0 */
+                                  shm:, sysv: or file: are. -EPERM: not one of the creator's; without shared memory -ENOTSUP */
+    uint32_t reserved0;        /* 0, or -EINVAL */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */

@@ -732,6 +732,9 @@ static void capabilities_are_true(void **state)
     if ((stat.abilities & NORIA_CAN_OUTLIVE) != 0)
         assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
     it.options.need_receiver = 0;
+    it.options.group = getegid();
+    assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
+    it.options.group = UINT32_MAX;
     it.options.checksum = it.transport->is_served ? 1 : 2;
     assert_fails(try_open(&channel, NORIA_SEND), it.transport->is_served ? ENOTSUP : EINVAL);
 }
