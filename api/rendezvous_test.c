@@ -238,6 +238,7 @@ static void readable_when_offered(void **state)
     assert_int_equal(noria_wait_any(&ready, 1, -1), 1);
     expect(1, 64);
     assert_int_equal(finish_call(&call), 0);
+    assert_int_equal(try_send(9, 64), -EAGAIN); /* who waited for the offer may still have been asking for notice */
     ready = (struct noria_ready){ch.tx, NORIA_SEND, 0, 0};
     assert_int_equal(noria_wait_any(&ready, 1, 0), 0);
     start_call(&call, ch.rx, false, 0);
