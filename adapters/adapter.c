@@ -525,10 +525,12 @@ static void close_handle(noria_channel *channel, bool stale)
     .peek = noria_adapter_peek, .release = noria_adapter_release, .put_back = noria_adapter_put_back, \
     .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .excuse = excuse, .count_lost = count_lost, \
     .back_off = back_off, .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, \
+    .flush_call = noria_adapter_flush_call, \
     .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
     .close = close_handle
 
-static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many};
+static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many,
+                                         .gather_call = noria_adapter_gather_call};
 static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)

@@ -73,6 +73,7 @@ struct noria_mechanism {
     /* The call that gives it is over, with rc: 0 the mechanism sees to it, or what the call returns. */
     int (*give_up)(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc);
     int (*may_give)(struct noria_adapter *adapter);
+    int (*settle)(struct noria_adapter *adapter); /* what an earlier give has left under way: 0 nothing any more */
     int (*take)(struct noria_adapter *adapter); /* the next message into `incoming` */
     /* That has been received. `surely`: returns only when it cannot come again. */
     int (*taken)(struct noria_adapter *adapter, bool surely);
@@ -130,7 +131,9 @@ struct noria_adapter {
     uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
     uint8_t *frames;                        /* where frames are made */
-    size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else */
+    size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else; */
+    size_t gathered;                        /* so many at their end were gathered: whole frames, */
+    unsigned gathered_priority;             /* all of one priority */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */
     uint8_t *reserved;                      /* max_message bytes of a reservation */
     bool is_reserved;
@@ -198,6 +201,9 @@ int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len
 int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               const struct noria_origin *origin, int64_t timeout_ns);
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
+int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                              int64_t timeout_ns);
+int noria_adapter_flush_call(noria_channel *channel, int64_t timeout_ns);
 int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);

@@ -101,6 +101,7 @@ const struct noria_mechanism noria_mechanism_nats = {
     .give = noria_nats_give,
     .give_up = noria_nats_give_up,
     .may_give = noria_nats_may_give,
+    .settle = noria_nats_settle,
     .take = noria_nats_take,
     .taken = noria_nats_taken,
     .excuse = excuse,

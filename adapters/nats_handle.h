@@ -82,6 +82,7 @@ int noria_nats_begin_sending(struct noria_nats *nats);
 int noria_nats_give(struct noria_adapter *adapter, const struct noria_outgoing *message);
 int noria_nats_give_up(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc);
 int noria_nats_may_give(struct noria_adapter *adapter);
+int noria_nats_settle(struct noria_adapter *adapter);
 void noria_nats_end_sending(struct noria_nats *nats, bool stale);
 
 int noria_nats_take(struct noria_adapter *adapter);

@@ -323,6 +323,11 @@ int noria_nats_give_up(struct noria_adapter *adapter, const struct noria_outgoin
     return sender->is_owed ? 0 : rc;
 }
 
+int noria_nats_settle(struct noria_adapter *adapter)
+{
+    return pay(noria_nats_of(adapter));
+}
+
 int noria_nats_may_give(struct noria_adapter *adapter)
 {
     struct noria_nats *nats = noria_nats_of(adapter);

@@ -63,10 +63,42 @@ static size_t make_frame(struct noria_adapter *adapter, const struct noria_outgo
     return size;
 }
 
-/* The receiver is gone, and what was under way to it. */
+/* Messages that have gone nowhere: their numbers are those of the next ones, or the next receiver would miss messages
+ * that nobody was told are sent. */
+static void uncount(struct noria_adapter *adapter, unsigned priority, uint32_t n)
+{
+    adapter->sequences[priority] -= n;
+    adapter->sent -= n;
+}
+
+/* Of the gathered messages those that are not wholly out. */
+static uint32_t count_gathered(const struct noria_adapter *adapter)
+{
+    uint32_t n = 0;
+
+    for (size_t at = adapter->owed_to - adapter->gathered; at < adapter->owed_to;) {
+        struct noria_frame frame;
+        memcpy(&frame, adapter->frames + at, sizeof(frame));
+        at += noria_frame_size(&frame);
+        n += at > adapter->owed_from;
+    }
+    return n;
+}
+
+static void owe_nothing(struct noria_adapter *adapter)
+{
+    adapter->owed_from = adapter->owed_to = adapter->gathered = 0;
+    adapter->gathered_priority = 0;
+}
+
+/* The receiver is gone, and what was under way to it; what was gathered for it is lost. */
 static int lose_receiver(struct noria_adapter *adapter, int rc)
 {
-    adapter->owed_from = adapter->owed_to = 0;
+    uint32_t gathered = count_gathered(adapter);
+
+    uncount(adapter, adapter->gathered_priority, gathered);
+    adapter->lost += gathered;
+    owe_nothing(adapter);
     adapter->under_way = NULL;
     if (adapter->mechanism->detach != NULL)
         adapter->mechanism->detach(adapter);
@@ -84,12 +116,12 @@ int noria_adapter_flush(struct noria_adapter *adapter)
 {
     while (adapter->owed_from < adapter->owed_to) {
         struct iovec rest = {adapter->frames + adapter->owed_from, adapter->owed_to - adapter->owed_from};
-        ssize_t rc = put(adapter, &rest, 1, 0);
+        ssize_t rc = put(adapter, &rest, 1, adapter->gathered_priority);
         if (rc < 0)
             return (int)rc;
         adapter->owed_from += (size_t)rc;
     }
-    adapter->owed_from = adapter->owed_to = 0;
+    owe_nothing(adapter);
     return 0;
 }
 
@@ -260,20 +292,13 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     return rc;
 }
 
-/* The last message's receiver has gone with a part of it: it is not sent, and its number is that of the next one, or the
- * next receiver would miss a message that nobody was told is sent. */
-static void uncount(struct noria_adapter *adapter, unsigned priority)
-{
-    adapter->sequences[priority]--;
-    adapter->sent--;
-}
-
-/* Not if another thread has sent one behind it: then all of it was out. */
+/* The last message's receiver has gone with a part of it. Not if another thread has sent one behind it: then all of it was
+ * out. */
 static void take_back(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     if (adapter->sequences[message->priority] != message->sequence + 1)
         return;
-    uncount(adapter, message->priority);
+    uncount(adapter, message->priority, 1);
     message->last_is_out = false;
 }
 
@@ -339,6 +364,95 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 
     return (int)(rc != 0 ? end_message(channel, &message, rc) : rc);
 }
+
+/* ------------------------------------------------------------------------------------------------ gathering, flushing */
+
+/* Behind what is owed, if there is room: all of it is one put. */
+static bool append(struct noria_adapter *adapter, const struct noria_outgoing *message)
+{
+    bool empty = adapter->owed_from == adapter->owed_to;
+    size_t at = empty ? 0 : adapter->owed_to;
+    size_t size;
+
+    if (message->len + at > room_in_frame(adapter) || (!empty && message->priority != adapter->gathered_priority))
+        return false;
+    size = make_frame(adapter, message, message->len, adapter->sequences[message->priority]++, adapter->frames + at);
+    if (empty)
+        owe_nothing(adapter);
+    adapter->owed_to += size;
+    adapter->gathered += size;
+    adapter->gathered_priority = message->priority;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, 1);
+    return true;
+}
+
+static int gather(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    int rc = 0;
+
+    if (adapter->under_way != NULL)
+        return -EAGAIN; /* another thread's, of which more frames come */
+    if (adapter->owes_news || !adapter->attached)
+        rc = begin_to_send(adapter);
+    if (rc != 0 || append(adapter, message))
+        return rc;
+    rc = noria_adapter_flush(adapter);
+    return rc != 0 || append(adapter, message) ? rc : -EMSGSIZE;
+}
+
+static ssize_t try_gather(noria_channel *channel, void *arguments)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
+
+    if (rc != 0)
+        return rc;
+    rc = adapter->is_reserved ? -EBUSY : gather(adapter, arguments);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    return rc;
+}
+
+int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
+    ssize_t rc;
+
+    if (len > channel->most_in_batch)
+        return noria_adapter_send_call(channel, data, len, priority, timeout_ns);
+    rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_gather, &message, true, 1, NULL});
+    return rc < 0 ? (int)rc : 0;
+}
+
+/* What an earlier call has left, of whatever it was. */
+static int flush(struct noria_adapter *adapter)
+{
+    if (adapter->owes_news)
+        return begin_to_send(adapter);
+    if (adapter->mechanism->give != NULL)
+        return adapter->mechanism->settle(adapter);
+    return noria_adapter_flush(adapter);
+}
+
+static ssize_t try_flush(noria_channel *channel, void *arguments)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
+
+    (void)arguments;
+    if (rc != 0)
+        return rc;
+    rc = flush(adapter);
+    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    return rc;
+}
+
+int noria_adapter_flush_call(noria_channel *channel, int64_t timeout_ns)
+{
+    return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                           &(struct noria_attempt){try_flush, NULL, false, 0, NULL});
+}
+
+/* ----------------------------------------------------------------------------------------------------------- batches */
 
 /* Messages that go out in one put. Headers and short messages stand in `frames`, long ones where they are. */
 struct batch {
@@ -433,7 +547,7 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
         sent += rc;
         rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
         if (rc == -EPIPE) {
-            uncount(adapter, 0);
+            uncount(adapter, 0, 1);
             sent--;
         }
     }

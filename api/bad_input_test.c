@@ -25,6 +25,8 @@ static void missing_handles_are_refused(void **state)
     assert_fails(noria_send(NULL, bytes, 8, 0), EINVAL);
     assert_fails(noria_send_prio(NULL, bytes, 8, 0, 0), EINVAL);
     assert_fails(noria_send_many(NULL, &vector, 1, 0), EINVAL);
+    assert_fails(noria_gather(NULL, bytes, 8, 0, 0), EINVAL);
+    assert_fails(noria_flush(NULL, 0), EINVAL);
     assert_fails(noria_recv(NULL, bytes, 8, 0, NULL), EINVAL);
     assert_fails(noria_recv_many(NULL, &vector, 1, 0, NULL), EINVAL);
     assert_fails(noria_reserve(NULL, 8, &span, 0), EINVAL);
@@ -51,6 +53,8 @@ static void missing_pointers_are_refused(void **state)
     open_pair();
     send_numbered(1, 1);
     assert_fails(noria_send(ch.tx, NULL, 8, 0), EINVAL);
+    assert_fails(noria_gather(ch.tx, NULL, 8, 0, 0), EINVAL);
+    assert_fails(noria_flush(ch.rx, 0), EINVAL);
     assert_fails(noria_send_many(ch.tx, NULL, 1, 0), EINVAL);
     assert_fails(noria_send_many(ch.tx, &hollow, 1, 0), EINVAL);
     assert_fails(noria_send_many(ch.tx, half, 2, 0), EINVAL);
@@ -96,6 +100,8 @@ static void impossible_counts_and_timeouts_are_refused(void **state)
     for (size_t i = 0; i < 2; i++) {
         assert_fails(noria_send(ch.tx, bytes, 8, timeouts[i]), EINVAL);
         assert_fails(noria_send_many(ch.tx, &vector, 1, timeouts[i]), EINVAL);
+        assert_fails(noria_gather(ch.tx, bytes, 8, 0, timeouts[i]), EINVAL);
+        assert_fails(noria_flush(ch.tx, timeouts[i]), EINVAL);
         assert_fails(noria_reserve(ch.tx, 8, &span, timeouts[i]), EINVAL);
         assert_fails(noria_recv(ch.rx, bytes, 8, timeouts[i], NULL), EINVAL);
         assert_fails(noria_recv_many(ch.rx, &vector, 1, timeouts[i], NULL), EINVAL);

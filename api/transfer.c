@@ -85,6 +85,30 @@ int noria_send(noria_channel *channel, const void *data, size_t len, int64_t tim
     return send_one(channel, data, len, 0, timeout_ns);
 }
 
+int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    if (!may_send(channel, data, len, timeout_ns))
+        return refuse_to_send(channel, data, len, timeout_ns);
+    if (priority != 0 && priority >= channel->priorities)
+        return explain_no_level(channel, priority);
+    return (channel->verbs->gather_call != NULL ? channel->verbs->gather_call : channel->verbs->send_call)(
+        channel, data, len, priority, timeout_ns);
+}
+
+int noria_flush(noria_channel *channel, int64_t timeout_ns)
+{
+    uint32_t *mark;
+    int rc = check(channel, NORIA_SEND, true);
+
+    if (rc == 0)
+        rc = check_timeout(timeout_ns);
+    if (rc == 0 && channel->verbs->flush_call != NULL)
+        return channel->verbs->flush_call(channel, timeout_ns);
+    if (rc == 0)
+        rc = (int)noria_call_begin(channel, NORIA_SIDE_SEND, false, false, &mark);
+    return rc == 0 ? (int)noria_call_end(channel, mark, 0) : rc;
+}
+
 struct outgoing {
     const struct iovec *messages;
     int n;

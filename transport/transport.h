@@ -51,6 +51,10 @@ struct noria_verbs {
     int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
     ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                          int64_t timeout_ns);
+    /* As send_call, but the message may stay in the handle until flush_call puts it out. NULL: it goes at once, and there is
+     * nothing to put out. */
+    int (*gather_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
+    int (*flush_call)(noria_channel *channel, int64_t timeout_ns);
     /* As send_call, of a message that is passed on: what says at the destination that it has been there before. NULL: this
      * channel cannot tell. */
     int (*send_origin)(noria_channel *channel, const void *data, size_t len, unsigned priority,

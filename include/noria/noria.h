@@ -288,7 +288,7 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
  * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
  * taken a part counts as sent, and the rest goes with the next call of that side (a send, noria_wait_any) or noria_close:
- * nobody but its caller works for a handle. Who has nothing more to send waits once at noria_fd or closes. What they cannot do is -ENOTSUP;
+ * nobody but its caller works for a handle. Who has nothing more to send calls noria_flush or closes. What they cannot do is -ENOTSUP;
  * noria_stat says what they can.
  *
  * Between machines "nats://[user:password@]host[:port][,host...]/subject[?option&...]", a stream of NATS' JetStream: messages are
@@ -344,6 +344,18 @@ NORIA_API ssize_t noria_recv(noria_channel *channel, void *buffer, size_t capaci
 NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns);
 NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
                               struct noria_info *info);
+
+/* As noria_send_prio, but where each send is a system call (pipes, FIFOs, sockets, POSIX and System V queues) the message may
+ * stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does every other call
+ * of the sending side, before its own message, and noria_close, for at most a second. What is in the handle when the process
+ * dies is lost with it: 0 says that the message was taken, and the flush that it is sent. Waits only while what was gathered
+ * before does not go out. Elsewhere (segments, nats:) it is noria_send_prio. */
+NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
+/* Puts out what calls before it have left in the handle: gathered messages, and the rest of one of which a socket had taken
+ * a part, or whose answer from a server was outstanding. 0: nothing is left. Waits up to the timeout, whatever the policy for
+ * full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the receiver has gone, and what
+ * was left is lost (stat.lost counts the gathered messages). In a segment nothing is ever left: 0. */
+NORIA_API int noria_flush(noria_channel *channel, int64_t timeout_ns);
 
 /* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time
  * (SPSC: one); commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek:
