@@ -130,6 +130,17 @@ static int end_of(const struct noria_adapter *adapter, enum noria_side side)
                                               : -1; /* otherwise another thread may just be changing it */
 }
 
+/* As set_to_wait_at. */
+static int favourite_of(struct noria_adapter *adapter, int64_t *until_ns)
+{
+    int fd;
+
+    noria_rejoin();
+    fd = adapter->mechanism->favourite(adapter, until_ns);
+    noria_leave();
+    return fd;
+}
+
 static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
                     void *context)
 {
@@ -138,6 +149,8 @@ static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadli
     int64_t until_ns = deadline_ns < again_ns ? deadline_ns : again_ns;
     int fd = end_of(adapter, side);
 
+    if (side == NORIA_SIDE_SEND && adapter->mechanism->favourite != NULL)
+        fd = favourite_of(adapter, &until_ns);
     if (fd >= 0)
         return sleep_at_end(adapter, fd, side == NORIA_SIDE_SEND ? POLLOUT : POLLIN, until_ns);
     fd = set_to_wait_at(adapter, side);
@@ -551,8 +564,7 @@ void noria_adapter_free(struct noria_adapter *adapter)
     free(adapter);
 }
 
-/* A number that no other sender has, as far as chance goes. */
-static uint32_t choose_number(void)
+uint32_t noria_adapter_choose_number(void)
 {
     uint32_t number = 0;
 
@@ -606,7 +618,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     adapter->options = all;
     adapter->crc = all.checksum;
     adapter->opened_ns = noria_clock_read(CLOCK_REALTIME);
-    adapter->sender = choose_number();
+    adapter->sender = noria_adapter_choose_number();
     adapter->epolls[0] = adapter->epolls[1] = adapter->out.fd = -1;
     adapter->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (adapter->wake < 0) {

@@ -72,8 +72,13 @@ struct noria_mechanism {
     int (*give)(struct noria_adapter *adapter, const struct noria_outgoing *message);
     /* The call that gives it is over, with rc: 0 the mechanism sees to it, or what the call returns. */
     int (*give_up)(struct noria_adapter *adapter, const struct noria_outgoing *message, int rc);
-    int (*may_give)(struct noria_adapter *adapter);
-    int (*settle)(struct noria_adapter *adapter); /* what an earlier give has left under way: 0 nothing any more */
+    int (*may_give)(struct noria_adapter *adapter); /* also of one that deals: whether there is room, 0, -EAGAIN */
+    int (*settle)(struct noria_adapter *adapter); /* what an earlier give, or deal, has left under way: 0 nothing any more */
+    /* Of a sender with many receivers (dealing.c), which is asked for nothing of attach and detach. */
+    int (*deal)(struct noria_adapter *adapter, struct noria_outgoing *message);
+    int (*deal_many)(struct noria_adapter *adapter, const struct iovec *messages, int n);
+    /* The receiver that has a part of what the caller waits for, and until when others are left waiting for it; or -1. */
+    int (*favourite)(struct noria_adapter *adapter, int64_t *until_ns);
     int (*take)(struct noria_adapter *adapter); /* the next message into `incoming` */
     /* That has been received. `surely`: returns only when it cannot come again. */
     int (*taken)(struct noria_adapter *adapter, bool surely);
@@ -91,6 +96,8 @@ struct noria_outgoing {
     const struct noria_origin *origin; /* of a message that is passed on; NULL */
     bool last_is_out; /* of its frames, or a part of it: there is no way back */
     uint64_t sequence; /* with that: its own */
+    uint32_t receiver; /* of many: number of who has a part of it; 0 */
+    int64_t patience_ns; /* until then others have no turn */
 };
 
 /* The message that comes next, taken apart. */
@@ -162,6 +169,8 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
                        const char *rest, int flags, const struct noria_options *options);
 /* The longest message, and what one put takes; once, before anything is sent or received. 0, -ENOMEM. */
 int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, uint32_t piece);
+/* A number that no other sender has, as far as chance goes. */
+uint32_t noria_adapter_choose_number(void);
 /* Frees a handle that was not given out; its mechanism closes what it opened. */
 void noria_adapter_free(struct noria_adapter *adapter);
 
@@ -208,6 +217,11 @@ int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span);
+/* Puts what is left of the message, of whose frames the last one may be owed then. 0, -EAGAIN, -EPIPE, -errno. With the side
+ * taken, like the next one. */
+int noria_adapter_put_message(struct noria_adapter *adapter, struct noria_outgoing *message);
+/* One put of as many as go into it. The same, and -EMSGSIZE: the first one is too long for that. */
+int noria_adapter_put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, int *sent);
 /* Whether frames can be put: somebody is there, and nothing is owed. With the side taken. */
 int noria_adapter_get_ready(struct noria_adapter *adapter);
 /* Puts what is owed: 0 nothing is any more. With the side taken. */

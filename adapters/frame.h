@@ -16,7 +16,7 @@
  *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL or HELLO a
  *        word that follows from the header
  *
- * HELLO brings no message: a sender is there.
+ * HELLO brings no message: a sender is there, or, by the sequence NORIA_FRAME_RECEIVER, somebody who wants messages.
  */
 #ifndef NORIA_FRAME_H
 #define NORIA_FRAME_H
@@ -30,6 +30,8 @@
 
 enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_TAIL_BYTES = 4 };
 enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2, NORIA_FRAME_HELLO = 4 }; /* flags, one of them at most */
+enum { NORIA_FRAME_SENDER = 0, NORIA_FRAME_RECEIVER = 1 };                 /* sequence of HELLO: who says it */
+enum { NORIA_FRAME_HELLO_BYTES = NORIA_FRAME_HEADER + NORIA_FRAME_TAIL_BYTES };
 
 /* As it stands in a frame: little-endian, which all machines are that noria is built for. */
 struct noria_frame {
@@ -84,6 +86,17 @@ static inline void noria_frame_seal(struct noria_frame *frame, uint8_t *to)
     frame->magic = NORIA_FRAME_MAGIC;
     frame->check = noria_frame_check(frame);
     memcpy(to, frame, sizeof(*frame));
+}
+
+/* Writes NORIA_FRAME_HELLO_BYTES. */
+static inline void noria_frame_greet(uint32_t number, uint64_t who, uint8_t *to)
+{
+    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO, .sender = number, .sequence = who};
+    uint32_t tail;
+
+    noria_frame_seal(&hello, to);
+    tail = noria_frame_tail(&hello);
+    memcpy(to + NORIA_FRAME_HEADER, &tail, sizeof(tail));
 }
 
 /* What a receiver takes: more is not a frame for it. Checked before anything is allocated or waited for. */

@@ -76,9 +76,11 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     return rc != NORIA_ASSEMBLY_MORE;
 }
 
-/* A sender is there, and has no message yet. */
+/* A sender is there, and has no message yet. Another receiver has nothing to say here. */
 static int greet(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
 {
+    if (frame->sequence != NORIA_FRAME_SENDER)
+        return -EBADMSG;
     inlet->speaks = adapter->seen_sender = true;
     inlet->from += noria_frame_size(frame);
     return 0;

@@ -225,14 +225,9 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
  * message would be. */
 static void introduce(struct noria_adapter *adapter)
 {
-    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO, .sender = adapter->sender};
-    uint32_t tail;
-
-    noria_frame_seal(&hello, adapter->frames);
-    tail = noria_frame_tail(&hello);
-    memcpy(adapter->frames + NORIA_FRAME_HEADER, &tail, sizeof(tail));
+    noria_frame_greet(adapter->sender, NORIA_FRAME_SENDER, adapter->frames);
     adapter->owed_from = 0;
-    adapter->owed_to = noria_frame_size(&hello);
+    adapter->owed_to = NORIA_FRAME_HELLO_BYTES;
 }
 
 static int attach(struct noria_adapter *adapter)
@@ -273,10 +268,24 @@ static int give(struct noria_adapter *adapter, struct noria_outgoing *message)
     return rc;
 }
 
+int noria_adapter_put_message(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    int rc = 0;
+
+    while (rc == 0 && !message->last_is_out) {
+        rc = put_frame(adapter, message);
+        if (rc == 0 && adapter->owed_from < adapter->owed_to)
+            rc = noria_adapter_flush(adapter);
+    }
+    return rc;
+}
+
 static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     int rc;
 
+    if (adapter->mechanism->deal != NULL)
+        return adapter->mechanism->deal(adapter, message);
     if (adapter->under_way != NULL && adapter->under_way != message)
         return -EAGAIN; /* another thread's */
     if (adapter->mechanism->give != NULL)
@@ -284,12 +293,7 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     rc = begin_to_send(adapter);
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
-    while (rc == 0 && !message->last_is_out) {
-        rc = put_frame(adapter, message);
-        if (rc == 0 && adapter->owed_from < adapter->owed_to)
-            rc = noria_adapter_flush(adapter);
-    }
-    return rc;
+    return rc == 0 ? noria_adapter_put_message(adapter, message) : rc;
 }
 
 /* The last message's receiver has gone with a part of it. Not if another thread has sent one behind it: then all of it was
@@ -417,7 +421,7 @@ int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t l
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
     ssize_t rc;
 
-    if (len > channel->most_in_batch)
+    if (len > channel->most_in_batch || noria_adapter_of(channel)->mechanism->deal != NULL)
         return noria_adapter_send_call(channel, data, len, priority, timeout_ns);
     rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_gather, &message, true, 1, NULL});
     return rc < 0 ? (int)rc : 0;
@@ -428,7 +432,7 @@ static int flush(struct noria_adapter *adapter)
 {
     if (adapter->owes_news)
         return begin_to_send(adapter);
-    if (adapter->mechanism->give != NULL)
+    if (adapter->mechanism->settle != NULL)
         return adapter->mechanism->settle(adapter);
     return noria_adapter_flush(adapter);
 }
@@ -526,6 +530,21 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     return gone;
 }
 
+int noria_adapter_put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, int *sent)
+{
+    int rc = put_batch(adapter, messages, n);
+
+    if (rc <= 0)
+        return rc < 0 ? rc : -EMSGSIZE; /* the next one goes by itself */
+    *sent += rc;
+    rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
+    if (rc == -EPIPE) {
+        uncount(adapter, 0, 1);
+        (*sent)--;
+    }
+    return rc;
+}
+
 /* A batch whose receiver goes in the middle tells first how many went. */
 static int end_batches(struct noria_adapter *adapter, int sent, int rc)
 {
@@ -537,20 +556,13 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
 {
     int sent = 0, rc;
 
+    if (adapter->mechanism->deal_many != NULL)
+        return adapter->mechanism->deal_many(adapter, messages, n);
     if (adapter->under_way != NULL)
         return -EAGAIN;
     rc = begin_to_send(adapter);
-    while (rc == 0 && sent < n) {
-        rc = put_batch(adapter, messages + sent, n - sent);
-        if (rc <= 0)
-            break;
-        sent += rc;
-        rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
-        if (rc == -EPIPE) {
-            uncount(adapter, 0, 1);
-            sent--;
-        }
-    }
+    while (rc == 0 && sent < n)
+        rc = noria_adapter_put_batch(adapter, messages + sent, n - sent, &sent);
     return end_batches(adapter, sent, rc);
 }
 

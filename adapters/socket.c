@@ -66,8 +66,17 @@ static void ask_now_and_then(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
 }
 
-/* A peer of another user is neither believed nor told anything. Of a listener it is who began to listen. */
-static bool is_welcome(const struct noria_socket *of, int fd)
+void noria_socket_tune(const struct noria_socket *of, int fd)
+{
+    const int at_once = 1;
+
+    if (!is_tcp(of))
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
+    ask_now_and_then(fd);
+}
+
+bool noria_socket_is_welcome(const struct noria_socket *of, int fd)
 {
     struct ucred who;
     socklen_t size = sizeof(who);
@@ -95,14 +104,10 @@ static int begin_to_connect(struct noria_adapter *adapter)
 {
     struct noria_socket *of = noria_socket_of(adapter);
     struct noria_end end = {.fd = noria_socket_make(of), .kind = NORIA_END_SOCKET};
-    int at_once = 1;
 
     if (end.fd < 0)
         return end.fd;
-    if (is_tcp(of)) {
-        setsockopt(end.fd, IPPROTO_TCP, TCP_NODELAY, &at_once, sizeof(at_once));
-        ask_now_and_then(end.fd);
-    }
+    noria_socket_tune(of, end.fd);
     if (connect(end.fd, (struct sockaddr *)&of->address, of->address_size) != 0 && errno != EINPROGRESS) {
         int error = errno;
         close(end.fd);
@@ -149,7 +154,7 @@ static int connect_to_address(struct noria_adapter *adapter)
         return -EAGAIN; /* on its way, or full at once */
     if (getsockopt(set.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 &&
         !is_connected_to_itself(of, set.fd))
-        return is_welcome(of, set.fd) ? 0 : refuse_listener(adapter);
+        return noria_socket_is_welcome(of, set.fd) ? 0 : refuse_listener(adapter);
     noria_adapter_close_out(adapter);
     return -EAGAIN;
 }
@@ -258,7 +263,7 @@ static void accept_one(struct noria_adapter *adapter, int fd)
 
     if (is_tcp(noria_socket_of(adapter)))
         ask_now_and_then(fd);
-    if (is_welcome(noria_socket_of(adapter), fd)) {
+    if (noria_socket_is_welcome(noria_socket_of(adapter), fd)) {
         noria_socket_of(adapter)->accepted_ns = noria_now_ns();
         noria_adapter_add_inlet(adapter, &end);
     } else {

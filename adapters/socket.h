@@ -21,6 +21,7 @@ struct noria_socket {
     socklen_t address_size;
     struct addrinfo *found, *turn; /* all addresses of a host, and which of them that is; NULL: there is one */
     int type;      /* SOCK_STREAM, SOCK_SEQPACKET */
+    bool deals;    /* the sender listens (dealing.h) */
     bool asks_who; /* a peer of another user is a stranger */
     bool rests;    /* the listener, while there is no room for one more */
     uint32_t turns;
@@ -32,6 +33,17 @@ static inline struct noria_socket *noria_socket_of(struct noria_adapter *adapter
     return (struct noria_socket *)(void *)adapter;
 }
 
+/* Whether the handle's role is the one that listens; and what that one is called. */
+static inline bool noria_socket_listens(const struct noria_socket *of)
+{
+    return (of->adapter.base.flags & (of->deals ? NORIA_SEND : NORIA_RECV)) != 0;
+}
+
+static inline const char *noria_socket_listener(bool deals)
+{
+    return deals ? "sender" : "receiver";
+}
+
 /* Takes the addresses that were found, the first one first. */
 void noria_socket_take_addresses(struct noria_socket *socket, struct addrinfo *found);
 /* A socket of the address's family, that never waits. -errno with a sentence. */
@@ -40,6 +52,12 @@ int noria_socket_make(const struct noria_socket *socket);
 int noria_socket_listen(struct noria_socket *socket, int fd);
 /* Whether somebody listens at the address: 1, 0, -errno. */
 int noria_socket_is_served(const struct noria_socket *socket);
+
+/* Whether a peer's user is ours, or options.foreign. A peer of another one is neither believed nor told anything. Of a
+ * listener it is who began to listen. */
+bool noria_socket_is_welcome(const struct noria_socket *socket, int fd);
+/* Of a connection over TCP: what is sent goes at once, and a peer that vanishes is missed. */
+void noria_socket_tune(const struct noria_socket *socket, int fd);
 
 int noria_socket_attach(struct noria_adapter *adapter);
 ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room);
