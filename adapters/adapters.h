@@ -7,7 +7,8 @@
 
 struct noria_mechanism;
 extern const struct noria_mechanism noria_mechanism_pipe, noria_mechanism_fifo, noria_mechanism_fd,
-    noria_mechanism_unix, noria_mechanism_tcp, noria_mechanism_mq, noria_mechanism_svmq,
+    noria_mechanism_unix, noria_mechanism_unix_dealing, noria_mechanism_tcp, noria_mechanism_tcp_dealing,
+    noria_mechanism_mq, noria_mechanism_svmq,
     noria_mechanism_nats;
 extern const struct noria_transport noria_transport_pipe, noria_transport_fifo, noria_transport_fd,
     noria_transport_unix, noria_transport_tcp, noria_transport_mq, noria_transport_svmq,

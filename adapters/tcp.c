@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, and at no
- * other; of a host with several a sender tries one after the other, and a receiver takes the first. Anybody who can reach
- * it may send: there is no proof of who he is. Put it behind a tunnel that asks for one.
+ * "tcp:host:port", "tcp::port" (this machine only), "tcp:[::1]:port". The receiver listens at that address, with "?deal"
+ * (dealing.h) the sender, and at no other; of a host with several who connects tries one after the other, and who listens takes
+ * the first. Anybody who can reach it may take part: there is no proof of who he is. Put it behind a tunnel that asks for one.
  */
 #include <errno.h>
 #include <netdb.h>
@@ -11,9 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "address.h"
 #include "adapters.h"
+#include "dealing.h"
 #include "detail.h"
-#include "socket.h"
 
 /* HOST:PORT, [HOST]:PORT, :PORT */
 static int split(const char *rest, char *host, size_t size, const char **port)
@@ -40,13 +41,19 @@ static int split(const char *rest, char *host, size_t size, const char **port)
 static int make_address(struct noria_socket *of, const char *rest)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *found;
-    char host[256];
+    static const char *const known[] = {"deal", NULL};
+    char name[300], host[256];
     const char *port = NULL;
-    int rc = split(rest, host, sizeof(host), &port);
+    int rc = noria_address_check("tcp", rest, known);
 
+    if (rc == 0)
+        rc = noria_address_name(rest, name, sizeof(name));
+    if (rc == 0)
+        rc = split(name, host, sizeof(host), &port);
     if (rc != 0)
         return rc;
     of->type = SOCK_STREAM;
+    of->deals = noria_address_has(rest, "deal");
     rc = getaddrinfo(host[0] != '\0' ? host : "127.0.0.1", port, &hints, &found);
     if (rc != 0)
         return noria_fail(-EINVAL, "'tcp:%s': %s", rest, gai_strerror(rc));
@@ -60,22 +67,24 @@ static int serve(struct noria_socket *of)
 
     if (fd < 0)
         return fd;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &again, sizeof(again)); /* old connections do not hold up a new receiver */
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &again, sizeof(again)); /* old connections do not hold up a new listener */
     if (bind(fd, (struct sockaddr *)&of->address, of->address_size) == 0)
         return noria_socket_listen(of, fd);
     rc = -errno;
     close(fd);
     if (rc == -EADDRINUSE)
-        return noria_fail(-EBUSY, "'tcp:%s': somebody listens there, and a channel has one receiver only",
-                          of->adapter.rest);
+        return noria_fail(-EBUSY, "'tcp:%s': somebody listens there, and a channel has one %s only",
+                          of->adapter.rest, noria_socket_listener(of->deals));
     return noria_fail(rc, "'tcp:%s': %s", of->adapter.rest, strerror(-rc));
 }
 
 static int open_tcp(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
 {
+    bool deals = noria_address_has(rest, "deal");
     struct noria_adapter *adapter;
     struct noria_socket *of;
-    int rc = noria_adapter_make(&adapter, &noria_mechanism_tcp, sizeof(*of), rest, flags, options);
+    int rc = noria_adapter_make(&adapter, deals ? &noria_mechanism_tcp_dealing : &noria_mechanism_tcp,
+                                deals ? sizeof(struct noria_dealer) : sizeof(*of), rest, flags, options);
 
     if (rc != 0)
         return rc;
@@ -84,13 +93,17 @@ static int open_tcp(noria_channel **out, const char *rest, int flags, const stru
     rc = make_address(of, rest);
     if (rc == 0)
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), NORIA_MOST_PIECE);
-    if (rc == 0 && (flags & NORIA_RECV) != 0)
+    if (rc == 0 && deals)
+        rc = noria_dealing_check(adapter);
+    if (rc == 0 && noria_socket_listens(of))
         rc = serve(of);
+    if (rc == 0 && deals)
+        rc = noria_dealing_begin(adapter);
     if (rc == 0) {
         *out = &adapter->base;
         return 0;
     }
-    noria_socket_close(adapter, false);
+    adapter->mechanism->close(adapter, false);
     noria_adapter_free(adapter);
     return rc;
 }
@@ -101,4 +114,5 @@ static int unlink_tcp(const char *rest)
 }
 
 const struct noria_mechanism noria_mechanism_tcp = {.scheme = "tcp", NORIA_SOCKET_MECHANISM, .open = open_tcp};
+const struct noria_mechanism noria_mechanism_tcp_dealing = {.scheme = "tcp", NORIA_DEALING_MECHANISM, .open = open_tcp};
 const struct noria_transport noria_transport_tcp = {"tcp", open_tcp, unlink_tcp, unlink_tcp};

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, also over
- * that of one who has died; peers of other users are strangers to a receiver, and refused by a sender, unless
- * options.foreign.
+ * "unix:/path" Unix domain sockets, "unix:/path?seqpacket" with packets. The receiver's open makes the name, with "?deal"
+ * (dealing.h) the sender's, also over that of one who has died; peers of other users are strangers to who listens, and
+ * refused by who connects, unless options.foreign.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,17 +15,17 @@
 
 #include "address.h"
 #include "adapters.h"
+#include "dealing.h"
 #include "detail.h"
 #include "nap.h"
 #include "path.h"
-#include "socket.h"
 
 static const char *path_of(const struct noria_socket *of)
 {
     return ((const struct sockaddr_un *)&of->address)->sun_path;
 }
 
-/* Receivers that come at the same time take turns: a lock on the folder, which goes with us. Somebody who holds it for
+/* Listeners that come at the same time take turns: a lock on the folder, which goes with us. Somebody who holds it for
  * no good does not hold us up for long. -1: without. */
 static int lock_folder(const struct noria_socket *of)
 {
@@ -71,7 +71,8 @@ static int take_name(struct noria_socket *of, int fd, int flags)
     if (rc < 0)
         return rc;
     if (rc == 1)
-        return noria_fail(-EBUSY, "'unix:%s' has a receiver, and can have one only", of->adapter.rest);
+        return noria_fail(-EBUSY, "'unix:%s' has a %s, and can have one only", of->adapter.rest,
+                          noria_socket_listener(of->deals));
     if (unlink(path) != 0) /* of somebody who has died */
         return noria_path_fail(-errno, "unix", path);
     rc = try_bind(of, fd);
@@ -95,7 +96,7 @@ static int serve(struct noria_socket *of, int flags)
     return rc;
 }
 
-/* A sender connects in its first send. Whether it may have sockets at all it learns here. */
+/* Who connects does so later. Whether it may have sockets at all it learns here. */
 static int may_have_sockets(const struct noria_socket *of)
 {
     int fd = noria_socket_make(of);
@@ -105,7 +106,7 @@ static int may_have_sockets(const struct noria_socket *of)
     return fd < 0 ? fd : 0;
 }
 
-/* A sender that is not to make anything waits for the name. */
+/* Who connects and is not to make anything waits for the name. */
 static int await_name(const struct noria_socket *of)
 {
     int64_t until_ns = noria_deadline_ns(of->adapter.options.wait_create_ns);
@@ -117,12 +118,13 @@ static int await_name(const struct noria_socket *of)
 
 static int make_address(struct noria_socket *of, const char *rest)
 {
-    static const char *const known[] = {"seqpacket", "stream", NULL};
+    static const char *const known[] = {"seqpacket", "stream", "deal", NULL};
     struct sockaddr_un *address = (struct sockaddr_un *)&of->address;
     int rc = noria_address_check("unix", rest, known);
 
     of->type = noria_address_has(rest, "seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
     of->asks_who = true;
+    of->deals = noria_address_has(rest, "deal");
     address->sun_family = AF_UNIX;
     of->address_size = sizeof(*address);
     if (rc == 0)
@@ -130,11 +132,24 @@ static int make_address(struct noria_socket *of, const char *rest)
     return rc == 0 && address->sun_path[0] == '\0' ? noria_path_fail(-EINVAL, "unix", "") : rc;
 }
 
+/* In its role: listens, or will connect. */
+static int take_role(struct noria_socket *of, int flags)
+{
+    int rc;
+
+    if (noria_socket_listens(of))
+        return serve(of, flags);
+    rc = (flags & NORIA_CREATE) == 0 ? await_name(of) : 0;
+    return rc == 0 ? may_have_sockets(of) : rc;
+}
+
 static int open_unix(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
 {
+    bool deals = noria_address_has(rest, "deal");
     struct noria_adapter *adapter;
     struct noria_socket *of;
-    int rc = noria_adapter_make(&adapter, &noria_mechanism_unix, sizeof(*of), rest, flags, options);
+    int rc = noria_adapter_make(&adapter, deals ? &noria_mechanism_unix_dealing : &noria_mechanism_unix,
+                                deals ? sizeof(struct noria_dealer) : sizeof(*of), rest, flags, options);
 
     if (rc != 0)
         return rc;
@@ -144,16 +159,18 @@ static int open_unix(noria_channel **out, const char *rest, int flags, const str
     if (rc == 0)
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),
                                  of->type == SOCK_STREAM ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2);
-    if (rc == 0 && (flags & NORIA_RECV) != 0)
-        rc = serve(of, flags);
-    else if (rc == 0 && (flags & NORIA_CREATE) == 0)
-        rc = await_name(of);
-    if (rc == 0 && (flags & NORIA_RECV) == 0)
-        rc = may_have_sockets(of);
-    if (rc != 0)
-        noria_adapter_free(adapter);
-    else
+    if (rc == 0 && deals)
+        rc = noria_dealing_check(adapter);
+    if (rc == 0)
+        rc = take_role(of, flags);
+    if (rc == 0 && deals)
+        rc = noria_dealing_begin(adapter);
+    if (rc == 0) {
         *out = &adapter->base;
+        return 0;
+    }
+    adapter->mechanism->close(adapter, false);
+    noria_adapter_free(adapter);
     return rc;
 }
 
@@ -175,4 +192,5 @@ static int in_use(const char *rest)
 }
 
 const struct noria_mechanism noria_mechanism_unix = {.scheme = "unix", NORIA_SOCKET_MECHANISM, .open = open_unix};
+const struct noria_mechanism noria_mechanism_unix_dealing = {.scheme = "unix", NORIA_DEALING_MECHANISM, .open = open_unix};
 const struct noria_transport noria_transport_unix = {"unix", open_unix, unlink_unix, in_use};

@@ -297,6 +297,7 @@ static void second_receivers_are_refused_or_served(void **state)
         return;
     }
     assert_int_equal(rc, 0);
+    look_for_sender(second);
     for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(send_numbered(it.tx, 1, i, 100, A_WHILE), 0);
     for (uint32_t turn = 0; got < 6; turn++) {
@@ -672,7 +673,7 @@ static void children_reopen(void **state)
         assert_int_equal(noria_reopen(&it.rx, keeper, NORIA_RECV), 0);
     } else {
         open_receiver();
-        assert_int_equal(noria_open(&keeper, it.address, 0, &it.options), 0);
+        assert_int_equal(noria_open(&keeper, it.address, it.transport->deals ? NORIA_CREATE : 0, &it.options), 0);
     }
     fflush(NULL);
     child = fork();

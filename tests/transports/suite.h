@@ -54,6 +54,7 @@ struct transport {
     bool is_endless;        /* nobody can tell that the last sender has left */
     bool is_served;         /* by a server, which is started; only if it is asked for by name */
     bool cannot_be_claimed; /* by one receiver: a socket that was passed */
+    bool deals;             /* the sender listens and makes the name, receivers connect; a second sender is refused */
     uint32_t longest;       /* message that the test sends */
     int (*make_ends)(int ends[2]);
 };
@@ -170,10 +171,20 @@ static inline void open_receiver(void)
     close_end(0);
 }
 
+/* A receiver that connects does so in a call. */
+static inline void look_for_sender(noria_channel *receiver)
+{
+    struct noria_ready side = {receiver, NORIA_RECV, 0, 0};
+
+    if (it.transport->deals && receiver != NULL)
+        noria_wait_any(&side, 1, 0);
+}
+
 static inline void open_sender(void)
 {
     it.tx = open_handle(NORIA_SEND);
     close_end(1);
+    look_for_sender(it.rx);
 }
 
 static inline void open_pair(void)
@@ -389,6 +400,13 @@ static const struct transport transports[] = {
     {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
     {.name = "tcp", .format = "tcp::%u", .renews = true, .longest = MIB},
     {.name = "tcp, IPv6", .format = "tcp:[::1]:%u", .renews = true, .longest = MIB},
+    {.name = "unix, dealing", .format = "unix:/tmp/noria-suite-%u?deal", .renews = true, .deals = true, .longest = MIB},
+    {.name = "unix packets, dealing",
+     .format = "unix:/tmp/noria-suite-%u?seqpacket&deal",
+     .renews = true,
+     .deals = true,
+     .longest = MIB},
+    {.name = "tcp, dealing", .format = "tcp::%u?deal", .renews = true, .deals = true, .longest = MIB},
     {.name = "mq", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
     {.name = "mq, short", .format = "mq:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = 8000},
     {.name = "svmq",
@@ -418,9 +436,9 @@ struct named_test {
     CMUnitTestFunction run;
 };
 
-/* NORIA_TRANSPORT_TESTED=NAME: only that one. */
-static inline int run_suite_with(const char *group, const struct named_test *named, size_t n, CMFixtureFunction before,
-                                 CMFixtureFunction after)
+/* On those that `belong`, NULL: all. NORIA_TRANSPORT_TESTED=NAME: only that one. */
+static inline int run_suite_of(const char *group, bool (*belongs)(const struct transport *), const struct named_test *named,
+                               size_t n, CMFixtureFunction before, CMFixtureFunction after)
 {
     struct CMUnitTest *tests = calloc(n * TRANSPORTS, sizeof(*tests));
     char(*names)[128] = calloc(n * TRANSPORTS, sizeof(*names));
@@ -430,6 +448,8 @@ static inline int run_suite_with(const char *group, const struct named_test *nam
 
     for (size_t t = 0; t < TRANSPORTS; t++)
         for (size_t i = 0; i < n; i++) {
+            if (belongs != NULL && !belongs(&transports[t]))
+                continue;
             if (only != NULL ? strcmp(only, transports[t].name) != 0 : transports[t].is_served)
                 continue;
             snprintf(names[used], sizeof(names[used]), "%s, %s", named[i].name, transports[t].name);
@@ -446,6 +466,12 @@ static inline int run_suite_with(const char *group, const struct named_test *nam
     free(tests);
     free(names);
     return failed;
+}
+
+static inline int run_suite_with(const char *group, const struct named_test *named, size_t n, CMFixtureFunction before,
+                                 CMFixtureFunction after)
+{
+    return run_suite_of(group, NULL, named, n, before, after);
 }
 
 static inline int run_suite(const char *group, const struct named_test *named, size_t n)
