@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What unix.c and tcp.c share. The receiver listens, any number of senders connect: each connection is an inlet of its
+ * What unix.c and tcp.c share, and dealing.c uses, where it is the sender that listens. The receiver listens, any number of senders connect: each connection is an inlet of its
  * own, so what one sender does, a stranger most of all, is nothing to the others. A sender connects in its first send,
  * waits for a receiver that is not there yet, is told once (-EPIPE) when it has gone, and then connects to the next
  * one.

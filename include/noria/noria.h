@@ -279,6 +279,11 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
  * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
  * fd: of a stream socket is for one sender: of two at a time messages are damaged, which is noticed, and lost.
+ * "unix:/path?deal" (with &seqpacket) and "tcp:host:port?deal", on both sides: the sender listens, a second one is -EBUSY, and
+ * many receivers connect, up to max_participants. Each message, or batch, goes to one of them, in turn among those that have
+ * room; full is who finds none. Who is stopped holds up nobody: a message of which he has a part goes to another one after some
+ * milliseconds, or, if its end was begun, counts as sent. When a receiver goes that had been given something the sender gets
+ * -EPIPE once, also if others are there; for a receiver the stream ends with the sender.
  * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
  * variable NORIA_TRANSPORT name. Who opens the name first chooses and writes it down, under a lock, in $NORIA_DIR, else
  * $XDG_RUNTIME_DIR/noria, else /tmp/noria-UID; who comes while others have it open takes the same or fails, with the
@@ -349,7 +354,7 @@ NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int
  * stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does every other call
  * of the sending side, before its own message, and noria_close, for at most a second. What is in the handle when the process
  * dies is lost with it: 0 says that the message was taken, and the flush that it is sent. Waits only while what was gathered
- * before does not go out. Elsewhere (segments, nats:) it is noria_send_prio. */
+ * before does not go out. Elsewhere (segments, nats:, ?deal) it is noria_send_prio. */
 NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
 /* Puts out what calls before it have left in the handle: gathered messages, and the rest of one of which a socket had taken
  * a part, or whose answer from a server was outstanding. 0: nothing is left. Waits up to the timeout, whatever the policy for

@@ -5,7 +5,7 @@
 /* Whether messages stay in the handle until they are flushed. */
 static bool gathers(void)
 {
-    return strcmp(it.transport->name, "shm") != 0 && !it.transport->is_served;
+    return strcmp(it.transport->name, "shm") != 0 && !it.transport->is_served && !it.transport->deals;
 }
 
 static int gather_numbered(uint32_t number, uint32_t len, int64_t timeout_ns)
