@@ -9,9 +9,10 @@
 #include <grp.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 
-enum { CREW = 3, MOST = 20000, FRAME_HEADER = 32, HELLO_BYTES = 36, STRANGER = 65533 };
+enum { CREW = 3, MOST = 20000, SENDERS = 4, FRAME_HEADER = 32, HELLO_BYTES = 36, STRANGER = 65533 };
 
 /* What the receivers saw, in shared memory. */
 static struct ledger {
@@ -76,11 +77,12 @@ static void expect_at(noria_channel *receiver, uint32_t number, uint32_t len, ui
 
 static uint32_t member;
 
-/* Enters what comes until the stream ends. Numbers grow, and of what this one was sent nothing is missing. */
+/* Enters what comes until the stream ends. Each sending thread's numbers grow, and of what this one was sent nothing is
+ * missing. */
 static int receive_all(void)
 {
     noria_channel *channel = open_handle(NORIA_RECV);
-    uint32_t next = 0;
+    uint32_t next[SENDERS] = {0};
 
     for (uint64_t sequence = 0;; sequence++) {
         struct noria_info info;
@@ -92,8 +94,9 @@ static int receive_all(void)
         if (len < (ssize_t)sizeof(stamp)) {
             __atomic_fetch_add(&ledger->tiny, 1, __ATOMIC_SEQ_CST);
         } else {
-            CHILD_REQUIRES(is_sound(received, (size_t)len, &stamp) && stamp.number < MOST && stamp.number >= next);
-            next = stamp.number + 1;
+            CHILD_REQUIRES(is_sound(received, (size_t)len, &stamp) && stamp.number < MOST && stamp.whose < SENDERS);
+            CHILD_REQUIRES(stamp.number >= next[stamp.whose]);
+            next[stamp.whose] = stamp.number + 1;
             __atomic_fetch_add(&ledger->taken[stamp.number], 1, __ATOMIC_SEQ_CST);
         }
         __atomic_fetch_add(&ledger->of[member], 1, __ATOMIC_SEQ_CST);
@@ -218,6 +221,57 @@ static void a_stopped_one_holds_up_nobody(void **state)
         assert_int_equal(ledger->taken[i], 1);
 }
 
+enum { OF_THREAD = 150 };
+
+static void *send_in_thread(void *context)
+{
+    uint32_t mine = *(uint32_t *)context;
+    uint8_t *bytes = malloc(MIB);
+
+    for (uint32_t i = 0; i < OF_THREAD; i++) {
+        uint32_t number = mine * OF_THREAD + i, len = i % 15 == 14 ? MIB / 2 : i % 3 == 0 ? 60000 : 100;
+        int rc;
+        fill(bytes, mine, number, len);
+        rc = noria_send(it.tx, bytes, len, i % 4 == 3 ? MS : A_WHILE);
+        if (rc == -ETIMEDOUT)
+            i--;
+        else if (rc != 0)
+            break;
+        __atomic_fetch_add(&ledger->sent, rc == 0, __ATOMIC_SEQ_CST);
+    }
+    free(bytes);
+    return NULL;
+}
+
+static void threads_deal_together(void **state)
+{
+    /* Claim: threads that share the dealing handle do not mix their messages, long ones and ones that are given up among them,
+     * also while one receiver is stopped; each comes once, each thread's in order at each receiver. */
+    uint32_t numbers[CREW] = {1, 2, 3};
+    pthread_t threads[CREW];
+    pid_t crew[CREW];
+
+    (void)state;
+    open_sender();
+    for (uint32_t i = 0; i < CREW; i++)
+        crew[i] = start_member(i);
+    await_receivers(CREW);
+    kill(crew[0], SIGSTOP);
+    for (int i = 0; i < CREW; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, send_in_thread, &numbers[i]), 0);
+    for (int i = 0; i < CREW; i++)
+        pthread_join(threads[i], NULL);
+    assert_int_equal(ledger->sent, CREW * OF_THREAD);
+    assert_int_equal(stat_of(it.tx).sent, CREW * OF_THREAD);
+    kill(crew[0], SIGCONT);
+    assert_int_equal(noria_flush(it.tx, A_WHILE), 0);
+    close_handle(&it.tx);
+    for (int i = 0; i < CREW; i++)
+        expect_end(crew[i]);
+    for (uint32_t i = OF_THREAD; i < (CREW + 1) * OF_THREAD; i++)
+        assert_int_equal(ledger->taken[i], 1);
+}
+
 static void long_ones_begun_elsewhere(void **state)
 {
     /* Claim: a message that is longer than what a receiver's socket takes, and that this one does not read, goes to another one;
@@ -247,6 +301,180 @@ static void long_ones_begun_elsewhere(void **state)
     assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
     it.rx = silent;
     assert_int_equal(expect(1, number, 100).flags, 0);
+}
+
+/* ----------------------------------------------------------------------------------------------------- parts of messages */
+
+/* The next write of this process into a socket takes so many bytes; then that socket is full, or its peer has gone. */
+static struct {
+    size_t cut;
+    int full, gone; /* descriptors */
+} sends = {0, -1, -1};
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    static uint8_t bytes[128 * KIB];
+    size_t len = 0;
+
+    if (fd == sends.full || fd == sends.gone) {
+        errno = fd == sends.gone ? EPIPE : EAGAIN;
+        return -1;
+    }
+    if (sends.cut == 0)
+        return syscall(SYS_sendmsg, fd, message, flags);
+    for (size_t i = 0; i < message->msg_iovlen; len += message->msg_iov[i++].iov_len)
+        memcpy(bytes + len, message->msg_iov[i].iov_base, message->msg_iov[i].iov_len);
+    assert_true(len > sends.cut);
+    len = sends.cut;
+    sends.cut = 0;
+    sends.full = fd;
+    return syscall(SYS_sendto, fd, bytes, len, flags, NULL, 0);
+}
+
+ssize_t send(int fd, const void *bytes, size_t len, int flags)
+{
+    struct iovec piece = {(void *)(uintptr_t)bytes, len};
+
+    return sendmsg(fd, &(struct msghdr){.msg_iov = &piece, .msg_iovlen = 1}, flags);
+}
+
+static void parts_are_owed(void **state)
+{
+    /* Claim: a message of whose last frame a receiver has taken a part, wherever it is cut, counts as sent when another one has
+     * room, in a batch, too; those behind it go to others; a flush says that something is left until its receiver has taken it;
+     * then it comes, once and whole. */
+    static uint8_t bytes[3][100];
+    noria_channel *second;
+    uint64_t dealt[2] = {0};
+
+    (void)state;
+    if (strstr(it.address, "seqpacket") != NULL)
+        return; /* a packet goes in whole */
+    open_sender();
+    it.rx = join();
+    second = join();
+    for (size_t cut = 1; cut < FRAME_HEADER + 100; cut += 13) {
+        struct noria_ready side = {it.tx, NORIA_SEND, 0, 0};
+        noria_channel *cut_one;
+        struct iovec batch[3];
+        sends.cut = cut;
+        assert_int_equal(send_numbered(it.tx, 1, 0, 100, cut % 2 == 0 ? 0 : A_WHILE), 0);
+        for (uint32_t i = 1; i < 4; i++)
+            assert_int_equal(send_numbered(it.tx, 1, i, 100, A_WHILE), 0);
+        assert_int_equal(noria_wait_any(&side, 1, 0), 1);
+        assert_fails(noria_flush(it.tx, 0), EAGAIN);
+        assert_fails(noria_flush(it.tx, 10 * MS), ETIMEDOUT);
+        cut_one = noria_recv(it.rx, received, sizeof(received), 0, NULL) == -EAGAIN ? it.rx : second;
+        if (cut_one == second) { /* the first message of the three is read already */
+            assert_true(is_message(received, 100, 1, 1, 100));
+            dealt[0]++;
+        }
+        for (uint32_t i = cut_one == second ? 2 : 1; i < 4; i++)
+            expect_at(cut_one == second ? it.rx : second, i, 100, dealt[cut_one != second]++);
+        sends.full = -1;
+        assert_int_equal(noria_flush(it.tx, A_WHILE), 0);
+        expect_at(cut_one, 0, 100, dealt[cut_one == second]++);
+        for (uint32_t i = 0; i < 3; i++) {
+            fill(bytes[i], 1, i, 100);
+            batch[i] = (struct iovec){bytes[i], 100};
+        }
+        sends.cut = FRAME_HEADER + 100 + cut;
+        for (int sent = 0, rc; sent < 3; sent += rc) {
+            rc = noria_send_many(it.tx, batch + sent, 3 - sent, A_WHILE);
+            assert_true(rc > 0);
+        }
+        sends.full = -1;
+        assert_int_equal(noria_flush(it.tx, A_WHILE), 0);
+        cut_one = noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL) == 100 && received[4] == 0 ? it.rx : second;
+        dealt[0]++;
+        if (cut_one == it.rx) {
+            assert_true(is_message(received, 100, 1, 0, 100));
+            expect_at(it.rx, 1, 100, dealt[0]++);
+            expect_at(second, 2, 100, dealt[1]++);
+        } else {
+            assert_true(is_message(received, 100, 1, 2, 100));
+            expect_at(second, 0, 100, dealt[1]++);
+            expect_at(second, 1, 100, dealt[1]++);
+        }
+    }
+    close_handle(&second);
+}
+
+static void a_part_counts_at_the_deadline(void **state)
+{
+    /* Claim: with one receiver a message of which it has a part is waited for until the deadline, and counts as sent then; if the
+     * receiver goes meanwhile it does not, the sender is told (-EPIPE), once, and the next receiver gets it. */
+    int64_t start_ns;
+
+    (void)state;
+    if (strstr(it.address, "seqpacket") != NULL)
+        return;
+    open_sender();
+    it.rx = join();
+    sends.cut = 50;
+    start_ns = now_ns();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, 60 * MS), 0);
+    assert_true(now_ns() - start_ns >= 60 * MS);
+    assert_fails(send_numbered(it.tx, 1, 1, 100, 0), EAGAIN);
+    sends.full = -1;
+    assert_int_equal(send_numbered(it.tx, 1, 1, 100, A_WHILE), 0);
+    expect_at(it.rx, 0, 100, 0);
+    expect_at(it.rx, 1, 100, 1);
+    for (int i = 0; i < 2; i++) { /* in the call that has begun it, and in the one after */
+        sends.cut = 50;
+        if (i == 0) {
+            struct noria_span span;
+            assert_int_equal(noria_reserve(it.tx, 100, &span, 0), 0);
+            fill(span.data, 1, 2, 100);
+            assert_int_equal(noria_commit(it.tx, &span, 100, 0), 0);
+        } else {
+            assert_int_equal(send_numbered(it.tx, 1, 2, 100, 0), 0);
+        }
+        assert_int_equal(stat_of(it.tx).sent, 3 + 2 * i);
+        sends.gone = sends.full;
+        sends.full = -1;
+        assert_fails(i == 0 ? send_numbered(it.tx, 1, 3, 100, A_WHILE) : noria_flush(it.tx, A_WHILE), EPIPE);
+        sends.gone = -1;
+        close_handle(&it.rx);
+        assert_fails(send_numbered(it.tx, 1, 3, 100, 10 * MS), ETIMEDOUT);
+        it.rx = join();
+        assert_int_equal(send_numbered(it.tx, 1, 3, 100, 0), 0);
+        expect_at(it.rx, 3, 100, 0);
+    }
+}
+
+static void *lose_it(void *none)
+{
+    (void)none;
+    while (__atomic_load_n(&sends.full, __ATOMIC_SEQ_CST) < 0)
+        sched_yield();
+    __atomic_store_n(&sends.gone, sends.full, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+static void a_part_of_a_dead_one_is_sent_again(void **state)
+{
+    /* Claim: a send whose receiver goes with a part of the message is -EPIPE and not counted, and made again it goes to another
+     * one, which gets it once. */
+    pthread_t thread;
+
+    (void)state;
+    if (strstr(it.address, "seqpacket") != NULL)
+        return;
+    open_sender();
+    it.rx = join();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect_at(it.rx, 0, 100, 0);
+    assert_int_equal(pthread_create(&thread, NULL, lose_it, NULL), 0);
+    sends.cut = 50;
+    assert_fails(send_numbered(it.tx, 1, 1, 100, A_WHILE), EPIPE);
+    pthread_join(thread, NULL);
+    sends.full = sends.gone = -1;
+    assert_int_equal(stat_of(it.tx).sent, 1);
+    close_handle(&it.rx);
+    it.rx = join();
+    assert_int_equal(send_numbered(it.tx, 1, 1, 100, A_WHILE), 0);
+    expect_at(it.rx, 1, 100, 0);
 }
 
 /* ----------------------------------------------------------------------------------------------------- ends and deaths */
@@ -800,7 +1028,11 @@ int main(void)
         TEST(each_goes_to_one),
         TEST(it_is_their_turn),
         TEST(a_stopped_one_holds_up_nobody),
+        TEST(threads_deal_together),
         TEST(long_ones_begun_elsewhere),
+        TEST(parts_are_owed),
+        TEST(a_part_counts_at_the_deadline),
+        TEST(a_part_of_a_dead_one_is_sent_again),
         TEST(deaths_are_told_once),
         TEST(the_last_one_dies),
         TEST(a_killed_sender_ends_the_stream),
