@@ -318,7 +318,7 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
     stat->full = channel->full;
     stat->pack = 1;
     stat->mode = adapter->options.mode;
-    stat->abilities = adapter->mechanism->abilities;
+    stat->abilities = adapter->mechanism->abilities | (adapter->passes_fds ? NORIA_CAN_FDS : 0);
     stat->max_message = (uint32_t)channel->max_message;
     stat->max_held = 1;
     stat->checksum = adapter->crc;
@@ -334,6 +334,7 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
     stat->lost = adapter->lost;
     stat->strangers = adapter->strangers;
     stat->skipped = adapter->skipped;
+    stat->dropped_fds = adapter->dropped_fds;
     stat->created_ns = adapter->opened_ns;
     if (adapter->mechanism->stat != NULL)
         adapter->mechanism->stat(adapter, stat);
@@ -388,6 +389,7 @@ void noria_adapter_remove_inlet(struct noria_adapter *adapter, struct noria_inle
     adapter->inlet_count--;
     if (adapter->inlet == inlet)
         adapter->inlet = NULL;
+    noria_adapter_drop_fds(adapter, inlet);
     if (inlet->end.fd >= 0) {
         noria_fork_guard_remove(&inlet->guard);
         close(inlet->end.fd);
@@ -398,8 +400,7 @@ void noria_adapter_remove_inlet(struct noria_adapter *adapter, struct noria_inle
 
 ssize_t noria_adapter_get_in(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
 {
-    (void)adapter;
-    return noria_end_read(&inlet->end, bytes, room);
+    return noria_adapter_read(adapter, inlet, bytes, room);
 }
 
 ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
@@ -413,6 +414,7 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->out = *end;
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
+    adapter->fds_announced = false;
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -543,7 +545,8 @@ static void close_handle(noria_channel *channel, bool stale)
     .close = close_handle
 
 static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many,
-                                         .gather_call = noria_adapter_gather_call};
+                                         .gather_call = noria_adapter_gather_call,
+                                         .send_fds = noria_adapter_send_fds, .recv_fds = noria_adapter_recv_fds};
 static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
 
 void noria_adapter_free(struct noria_adapter *adapter)

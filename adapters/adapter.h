@@ -6,6 +6,7 @@
  *
  *     adapter.c    a handle's life, waiting, statistics      sending.c    messages into frames
  *     ends.h       bytes into and out of a descriptor        receiving.c  frames into messages
+ *     descriptors.h  messages that bring descriptors
  *
  * Every try takes its side of the handle for itself, so threads may share handles.
  */
@@ -13,6 +14,7 @@
 #define NORIA_ADAPTER_H
 
 #include "assembly.h"
+#include "descriptors.h"
 #include "ends.h"
 #include "frame.h"
 #include "transport.h"
@@ -33,9 +35,12 @@ struct noria_inlet {
     size_t room, from, to; /* of bytes: what has come and is not yet taken */
     size_t page;           /* of a pipe, where long frames may be cut; 0 of others */
     bool keeps_boundaries; /* one get brings whole frames, or rubbish: packets, a queue's messages */
+    bool takes_fds;        /* a sender has said that descriptors will come, */
+    bool asks;             /* so the next read asks for them */
     uint64_t skipped;      /* bytes that were no frames */
     struct noria_fork_guard guard;
     struct noria_inlet *next;
+    struct noria_brought brought;
 };
 
 /* Tries that never wait. 0 or a count, -EAGAIN, or another -errno with a sentence if it is not -EPIPE. */
@@ -94,6 +99,8 @@ struct noria_outgoing {
     size_t len, offset;
     unsigned priority;
     const struct noria_origin *origin; /* of a message that is passed on; NULL */
+    const int *fds; /* that go with it; NULL */
+    int fd_count;
     bool last_is_out; /* of its frames, or a part of it: there is no way back */
     uint64_t sequence; /* with that: its own */
     uint32_t receiver; /* of many: number of who has a part of it; 0 */
@@ -123,6 +130,9 @@ struct noria_adapter {
     uint32_t singles[2]; /* how often just one, */
     uint32_t pauses[2]; /* and how long the next look was waited for */
     uint32_t crc; /* frames are sent with their CRC */
+    bool passes_fds; /* a Unix socket */
+    bool fds_announced; /* to the receiver there is */
+    uint64_t dropped_fds;
     uint64_t sent, received, lost, skipped, strangers;
     int64_t opened_ns;
     uint64_t notified; /* signals: enum noria_notify + 1 while armed for one; see notify in mq.c */
@@ -183,6 +193,14 @@ void noria_adapter_rewatch(struct noria_adapter *adapter, enum noria_side side);
 /* In watch: the descriptor is one of those. 0, -errno. */
 int noria_adapter_watch(int epoll, int fd, uint32_t events);
 
+/* Bytes out of an inlet's descriptor, as a get. */
+static inline ssize_t noria_adapter_read(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
+{
+    if (__builtin_expect(inlet->asks, 0))
+        return noria_adapter_read_fds(adapter, inlet, bytes, room);
+    return noria_end_read(&inlet->end, bytes, room);
+}
+
 /* Puts and gets of mechanisms that read and write a descriptor. */
 ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority);
 ssize_t noria_adapter_get_in(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room);
@@ -209,6 +227,8 @@ int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len
                             int64_t timeout_ns);
 int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               const struct noria_origin *origin, int64_t timeout_ns);
+int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
+                           int64_t timeout_ns);
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority);
 int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               int64_t timeout_ns);
@@ -234,5 +254,8 @@ int noria_adapter_release(noria_channel *channel, struct noria_span *span);
 int noria_adapter_put_back(noria_channel *channel, struct noria_span *span);
 /* Whether there is a message: 0, or why not. With the side taken. */
 int noria_adapter_next(struct noria_adapter *adapter);
+/* The message that is there is copied, and stays: its length, -EBUSY, -EMSGSIZE; and goes. With the side taken. */
+ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info);
+int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely);
 
 #endif

@@ -103,6 +103,15 @@ static ssize_t write_quietly(struct noria_end *end, const struct iovec *pieces, 
     return write_masked(end->fd, pieces, n);
 }
 
+ssize_t noria_end_refused_write(int error)
+{
+    if (error == EAGAIN || error == ENOBUFS || error == EPIPE)
+        return error == EPIPE ? -EPIPE : -EAGAIN;
+    if (error == ECONNRESET || error == ENOTCONN || error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
+        return -EPIPE;
+    return noria_fail(-error, "cannot write: %s", strerror(error));
+}
+
 ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n)
 {
     ssize_t rc;
@@ -112,28 +121,11 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
     do {
         rc = write_quietly(end, pieces, n);
     } while (rc < 0 && errno == EINTR);
-    if (rc >= 0)
-        return rc;
-    if (errno == EAGAIN || errno == ENOBUFS || errno == EPIPE)
-        return errno == EPIPE ? -EPIPE : -EAGAIN;
-    if (errno == ECONNRESET || errno == ENOTCONN || errno == ETIMEDOUT || errno == EHOSTUNREACH || errno == ENETUNREACH)
-        return -EPIPE;
-    return noria_fail(-errno, "cannot write: %s", strerror(errno));
+    return rc >= 0 ? rc : noria_end_refused_write(errno);
 }
 
-ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
+ssize_t noria_end_refused_read(const struct noria_end *end, int error)
 {
-    ssize_t rc;
-    int error;
-
-    if (end->kind == NORIA_END_OTHER && !is_ready(end->fd, POLLIN))
-        return -EAGAIN;
-    do {
-        rc = end->kind == NORIA_END_SOCKET ? recv(end->fd, bytes, room, MSG_DONTWAIT) : read(end->fd, bytes, room);
-    } while (rc < 0 && errno == EINTR);
-    if (rc >= 0)
-        return rc;
-    error = errno;
     if (error == EAGAIN)
         return -EAGAIN;
     if (error == EIO && end->kind == NORIA_END_OTHER && isatty(end->fd)) /* nobody has its other end open */
@@ -141,6 +133,18 @@ ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
     if (error == ECONNRESET || error == ETIMEDOUT || error == EHOSTUNREACH || error == ENETUNREACH)
         return -ECONNRESET;
     return noria_fail(-error, "cannot read: %s", strerror(error));
+}
+
+ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room)
+{
+    ssize_t rc;
+
+    if (end->kind == NORIA_END_OTHER && !is_ready(end->fd, POLLIN))
+        return -EAGAIN;
+    do {
+        rc = end->kind == NORIA_END_SOCKET ? recv(end->fd, bytes, room, MSG_DONTWAIT) : read(end->fd, bytes, room);
+    } while (rc < 0 && errno == EINTR);
+    return rc >= 0 ? rc : noria_end_refused_read(end, errno);
 }
 
 int noria_end_claim(const struct noria_end *end, const char *scheme, const char *name)

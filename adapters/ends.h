@@ -30,6 +30,10 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
 /* The same; 0: the end of the stream. */
 ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room);
 
+/* What a call comes to that the system refused with that error. */
+ssize_t noria_end_refused_write(int error);
+ssize_t noria_end_refused_read(const struct noria_end *end, int error);
+
 /* Claims a pipe for one reader. 0, -EBUSY with a sentence. */
 int noria_end_claim(const struct noria_end *end, const char *scheme, const char *name);
 

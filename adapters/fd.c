@@ -47,6 +47,14 @@ static bool is_stream_socket(int fd)
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
 }
 
+static bool is_unix_socket(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof(domain);
+
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
+}
+
 /* What one write takes whole, or what may be cut. */
 static uint32_t piece_of(const struct stat *status, bool is_stream)
 {
@@ -92,6 +100,7 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
     if (fstat((int)fd, &status) != 0)
         rc = noria_fail(-errno, "'fd:%s': this process has no such descriptor", rest);
     fd_of(adapter)->is_stream = rc == 0 && is_stream_socket((int)fd);
+    adapter->passes_fds = rc == 0 && is_unix_socket((int)fd);
     if (rc == 0 && (S_ISREG(status.st_mode) || fd_of(adapter)->is_stream))
         adapter->crc = 1;
     if (rc == 0)

@@ -7,14 +7,25 @@
 
 static bool has_known_flags(const struct noria_frame *frame)
 {
-    return frame->flags <= NORIA_FRAME_TAIL || (frame->flags == NORIA_FRAME_HELLO && frame->total == 0);
+    uint8_t kind = frame->flags & (uint8_t)~NORIA_FRAME_FDS;
+
+    if (kind == NORIA_FRAME_HELLO)
+        return frame->total == 0;
+    return kind <= (kind == frame->flags ? NORIA_FRAME_TAIL : NORIA_FRAME_CRC);
+}
+
+/* Where the payload stands in the message; or the message is whole, and there are descriptors. */
+static bool has_a_place(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+{
+    if ((frame->flags & NORIA_FRAME_FDS) != 0)
+        return noria_frame_is_whole(frame) && frame->offset > 0 && frame->offset <= limits->most_fds;
+    return frame->offset <= frame->total && frame->length <= frame->total - frame->offset;
 }
 
 static bool is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
 {
     return frame->magic == NORIA_FRAME_MAGIC && has_known_flags(frame) &&
-           frame->length <= limits->most_length && frame->total <= limits->most_total &&
-           frame->offset <= frame->total && frame->length <= frame->total - frame->offset &&
+           frame->length <= limits->most_length && frame->total <= limits->most_total && has_a_place(frame, limits) &&
            (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);
 }
 
@@ -40,11 +51,11 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
     size = noria_frame_size(&found);
     if (len < size)
         return 0;
-    if (found.flags != 0) {
+    if (noria_frame_has_tail(&found)) {
         uint32_t tail;
         memcpy(&tail, bytes + size - sizeof(tail), sizeof(tail));
         if (tail !=
-            (found.flags == NORIA_FRAME_CRC ? noria_crc32c(0, bytes, size - sizeof(tail)) : noria_frame_tail(&found)))
+            ((found.flags & NORIA_FRAME_CRC) != 0 ? noria_crc32c(0, bytes, size - sizeof(tail)) : noria_frame_tail(&found)))
             return -EBADMSG;
     }
     *frame = found;

@@ -5,18 +5,19 @@
  * message it is, so that many writers of one pipe may interleave frames as they like.
  *
  *     0  magic     "NRF1"               4 bytes
- *     4  flags     CRC, TAIL or HELLO   1 byte
+ *     4  flags     CRC, TAIL, HELLO; FDS 1 byte
  *     5  priority                       1 byte
  *     6  check     of the other 30      2 bytes
  *     8  length    of what follows      4 bytes
  *    12  total     of the message       4 bytes
- *    16  offset    in the message       4 bytes
+ *    16  offset    in the message, with FDS the number of descriptors 4 bytes
  *    20  sender    number of the handle 4 bytes
  *    24  sequence  of its messages      8 bytes
  *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL or HELLO a
  *        word that follows from the header
  *
  * HELLO brings no message: a sender is there, or, by the sequence NORIA_FRAME_RECEIVER, somebody who wants messages.
+ * FDS: descriptors come with the first byte; only a whole message, or HELLO, brings some.
  */
 #ifndef NORIA_FRAME_H
 #define NORIA_FRAME_H
@@ -29,7 +30,8 @@
 #define NORIA_FRAME_MAGIC UINT32_C(0x3146524e) /* "NRF1" */
 
 enum { NORIA_FRAME_HEADER = 32, NORIA_FRAME_TAIL_BYTES = 4 };
-enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2, NORIA_FRAME_HELLO = 4 }; /* flags, one of them at most */
+enum { NORIA_FRAME_CRC = 1, NORIA_FRAME_TAIL = 2, NORIA_FRAME_HELLO = 4 }; /* flags, one of them at most, */
+enum { NORIA_FRAME_FDS = 8 };                                              /* and this one with or without CRC or HELLO */
 enum { NORIA_FRAME_SENDER = 0, NORIA_FRAME_RECEIVER = 1 };                 /* sequence of HELLO: who says it */
 enum { NORIA_FRAME_HELLO_BYTES = NORIA_FRAME_HEADER + NORIA_FRAME_TAIL_BYTES };
 
@@ -74,10 +76,16 @@ static inline bool noria_frame_is_whole(const struct noria_frame *frame)
     return frame->length == frame->total;
 }
 
+/* Whether four bytes more follow the payload. */
+static inline bool noria_frame_has_tail(const struct noria_frame *frame)
+{
+    return (frame->flags & ~NORIA_FRAME_FDS) != 0;
+}
+
 /* Of the frame on the way, all that belongs to it. */
 static inline size_t noria_frame_size(const struct noria_frame *frame)
 {
-    return NORIA_FRAME_HEADER + (size_t)frame->length + (frame->flags != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    return NORIA_FRAME_HEADER + (size_t)frame->length + (noria_frame_has_tail(frame) ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
 /* Fills in magic and check of a header whose other fields are set, and writes it. */
@@ -103,6 +111,7 @@ static inline void noria_frame_greet(uint32_t number, uint64_t who, uint8_t *to)
 struct noria_frame_limits {
     uint32_t most_length; /* of one frame */
     uint32_t most_total;  /* of a message */
+    uint32_t most_fds;    /* with a message; 0: none can come */
 };
 
 /*

@@ -12,7 +12,7 @@
 #include "crc32c.h"
 #include "frame.h"
 
-static const struct noria_frame_limits limits = {1000, 5000};
+static const struct noria_frame_limits limits = {1000, 5000, 0};
 
 static size_t make(uint8_t *to, uint8_t flags, uint32_t length, uint32_t total, uint32_t offset)
 {
@@ -29,7 +29,7 @@ static size_t make(uint8_t *to, uint8_t flags, uint32_t length, uint32_t total, 
     for (uint32_t i = 0; i < length; i++)
         to[NORIA_FRAME_HEADER + i] = (uint8_t)(i * 7);
     crc = noria_crc32c(0, to, NORIA_FRAME_HEADER + length);
-    if (flags != 0)
+    if (noria_frame_has_tail(&frame))
         memcpy(to + NORIA_FRAME_HEADER + length, &crc, sizeof(crc));
     return noria_frame_size(&frame);
 }
@@ -93,6 +93,43 @@ static void a_damaged_frame_is_none(void **state)
             assert_int_equal(parse(bytes, size, &frame), -EBADMSG);
             bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
         }
+    }
+}
+
+static void descriptors_come_where_they_can(void **state)
+{
+    /* Claim: a frame that says it brings descriptors is one where some can come, if it is a whole message, or a greeting, and
+     * says how many, up to the bound; with a CRC or without, not with a tail. Elsewhere it is none. */
+    static const struct noria_frame_limits without = {1000, 5000, 0}, with = {1000, 5000, 16};
+    static const struct {
+        uint8_t flags;
+        uint32_t length, total, count;
+        bool is_one;
+    } cases[] = {{NORIA_FRAME_FDS, 100, 100, 1, true},
+                 {NORIA_FRAME_FDS | NORIA_FRAME_CRC, 100, 100, 16, true},
+                 {NORIA_FRAME_FDS, 0, 0, 16, true},
+                 {NORIA_FRAME_FDS | NORIA_FRAME_HELLO, 0, 0, 1, true},
+                 {NORIA_FRAME_FDS | NORIA_FRAME_HELLO, 10, 10, 1, false},
+                 {NORIA_FRAME_FDS | NORIA_FRAME_TAIL, 100, 100, 1, false},
+                 {NORIA_FRAME_FDS, 100, 101, 1, false},
+                 {NORIA_FRAME_FDS, 100, 100, 0, false},
+                 {NORIA_FRAME_FDS, 100, 100, 17, false},
+                 {NORIA_FRAME_FDS, 100, 100, UINT32_MAX, false},
+                 {NORIA_FRAME_FDS | 16, 100, 100, 1, false}};
+    uint8_t bytes[256];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct noria_frame frame;
+        size_t size = make(bytes, cases[i].flags, cases[i].length, cases[i].total, cases[i].count);
+        uint32_t tail;
+        memcpy(&frame, bytes, sizeof(frame));
+        tail = noria_frame_tail(&frame);
+        if (noria_frame_has_tail(&frame) && (cases[i].flags & NORIA_FRAME_CRC) == 0)
+            memcpy(bytes + size - sizeof(tail), &tail, sizeof(tail));
+        assert_int_equal(size, NORIA_FRAME_HEADER + cases[i].length + (noria_frame_has_tail(&frame) ? 4 : 0));
+        assert_int_equal(noria_frame_parse(bytes, size, &with, &frame), cases[i].is_one ? (int)size : -EBADMSG);
+        assert_int_equal(noria_frame_parse(bytes, size, &without, &frame), -EBADMSG);
     }
 }
 
@@ -205,7 +242,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(frames_come_back),        cmocka_unit_test(a_cut_frame_waits_for_more),
-        cmocka_unit_test(a_damaged_frame_is_none), cmocka_unit_test(sizes_are_bounded),
+        cmocka_unit_test(a_damaged_frame_is_none), cmocka_unit_test(descriptors_come_where_they_can),
+        cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(the_next_frame_is_found), cmocka_unit_test(the_crc_is_crc32c),
         cmocka_unit_test(a_greeting_is_nothing_else), cmocka_unit_test(a_cut_leaves_no_more_than_there_was),
     };

@@ -17,10 +17,11 @@ enum { MOST_GETS = 64 }; /* of one try, that bring no message: then it says "not
 
 static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
 {
-    return (struct noria_frame_limits){NORIA_MOST_PIECE, (uint32_t)adapter->base.max_message};
+    return (struct noria_frame_limits){NORIA_MOST_PIECE, (uint32_t)adapter->base.max_message,
+                                       adapter->passes_fds ? NORIA_MOST_FDS : 0};
 }
 
-static int release_incoming(struct noria_adapter *adapter, bool surely)
+int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     int rc = 0;
@@ -29,6 +30,8 @@ static int release_incoming(struct noria_adapter *adapter, bool surely)
         rc = adapter->mechanism->taken(adapter, surely);
     else if (incoming->owned == NULL)
         incoming->inlet->from += incoming->frame_size;
+    if (__builtin_expect((incoming->info.flags & NORIA_FDS) != 0, 0))
+        noria_adapter_drop_fds(adapter, incoming->inlet);
     free(incoming->owned);
     *incoming = (struct noria_incoming){0};
     noria_adapter_count(adapter, NORIA_SIDE_RECV, rc == 0);
@@ -62,8 +65,11 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     const uint8_t *payload = inlet->bytes + inlet->from + NORIA_FRAME_HEADER;
     uint8_t *message = NULL;
     uint64_t lost = 0;
-    int rc = noria_assembly_take(&adapter->assembly, frame, payload, inlet, &message, &lost);
+    bool brings_fds = (frame->flags & NORIA_FRAME_FDS) != 0;
+    int rc = brings_fds ? noria_inlet_find_fds(inlet, frame) : 0;
 
+    if (rc == 0)
+        rc = noria_assembly_take(&adapter->assembly, frame, payload, inlet, &message, &lost);
     if (rc == -ENOMEM)
         return noria_fail(rc, "out of memory for a message of %u bytes", frame->total);
     if (rc < 0)
@@ -71,6 +77,8 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     inlet->speaks = adapter->seen_sender = true;
     if (rc != NORIA_ASSEMBLY_MORE)
         announce(adapter, inlet, frame, message, lost);
+    if (brings_fds)
+        noria_adapter_announce_fds(adapter, frame);
     if (rc != NORIA_ASSEMBLY_WHOLE)
         inlet->from += noria_frame_size(frame);
     return rc != NORIA_ASSEMBLY_MORE;
@@ -82,6 +90,8 @@ static int greet(struct noria_adapter *adapter, struct noria_inlet *inlet, const
     if (frame->sequence != NORIA_FRAME_SENDER)
         return -EBADMSG;
     inlet->speaks = adapter->seen_sender = true;
+    if ((frame->flags & NORIA_FRAME_FDS) != 0)
+        noria_inlet_expect_fds(inlet, frame);
     inlet->from += noria_frame_size(frame);
     return 0;
 }
@@ -120,7 +130,8 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
             inlet->from += cut;
             rc = 0;
         } else if (rc > 0) {
-            rc = frame.flags == NORIA_FRAME_HELLO ? greet(adapter, inlet, &frame) : take_frame(adapter, inlet, &frame);
+            rc = (frame.flags & NORIA_FRAME_HELLO) != 0 ? greet(adapter, inlet, &frame)
+                                                        : take_frame(adapter, inlet, &frame);
         }
         if (rc == -EBADMSG)
             rc = take_rubbish(adapter, inlet);
@@ -131,18 +142,25 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
 /* Of packets nothing is left over; of a stream the beginning of a frame may be. */
 static ssize_t get_more(struct noria_adapter *adapter, struct noria_inlet *inlet)
 {
+    size_t room;
     ssize_t got;
 
+    if (__builtin_expect(inlet->brought.held, 0) && noria_adapter_keep_fds(adapter, inlet) != 0)
+        return -EBADMSG;
     if (inlet->from == inlet->to)
         inlet->from = inlet->to = 0;
     if (inlet->from != 0 && inlet->room - inlet->to < NORIA_MOST_PIECE) {
         memmove(inlet->bytes, inlet->bytes + inlet->from, inlet->to - inlet->from);
+        noria_brought_move(&inlet->brought, inlet->from);
         inlet->to -= inlet->from;
         inlet->from = 0;
     }
-    got = adapter->mechanism->get(adapter, inlet, inlet->bytes + inlet->to, inlet->room - inlet->to);
-    if (got > 0)
+    room = __builtin_expect(inlet->brought.held, 0) ? noria_inlet_missing(inlet) : inlet->room - inlet->to;
+    got = adapter->mechanism->get(adapter, inlet, inlet->bytes + inlet->to, room);
+    if (got > 0) {
         inlet->to += (size_t)got;
+        inlet->asks = inlet->takes_fds || (adapter->passes_fds && (size_t)got == room);
+    }
     return got;
 }
 
@@ -153,6 +171,7 @@ static int end_inlet(struct noria_adapter *adapter, struct noria_inlet *inlet, b
     bool spoke = inlet->speaks;
 
     noria_assembly_end_source(&adapter->assembly, inlet);
+    noria_adapter_drop_fds(adapter, inlet);
     inlet->from = inlet->to = 0;
     if (adapter->mechanism->drops_strangers) {
         adapter->strangers += is_stranger;
@@ -208,8 +227,7 @@ int noria_adapter_next(struct noria_adapter *adapter)
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
 
-/* With the side taken. */
-static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     size_t len = incoming->info.size;
@@ -222,8 +240,17 @@ static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capac
         memcpy(buffer, incoming->data, len);
     if (info != NULL)
         *info = incoming->info;
-    release_incoming(adapter, false);
     return (ssize_t)len;
+}
+
+/* With the side taken. */
+static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+{
+    ssize_t len = noria_adapter_copy_out(adapter, buffer, capacity, info);
+
+    if (len >= 0)
+        noria_adapter_release_incoming(adapter, false);
+    return len;
 }
 
 ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
@@ -308,7 +335,7 @@ static int end_peek(struct noria_adapter *adapter, const struct noria_span *span
         return rc;
     rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
     if (rc == 0 && taken)
-        rc = release_incoming(adapter, true);
+        rc = noria_adapter_release_incoming(adapter, true);
     else if (rc == 0)
         adapter->incoming.held = false;
     noria_adapter_unlock(adapter, NORIA_SIDE_RECV);

@@ -26,14 +26,15 @@ static struct noria_frame header_of(struct noria_adapter *adapter, const struct 
                                     uint64_t sequence)
 {
     bool is_long = length > room_in_frame(adapter); /* so it may be cut */
+    uint8_t fds = message->fds != NULL ? NORIA_FRAME_FDS : 0;
 
-    return (struct noria_frame){.flags = adapter->crc != 0 ? NORIA_FRAME_CRC
-                                         : is_long         ? NORIA_FRAME_TAIL
-                                                           : 0,
+    return (struct noria_frame){.flags = fds | (adapter->crc != 0 ? NORIA_FRAME_CRC
+                                                : is_long         ? NORIA_FRAME_TAIL
+                                                                  : 0),
                                 .priority = (uint8_t)message->priority,
                                 .length = (uint32_t)length,
                                 .total = (uint32_t)message->len,
-                                .offset = (uint32_t)message->offset,
+                                .offset = (uint32_t)(fds != 0 ? (size_t)message->fd_count : message->offset),
                                 .sender = adapter->sender,
                                 .sequence = sequence};
 }
@@ -112,6 +113,18 @@ static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, in
     return rc == -EPIPE ? lose_receiver(adapter, -EPIPE) : rc;
 }
 
+/* The frame of a message. */
+static ssize_t put_frame_of(struct noria_adapter *adapter, const struct noria_outgoing *message,
+                            const struct iovec *pieces, int n)
+{
+    ssize_t rc;
+
+    if (__builtin_expect(message->fds == NULL, 1))
+        return put(adapter, pieces, n, message->priority);
+    rc = noria_adapter_put_fds(adapter, message, pieces, n);
+    return rc == -EPIPE ? lose_receiver(adapter, -EPIPE) : rc;
+}
+
 int noria_adapter_flush(struct noria_adapter *adapter)
 {
     while (adapter->owed_from < adapter->owed_to) {
@@ -158,14 +171,14 @@ static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_ou
     uint32_t tail;
     struct iovec pieces[PIECES] = {{header, sizeof(header)},
                                    {(void *)(uintptr_t)(message->data + message->offset), length},
-                                   {&tail, frame.flags != 0 ? sizeof(tail) : 0}};
+                                   {&tail, noria_frame_has_tail(&frame) ? sizeof(tail) : 0}};
     ssize_t taken;
 
     noria_frame_seal(&frame, header);
-    tail = frame.flags == NORIA_FRAME_CRC
+    tail = (frame.flags & NORIA_FRAME_CRC) != 0
                ? noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length)
                : noria_frame_tail(&frame);
-    taken = put(adapter, pieces, frame.flags != 0 ? PIECES : PIECES - 1, message->priority);
+    taken = put_frame_of(adapter, message, pieces, noria_frame_has_tail(&frame) ? PIECES : PIECES - 1);
     if (taken < 0)
         return taken;
     if (is_cut(adapter, (size_t)taken, length))
@@ -178,7 +191,7 @@ static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outg
 {
     struct iovec piece = {adapter->frames,
                           make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
-    ssize_t taken = put(adapter, &piece, 1, message->priority);
+    ssize_t taken = put_frame_of(adapter, message, &piece, 1);
 
     if (taken < 0)
         return taken;
@@ -358,6 +371,22 @@ int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t l
     ssize_t rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
                             &(struct noria_attempt){try_message, &message, true, 1, end_message});
 
+    return rc < 0 ? (int)rc : 0;
+}
+
+int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
+                           int64_t timeout_ns)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .fds = fds, .fd_count = n};
+    ssize_t rc;
+
+    if (!noria_adapter_of(channel)->passes_fds)
+        return noria_adapter_refuse_fds(noria_adapter_of(channel));
+    if (len > channel->most_in_batch)
+        return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",
+                          (unsigned long long)channel->most_in_batch, len);
+    rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                    &(struct noria_attempt){try_message, &message, true, 1, end_message});
     return rc < 0 ? (int)rc : 0;
 }
 

@@ -315,7 +315,7 @@ ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inle
 
     if (++noria_socket_of(adapter)->turns % turns == 0)
         return -EAGAIN; /* others have a turn, if they have something */
-    return noria_end_read(&inlet->end, bytes, room);
+    return noria_adapter_read(adapter, inlet, bytes, room);
 }
 
 /* The next one after the current one that has something. All are asked in one call, and the listener with them: whether

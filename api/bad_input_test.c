@@ -20,6 +20,7 @@ static void missing_handles_are_refused(void **state)
     struct noria_span span = {bytes, 8, {0, 0}};
     struct noria_stat stat = {0};
     noria_channel *channel;
+    int number = 1;
 
     (void)state;
     assert_fails(noria_send(NULL, bytes, 8, 0), EINVAL);
@@ -29,6 +30,8 @@ static void missing_handles_are_refused(void **state)
     assert_fails(noria_flush(NULL, 0), EINVAL);
     assert_fails(noria_recv(NULL, bytes, 8, 0, NULL), EINVAL);
     assert_fails(noria_recv_many(NULL, &vector, 1, 0, NULL), EINVAL);
+    assert_fails(noria_send_fds(NULL, bytes, 8, &number, 1, 0), EINVAL);
+    assert_fails(noria_recv_fds(NULL, bytes, 8, &number, &number, 0, NULL), EINVAL);
     assert_fails(noria_reserve(NULL, 8, &span, 0), EINVAL);
     assert_fails(noria_commit(NULL, &span, 8, 0), EINVAL);
     assert_fails(noria_abort(NULL, &span), EINVAL);
@@ -48,6 +51,8 @@ static void missing_pointers_are_refused(void **state)
     struct iovec hollow = {NULL, 8}, half[2] = {{(char[]){"x"}, 1}, {NULL, 8}};
     struct noria_listing listing;
     noria_channel *channel;
+    uint8_t bytes[8] = {0};
+    int number = 1;
 
     (void)state;
     open_pair();
@@ -61,6 +66,9 @@ static void missing_pointers_are_refused(void **state)
     assert_fails(noria_reserve(ch.tx, 8, NULL, 0), EINVAL);
     assert_fails(noria_commit(ch.tx, NULL, 8, 0), EINVAL);
     assert_fails(noria_abort(ch.tx, NULL), EINVAL);
+    assert_fails(noria_send_fds(ch.tx, bytes, 8, NULL, 1, 0), EINVAL);
+    assert_fails(noria_recv_fds(ch.rx, bytes, 8, NULL, &number, 0, NULL), EINVAL);
+    assert_fails(noria_recv_fds(ch.rx, bytes, 8, &number, NULL, 0, NULL), EINVAL);
     assert_fails(noria_recv(ch.rx, NULL, 8, 0, NULL), EINVAL);
     assert_fails(noria_recv_many(ch.rx, NULL, 1, 0, NULL), EINVAL);
     assert_fails(noria_recv_many(ch.rx, &hollow, 1, 0, NULL), EINVAL);
@@ -94,6 +102,10 @@ static void impossible_counts_and_timeouts_are_refused(void **state)
     (void)state;
     open_pair();
     for (size_t i = 0; i < 3; i++) {
+        int room = counts[i];
+        assert_fails(noria_send_fds(ch.tx, bytes, 8, &room, counts[i], 0), EINVAL);
+        if (room < 0)
+            assert_fails(noria_recv_fds(ch.rx, bytes, 8, &room, &room, 0, NULL), EINVAL);
         assert_fails(noria_send_many(ch.tx, &vector, counts[i], 0), EINVAL);
         assert_fails(noria_recv_many(ch.rx, &vector, counts[i], 0, NULL), EINVAL);
     }

@@ -57,6 +57,7 @@ static void count(struct bridge *bridge, size_t len, const struct noria_info *in
     bridge->counts.bytes += len;
     bridge->counts.redelivered += (info->flags & NORIA_REDELIVERED) != 0;
     bridge->counts.lost += info->lost;
+    bridge->counts.without_fds += (info->flags & NORIA_FDS) != 0;
 }
 
 static ssize_t try_put_back(noria_channel *channel, void *span)

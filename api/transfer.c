@@ -217,8 +217,25 @@ int noria_abort(noria_channel *channel, struct noria_span *span)
     return rc != 0 ? rc : (int)finish(channel, NORIA_SIDE_SEND, 0, try_abort, span);
 }
 
+static int refuse_fds(void)
+{
+    return noria_fail(-ENOTSUP, "this channel carries no descriptors; unix:/path does, and fd:N of a Unix socket");
+}
+
+int noria_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n, int64_t timeout_ns)
+{
+    if (!may_send(channel, data, len, timeout_ns))
+        return refuse_to_send(channel, data, len, timeout_ns);
+    if (fds == NULL || n < 1 || n > NORIA_MOST_FDS)
+        return noria_fail(-EINVAL, "a message brings 1 to %d descriptors, not %d", NORIA_MOST_FDS, fds != NULL ? n : 0);
+    if (channel->verbs->send_fds == NULL)
+        return refuse_fds();
+    return channel->verbs->send_fds(channel, data, len, fds, n, timeout_ns);
+}
+
 /* ------------------------------------------------------------------------------------------------------- receiving */
 
+/* 0: there is no reason to. */
 static __attribute__((noinline)) int refuse_to_receive(const noria_channel *channel, const void *data, size_t capacity,
                                                        int64_t timeout_ns)
 {
@@ -233,6 +250,20 @@ ssize_t noria_recv(noria_channel *channel, void *data, size_t capacity, int64_t 
                              timeout_ns < -1, 0))
         return refuse_to_receive(channel, data, capacity, timeout_ns);
     return channel->verbs->recv_call(channel, data, capacity, info, timeout_ns);
+}
+
+ssize_t noria_recv_fds(noria_channel *channel, void *data, size_t capacity, int *fds, int *n, int64_t timeout_ns,
+                       struct noria_info *info)
+{
+    int rc = refuse_to_receive(channel, data, capacity, timeout_ns);
+
+    if (rc != 0)
+        return rc;
+    if (n == NULL || *n < 0 || (fds == NULL && *n > 0))
+        return noria_fail(-EINVAL, "noria_recv_fds takes a place for descriptors, and how many there is room for");
+    if (channel->verbs->recv_fds == NULL)
+        return refuse_fds();
+    return channel->verbs->recv_fds(channel, data, capacity, fds, n, timeout_ns, info);
 }
 
 struct incoming {

@@ -32,6 +32,9 @@ static int carry(noria_channel *from, noria_channel *to, const char *const *addr
                 "noria bridge: %" PRIu64 " messages, %" PRIu64 " bytes, %" PRIu64 " redelivered, %" PRIu64
                 " lost before\n",
                 counts.messages, counts.bytes, counts.redelivered, counts.lost);
+    if (counts.without_fds != 0)
+        fprintf(stderr, "noria bridge: %" PRIu64 " messages brought descriptors, which were closed: a bridge passes none on\n",
+                counts.without_fds);
     return status;
 }
 

@@ -64,7 +64,8 @@ void print_abilities(const struct noria_stat *stat)
                  {NORIA_CAN_REDELIVER, "redeliver", "at most once"},
                  {NORIA_CAN_POLL, "poll", NULL},
                  {NORIA_CAN_OUTLIVE, "outlives processes", NULL},
-                 {NORIA_CAN_ZERO_COPY, "zero copy", NULL}};
+                 {NORIA_CAN_ZERO_COPY, "zero copy", NULL},
+                 {NORIA_CAN_FDS, "descriptors", NULL}};
     const char *between = "";
     printf("abilities         ");
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {

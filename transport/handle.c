@@ -45,7 +45,7 @@ void noria_call_explain(const noria_channel *channel, ssize_t rc)
         return;
     switch (channel->asks_system ? -rc : 0) {
     case EBADMSG: case EIO: case ENOMEM: case ENOENT: case EACCES: case EPERM: case ENOSPC: case EMFILE: case ENFILE: case EBADF:
-    case ENOTCONN:
+    case ENOTCONN: case ETOOMANYREFS:
         return;
     default:
         noria_fail_plain((int)rc);

@@ -59,6 +59,10 @@ struct noria_verbs {
      * channel cannot tell. */
     int (*send_origin)(noria_channel *channel, const void *data, size_t len, unsigned priority,
                        const struct noria_origin *origin, int64_t timeout_ns);
+    /* Whole calls, of messages that bring descriptors; NULL: this channel carries none. */
+    int (*send_fds)(noria_channel *channel, const void *data, size_t len, const int *fds, int n, int64_t timeout_ns);
+    ssize_t (*recv_fds)(noria_channel *channel, void *buffer, size_t capacity, int *fds, int *n, int64_t timeout_ns,
+                        struct noria_info *info);
     /* A call has waited in vain: what it returns instead of -EAGAIN or -ETIMEDOUT. NULL: just that. */
     ssize_t (*excuse)(noria_channel *channel, enum noria_side side, ssize_t rc);
     /* Messages were dropped by policy. */

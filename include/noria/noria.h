@@ -194,11 +194,11 @@ struct noria_options {
     uint32_t reserved0;        /* 0, or -EINVAL */
 };
 
-enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2 }; /* noria_info.flags */
+enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2, NORIA_FDS = 4 }; /* noria_info.flags */
 
 struct noria_info {
     uint32_t size;     /* of the message */
-    uint32_t flags;    /* REDELIVERED: a receiver died holding it, so it may have been seen before */
+    uint32_t flags;    /* REDELIVERED: a receiver died holding it, so it may have been seen before. FDS: it brought descriptors */
     uint32_t priority; /* as it was sent with */
     uint32_t sender;   /* participant number of the sender's handle; SPSC: of whoever is the sender now */
     uint64_t sequence; /* grows within a channel, not always by one; the same when delivered again */
@@ -220,7 +220,8 @@ enum { /* noria_stat.abilities: what the transport can do */
     NORIA_CAN_POLL = 16,
     NORIA_CAN_OUTLIVE = 32,  /* messages survive the exit of every process */
     NORIA_CAN_ZERO_COPY = 64,
-    NORIA_CAN_BOUNDARIES = 128 /* a message is received as it was sent, never cut nor joined: they all can */
+    NORIA_CAN_BOUNDARIES = 128, /* a message is received as it was sent, never cut nor joined: they all can */
+    NORIA_CAN_FDS = 256         /* noria_send_fds */
 };
 
 struct noria_stat {
@@ -250,7 +251,8 @@ struct noria_stat {
     const char *carrier;                    /* opened by auto: the address of what carries it; else NULL. Until it is closed, */
     const char *refused;                    /* like this: a line for each that was tried before, with its reason */
     uint64_t strangers;                     /* without shared memory, by this handle: connections refused or dropped, */
-    uint64_t skipped;                       /* and bytes that were no messages */
+    uint64_t skipped;                       /* and bytes that were no messages; */
+    uint64_t dropped_fds;                   /* descriptors that came and that nobody took */
 };
 
 /* Fills in the defaults named above. */
@@ -361,6 +363,21 @@ NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len,
  * full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the receiver has gone, and what
  * was left is lost (stat.lost counts the gathered messages). In a segment nothing is ever left: 0. */
 NORIA_API int noria_flush(noria_channel *channel, int64_t timeout_ns);
+/* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, and "fd:N" of a
+ * Unix socket; elsewhere, and through every ring, -ENOTSUP (noria_stat: NORIA_CAN_FDS). As noria_send; the receiver gets
+ * duplicates, the sender keeps his, and may close them when the call has returned. The message goes in one frame: up to
+ * 65,500 bytes, in packets 32,732; more is -EMSGSIZE. It stands in order among all others. -EBADF: one of them is not
+ * open. -EMFILE, -ENFILE. -ETOOMANYREFS: as many are under way as the user may have open (ulimit -n). */
+enum { NORIA_MOST_FDS = 16 };
+NORIA_API int noria_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
+                             int64_t timeout_ns);
+/* As noria_recv, of any message. *n: room in `fds`, and then how many there are, 0 of a message without; they are the
+ * caller's, closed on exec. -EMFILE in *n: there were some, and this process could open no more files, so the kernel has closed
+ * them; the call succeeds. -EMSGSIZE: there is too little room, for bytes or descriptors; the message stays first. Whoever
+ * receives such a message otherwise (noria_recv, recv_many, release of a peeked one, noria_bridge) closes what it brought;
+ * info.flags and noria_stat.dropped_fds tell of it. noria_close closes what was not received. */
+NORIA_API ssize_t noria_recv_fds(noria_channel *channel, void *buffer, size_t capacity, int *fds, int *n,
+                                 int64_t timeout_ns, struct noria_info *info);
 
 /* Zero copy. reserve: room for up to max_len bytes, one reservation per thread and 64 per handle at a time
  * (SPSC: one); commit sends its first `len` bytes, abort gives it up, both in the thread that reserved. peek:
@@ -465,6 +482,7 @@ struct noria_bridge_counts {
     uint64_t redelivered;     /* of those, marked so by the source */
     uint64_t lost;            /* that the source said were missing */
     uint64_t refused;         /* sends after which the destination had lost its receiver, and that were made again */
+    uint64_t without_fds;     /* messages that brought descriptors, which were closed: a bridge passes none on */
     void *kept;               /* at the end: a message that has left the source and that the destination did not take, */
     struct noria_info kept_info; /* with its size and priority; send it elsewhere, and free it. NULL: there is none */
 };
