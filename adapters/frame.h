@@ -5,12 +5,12 @@
  * message it is, so that many writers of one pipe may interleave frames as they like.
  *
  *     0  magic     "NRF1"               4 bytes
- *     4  flags     CRC, TAIL, HELLO; FDS 1 byte
+ *     4  flags     CRC, TAIL, HELLO, FDS 1 byte
  *     5  priority                       1 byte
  *     6  check     of the other 30      2 bytes
  *     8  length    of what follows      4 bytes
  *    12  total     of the message       4 bytes
- *    16  offset    in the message, with FDS the number of descriptors 4 bytes
+ *    16  offset    in the message       4 bytes; with FDS the number of descriptors
  *    20  sender    number of the handle 4 bytes
  *    24  sequence  of its messages      8 bytes
  *    32  `length` bytes of the message, then with CRC the CRC32C of all before it, 4 bytes, with TAIL or HELLO a

@@ -31,7 +31,8 @@ enum { MOST_SETS = 64, FIRST_FD = 1 << 20, OF_SET = 32 }; /* numbers that no des
 
 /* Descriptors that come with a write. */
 static struct {
-    size_t from, to; /* of the stream */
+    size_t from, to;           /* of the stream */
+    size_t read_from, read_to; /* that brought them */
     int count;
     bool is_out; /* of the socket */
 } sets[MOST_SETS];
@@ -156,6 +157,8 @@ static size_t bring_set(struct noria_adapter *adapter, struct noria_inlet *inlet
         return more;
     more = sets[i].to - stream_read < more ? sets[i].to - stream_read : more;
     sets[i].is_out = true;
+    sets[i].read_from = stream_read;
+    sets[i].read_to = stream_read + more;
     if (!inlet->asks || sets[i].count == 0)
         return more;
     for (int each = 0; each < sets[i].count; each++) {
@@ -231,6 +234,19 @@ static struct noria_adapter *make_receiver(struct fuzz_input *input)
     return adapter;
 }
 
+/* The message that was received last, of `len` bytes, has brought these. */
+static void check_set(const struct noria_adapter *adapter, size_t len, int fd, int n)
+{
+    const struct noria_inlet *inlet = adapter->inlet;
+    size_t end = stream_read - (inlet->to - inlet->from); /* of its frame */
+    int set = (fd - FIRST_FD) / OF_SET;
+
+    check(n == sets[set].count, "all of them");
+    check(end - len >= sets[set].read_from + NORIA_FRAME_HEADER &&
+              end - len < sets[set].read_to + NORIA_FRAME_HEADER + NORIA_FRAME_TAIL_BYTES,
+          "and they came when its frame began");
+}
+
 /* One message, and what it brought. */
 static ssize_t receive(struct noria_adapter *adapter, uint8_t *message, struct noria_info *info, bool takes_fds)
 {
@@ -244,7 +260,8 @@ static ssize_t receive(struct noria_adapter *adapter, uint8_t *message, struct n
         check(fds[i] == fds[0] + i && (i > 0 || fds[0] % OF_SET == 0), "descriptors are those of one write, in order");
         end_descriptor(fds[i]);
     }
-    check(len < 0 || n <= 0 || n == sets[(fds[0] - FIRST_FD) / OF_SET].count, "and all of them");
+    if (len >= 0 && n > 0)
+        check_set(adapter, (size_t)len, fds[0], n);
     check(len < 0 || (n != 0) == ((info->flags & NORIA_FDS) != 0), "and are told");
     return len;
 }

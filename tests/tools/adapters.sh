@@ -40,6 +40,8 @@ for address in "${addresses[@]}"; do
     case $address in tcp:*) ;; *) # has no name
         checks=$((checks + 1))
         "$noria" stat "$address" | grep -q '^abilities  *many senders.* boundaries' || bad "stat $address"
+        case $address in unix:*) expected=', descriptors' ;; *) expected= ;; esac
+        [[ $("$noria" stat "$address" | sed -n 's/^abilities .*boundaries.*\(, descriptors\)$/\1/p') = "$expected" ]] || bad "descriptors in stat $address"
         "$noria" stat "$address" --json >/dev/null || bad "stat --json $address"
         "$noria" rm "$address" || bad "rm $address"
         ! "$noria" rm "$address" 2>/dev/null || bad "rm $address twice" ;;

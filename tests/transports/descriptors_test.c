@@ -187,11 +187,11 @@ static void full_reads_cut_anywhere(void **state)
 
     (void)state;
     open_receiver();
-    for (uint32_t cut = 1; cut < HELLO_BYTES + NORIA_FRAME_HEADER + LEN; cut++) {
-        uint32_t second = FULL_READ - 64 * KIB - NORIA_FRAME_HEADER - cut;
+    for (uint32_t i = 2; i < 2 * (HELLO_BYTES + NORIA_FRAME_HEADER + LEN); i++) {
+        uint32_t second = FULL_READ - 64 * KIB - NORIA_FRAME_HEADER - i / 2;
         it.tx = open_handle(NORIA_SEND);
-        assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
-        expect(1, 0, 100);
+        assert_int_equal(i % 2 == 0 ? send_numbered(it.tx, 1, 0, 100, A_WHILE) : send_things(it.tx, 0, 100, 1, A_WHILE), 0);
+        expect_things(0, 100, i % 2);
         assert_int_equal(send_numbered(it.tx, 1, 1, longest_frame(), A_WHILE), 0);
         assert_int_equal(send_numbered(it.tx, 1, 2, second, A_WHILE), 0);
         assert_int_equal(send_things(it.tx, 3, LEN, 2, A_WHILE), 0);
@@ -849,6 +849,15 @@ static void one_set_at_a_time(void **state)
         put(fd, frame + i, 1, 2);
     expect_stranger(fd);
 
+    fd = connect_stranger(); /* nor do they come with the second part */
+    announce(fd);
+    put(fd, frame, 10, 0);
+    await_descriptors(at.before + 2); /* he is taken in, */
+    for (int i = 0; i < 40; i++)      /* and read */
+        ours_comes();
+    put(fd, frame + 10, size - 10, 2);
+    expect_stranger(fd);
+
     fd = connect_stranger();
     announce(fd);
     make_frame(frame, 0, 0, 0, 20);
@@ -897,6 +906,35 @@ static void a_peer_that_keeps_to_it(void **state)
     assert_int_equal(stat_of(it.rx).strangers, 0);
     ours_comes();
     assert_int_equal(count_descriptors(), at.before);
+}
+
+static void a_set_moves_with_its_bytes(void **state)
+{
+    /* Claim: a set that comes with the first part of its frame, in a read that began in the middle of the inlet's bytes and
+     * filled the rest of them, is there when they have been moved to the beginning and the second part has come. */
+    enum { FIRST = 60000, CUT = 20, LEN = 40, READ_FIRST = FIRST + 2 * NORIA_FRAME_HEADER + 4968 };
+    static uint8_t frame[64 * KIB];
+    uint32_t third = FULL_READ - READ_FIRST - (FIRST - 4968) - NORIA_FRAME_HEADER - CUT;
+    int fds[2], n = 2, fd;
+    size_t size;
+
+    (void)state;
+    it.rx = open_handle(NORIA_RECV);
+    fd = connect_stranger();
+    announce(fd);
+    put(fd, frame, make_frame(frame, 0, 0, 0, FIRST), 0);
+    size = make_frame(frame, 0, 0, 1, FIRST);
+    put(fd, frame, NORIA_FRAME_HEADER + 4968, 0);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL), FIRST);
+    put(fd, frame + NORIA_FRAME_HEADER + 4968, size - NORIA_FRAME_HEADER - 4968, 0);
+    put(fd, frame, make_frame(frame, 0, 0, 2, third), 0);
+    put(fd, frame, make_frame(frame, NORIA_FRAME_FDS, 2, 3, LEN), 2);
+    expect_things(1, FIRST, 0);
+    expect_things(2, third, 0);
+    assert_int_equal(noria_recv_fds(it.rx, received, sizeof(received), fds, &n, A_WHILE, NULL), LEN);
+    assert_int_equal(n, 2);
+    close_all(fds, n);
+    close(fd);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ others */
@@ -985,6 +1023,7 @@ static const struct {
              {"rubbish brings nothing", rubbish_brings_nothing, LISTENING},
              {"one set at a time", one_set_at_a_time, LISTENING | STREAMS},
              {"a peer that keeps to it", a_peer_that_keeps_to_it, LISTENING},
+             {"a set moves with its bytes", a_set_moves_with_its_bytes, LISTENING | STREAMS},
              {"a bridge passes none on", a_bridge_passes_none_on, LISTENING}};
 
 static bool carries_descriptors(const struct transport *transport)
