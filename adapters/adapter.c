@@ -318,7 +318,7 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
     stat->full = channel->full;
     stat->pack = 1;
     stat->mode = adapter->options.mode;
-    stat->abilities = adapter->mechanism->abilities | (adapter->passes_fds ? NORIA_CAN_FDS : 0);
+    stat->abilities = adapter->mechanism->abilities | (adapter->most_fds != 0 ? NORIA_CAN_FDS : 0);
     stat->max_message = (uint32_t)channel->max_message;
     stat->max_held = 1;
     stat->checksum = adapter->crc;

@@ -130,7 +130,7 @@ struct noria_adapter {
     uint32_t singles[2]; /* how often just one, */
     uint32_t pauses[2]; /* and how long the next look was waited for */
     uint32_t crc; /* frames are sent with their CRC */
-    bool passes_fds; /* a Unix socket */
+    uint32_t most_fds; /* that a message may bring: of a Unix socket; else 0 */
     bool fds_announced; /* to the receiver there is */
     uint64_t dropped_fds;
     uint64_t sent, received, lost, skipped, strangers;

@@ -318,7 +318,7 @@ ssize_t noria_adapter_recv_fds(noria_channel *channel, void *buffer, size_t capa
 {
     struct receipt receipt = {buffer, capacity, fds, n, info};
 
-    if (!noria_adapter_of(channel)->passes_fds)
+    if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
     return noria_call(channel, NORIA_SIDE_RECV, timeout_ns,
                       &(struct noria_attempt){try_recv, &receipt, true, 0, NULL});

@@ -100,7 +100,7 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
     if (fstat((int)fd, &status) != 0)
         rc = noria_fail(-errno, "'fd:%s': this process has no such descriptor", rest);
     fd_of(adapter)->is_stream = rc == 0 && is_stream_socket((int)fd);
-    adapter->passes_fds = rc == 0 && is_unix_socket((int)fd);
+    adapter->most_fds = rc == 0 && is_unix_socket((int)fd) ? NORIA_MOST_FDS : 0;
     if (rc == 0 && (S_ISREG(status.st_mode) || fd_of(adapter)->is_stream))
         adapter->crc = 1;
     if (rc == 0)

@@ -5,27 +5,33 @@
 
 #include "crc32c.h"
 
-static bool has_known_flags(const struct noria_frame *frame)
+static bool has_a_place(const struct noria_frame *frame)
+{
+    return frame->offset <= frame->total && frame->length <= frame->total - frame->offset;
+}
+
+/* A greeting, or a whole message, that brings descriptors, as many as may come. */
+static bool may_bring_fds(const struct noria_frame *frame, const struct noria_frame_limits *limits)
 {
     uint8_t kind = frame->flags & (uint8_t)~NORIA_FRAME_FDS;
 
-    if (kind == NORIA_FRAME_HELLO)
-        return frame->total == 0;
-    return kind <= (kind == frame->flags ? NORIA_FRAME_TAIL : NORIA_FRAME_CRC);
+    return (kind <= NORIA_FRAME_CRC || (kind == NORIA_FRAME_HELLO && frame->total == 0)) &&
+           noria_frame_is_whole(frame) && frame->offset > 0 && frame->offset <= limits->most_fds;
 }
 
-/* Where the payload stands in the message; or the message is whole, and there are descriptors. */
-static bool has_a_place(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+static bool is_of_a_kind(const struct noria_frame *frame, const struct noria_frame_limits *limits)
 {
-    if ((frame->flags & NORIA_FRAME_FDS) != 0)
-        return noria_frame_is_whole(frame) && frame->offset > 0 && frame->offset <= limits->most_fds;
-    return frame->offset <= frame->total && frame->length <= frame->total - frame->offset;
+    if (noria_frame_is_plain(frame))
+        return has_a_place(frame);
+    if (frame->flags == NORIA_FRAME_HELLO)
+        return frame->total == 0 && has_a_place(frame);
+    return (frame->flags & NORIA_FRAME_FDS) != 0 && may_bring_fds(frame, limits);
 }
 
 static bool is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
 {
-    return frame->magic == NORIA_FRAME_MAGIC && has_known_flags(frame) &&
-           frame->length <= limits->most_length && frame->total <= limits->most_total && has_a_place(frame, limits) &&
+    return frame->magic == NORIA_FRAME_MAGIC && frame->length <= limits->most_length &&
+           frame->total <= limits->most_total && is_of_a_kind(frame, limits) &&
            (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);
 }
 

@@ -76,6 +76,12 @@ static inline bool noria_frame_is_whole(const struct noria_frame *frame)
     return frame->length == frame->total;
 }
 
+/* A piece of a message, and nothing else. */
+static inline bool noria_frame_is_plain(const struct noria_frame *frame)
+{
+    return __builtin_expect(frame->flags <= NORIA_FRAME_TAIL, 1);
+}
+
 /* Whether four bytes more follow the payload. */
 static inline bool noria_frame_has_tail(const struct noria_frame *frame)
 {

@@ -18,10 +18,10 @@ enum { MOST_GETS = 64 }; /* of one try, that bring no message: then it says "not
 static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
 {
     return (struct noria_frame_limits){NORIA_MOST_PIECE, (uint32_t)adapter->base.max_message,
-                                       adapter->passes_fds ? NORIA_MOST_FDS : 0};
+                                       adapter->most_fds};
 }
 
-int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
+NORIA_FAST_PATH int release_incoming(struct noria_adapter *adapter, bool surely)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     int rc = 0;
@@ -38,7 +38,7 @@ int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
     return rc;
 }
 
-static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
+NORIA_FAST_PATH void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
                      uint8_t *owned, uint64_t lost)
 {
     bool tells = lost != 0 && (adapter->mechanism->is_loss == NULL || adapter->mechanism->is_loss(adapter));
@@ -60,16 +60,13 @@ static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, c
 }
 
 /* A frame that stands whole at the beginning of the inlet's bytes. 1: it brought a message; 0: go on; -errno. */
-static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
+NORIA_FAST_PATH int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
 {
     const uint8_t *payload = inlet->bytes + inlet->from + NORIA_FRAME_HEADER;
     uint8_t *message = NULL;
     uint64_t lost = 0;
-    bool brings_fds = (frame->flags & NORIA_FRAME_FDS) != 0;
-    int rc = brings_fds ? noria_inlet_find_fds(inlet, frame) : 0;
+    int rc = noria_assembly_take(&adapter->assembly, frame, payload, inlet, &message, &lost);
 
-    if (rc == 0)
-        rc = noria_assembly_take(&adapter->assembly, frame, payload, inlet, &message, &lost);
     if (rc == -ENOMEM)
         return noria_fail(rc, "out of memory for a message of %u bytes", frame->total);
     if (rc < 0)
@@ -77,8 +74,6 @@ static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, 
     inlet->speaks = adapter->seen_sender = true;
     if (rc != NORIA_ASSEMBLY_MORE)
         announce(adapter, inlet, frame, message, lost);
-    if (brings_fds)
-        noria_adapter_announce_fds(adapter, frame);
     if (rc != NORIA_ASSEMBLY_WHOLE)
         inlet->from += noria_frame_size(frame);
     return rc != NORIA_ASSEMBLY_MORE;
@@ -94,6 +89,22 @@ static int greet(struct noria_adapter *adapter, struct noria_inlet *inlet, const
         noria_inlet_expect_fds(inlet, frame);
     inlet->from += noria_frame_size(frame);
     return 0;
+}
+
+/* The same, of any frame. */
+static __attribute__((noinline)) int take_special(struct noria_adapter *adapter, struct noria_inlet *inlet,
+                                                  const struct noria_frame *frame)
+{
+    int rc;
+
+    if ((frame->flags & NORIA_FRAME_HELLO) != 0)
+        return greet(adapter, inlet, frame);
+    rc = noria_inlet_find_fds(inlet, frame);
+    if (rc == 0)
+        rc = take_frame(adapter, inlet, frame);
+    if (rc == 1)
+        noria_adapter_announce_fds(adapter, frame);
+    return rc;
 }
 
 /* Bytes that are no frame. 0: skipped; -EBADMSG: whoever sends them is not listened to any longer. */
@@ -130,8 +141,8 @@ static int take_frames(struct noria_adapter *adapter, struct noria_inlet *inlet)
             inlet->from += cut;
             rc = 0;
         } else if (rc > 0) {
-            rc = (frame.flags & NORIA_FRAME_HELLO) != 0 ? greet(adapter, inlet, &frame)
-                                                        : take_frame(adapter, inlet, &frame);
+            rc = noria_frame_is_plain(&frame) ? take_frame(adapter, inlet, &frame)
+                                              : take_special(adapter, inlet, &frame);
         }
         if (rc == -EBADMSG)
             rc = take_rubbish(adapter, inlet);
@@ -155,12 +166,15 @@ static ssize_t get_more(struct noria_adapter *adapter, struct noria_inlet *inlet
         inlet->to -= inlet->from;
         inlet->from = 0;
     }
-    room = __builtin_expect(inlet->brought.held, 0) ? noria_inlet_missing(inlet) : inlet->room - inlet->to;
+    room = inlet->room - inlet->to;
+    if (__builtin_expect(inlet->brought.held, 0))
+        room = noria_inlet_missing(inlet);
     got = adapter->mechanism->get(adapter, inlet, inlet->bytes + inlet->to, room);
-    if (got > 0) {
-        inlet->to += (size_t)got;
-        inlet->asks = inlet->takes_fds || (adapter->passes_fds && (size_t)got == room);
-    }
+    if (__builtin_expect(got <= 0, 0))
+        return got;
+    inlet->to += (size_t)got;
+    if (__builtin_expect((size_t)got == room || inlet->asks, 0))
+        inlet->asks = inlet->takes_fds || (adapter->most_fds != 0 && (size_t)got == room);
     return got;
 }
 
@@ -227,7 +241,7 @@ int noria_adapter_next(struct noria_adapter *adapter)
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
 
-ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+NORIA_FAST_PATH ssize_t copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     size_t len = incoming->info.size;
@@ -246,11 +260,21 @@ ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size
 /* With the side taken. */
 static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
 {
-    ssize_t len = noria_adapter_copy_out(adapter, buffer, capacity, info);
+    ssize_t len = copy_out(adapter, buffer, capacity, info);
 
     if (len >= 0)
-        noria_adapter_release_incoming(adapter, false);
+        release_incoming(adapter, false);
     return len;
+}
+
+ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+{
+    return copy_out(adapter, buffer, capacity, info);
+}
+
+int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
+{
+    return release_incoming(adapter, surely);
 }
 
 ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
@@ -335,7 +359,7 @@ static int end_peek(struct noria_adapter *adapter, const struct noria_span *span
         return rc;
     rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
     if (rc == 0 && taken)
-        rc = noria_adapter_release_incoming(adapter, true);
+        rc = release_incoming(adapter, true);
     else if (rc == 0)
         adapter->incoming.held = false;
     noria_adapter_unlock(adapter, NORIA_SIDE_RECV);

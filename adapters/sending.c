@@ -380,7 +380,7 @@ int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len,
     struct noria_outgoing message = {.data = data, .len = len, .fds = fds, .fd_count = n};
     ssize_t rc;
 
-    if (!noria_adapter_of(channel)->passes_fds)
+    if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
     if (len > channel->most_in_batch)
         return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",

@@ -155,7 +155,7 @@ static int open_unix(noria_channel **out, const char *rest, int flags, const str
         return rc;
     of = noria_socket_of(adapter);
     of->listener = -1;
-    adapter->passes_fds = true;
+    adapter->most_fds = NORIA_MOST_FDS;
     rc = make_address(of, rest);
     if (rc == 0)
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),

@@ -224,10 +224,10 @@ static struct noria_adapter *make_receiver(struct fuzz_input *input)
     inlet->end.fd = -1;
     inlet->page = what % 8 == 0 ? 0 : PAGE;
     inlet->keeps_boundaries = what % 8 == 1;
-    adapter->passes_fds = what >= 128;
-    if (adapter->passes_fds)
+    adapter->most_fds = what >= 128 ? NORIA_MOST_FDS : 0;
+    if (adapter->most_fds != 0)
         inlet->page = 0;
-    inlet->takes_fds = inlet->asks = adapter->passes_fds && what % 4 == 2; /* somebody has said so before */
+    inlet->takes_fds = inlet->asks = adapter->most_fds != 0 && what % 4 == 2; /* somebody has said so before */
     inlet->room = NORIA_MOST_PIECE + (size_t)fuzz_byte(input) * 8; /* behind which the rest is moved to its beginning */
     adapter->inlets = adapter->inlet = inlet;
     adapter->inlet_count = 1;
@@ -253,7 +253,7 @@ static ssize_t receive(struct noria_adapter *adapter, uint8_t *message, struct n
     int fds[NORIA_MOST_FDS], n = NORIA_MOST_FDS;
     ssize_t len;
 
-    if (!takes_fds || !adapter->passes_fds)
+    if (!takes_fds || adapter->most_fds == 0)
         return noria_adapter_recv(&adapter->base, message, MOST_TOTAL, info);
     len = noria_adapter_recv_fds(&adapter->base, message, MOST_TOTAL, fds, &n, 0, info);
     for (int i = 0; len >= 0 && i < n; i++) {
@@ -298,7 +298,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     for (uint32_t steps = 0; steps < 60 && input.left > 0; steps++) {
         uint32_t what = fuzz_below(&input, 16);
         if (what < 9)
-            append_frame(&input, adapter->passes_fds && fuzz_byte(&input) % 2 == 0 ? NORIA_FRAME_FDS : 0);
+            append_frame(&input, adapter->most_fds != 0 && fuzz_byte(&input) % 2 == 0 ? NORIA_FRAME_FDS : 0);
         else if (what < 11)
             append_cut_frame(&input);
         else if (what < 14)
