@@ -138,7 +138,7 @@ static void take_in(struct noria_dealer *dealer, int fd)
 /* Whether all of a receiver's greeting has come, and it could be answered. -EAGAIN: not yet; -EBADMSG: it is none. */
 static int greet(struct noria_connection *connection)
 {
-    const struct noria_frame_limits nothing = {0, 0};
+    const struct noria_frame_limits nothing = {0, 0, 0};
     uint8_t answer[NORIA_FRAME_HELLO_BYTES];
     struct iovec piece = {answer, sizeof(answer)};
     struct noria_frame frame;

@@ -18,7 +18,7 @@
 
 int noria_adapter_refuse_fds(const struct noria_adapter *adapter)
 {
-    return noria_fail(-ENOTSUP, "'%s:%s' carries no descriptors; unix:/path does, and fd:N of a Unix socket",
+    return noria_fail(-ENOTSUP, "'%s:%s' carries no descriptors; unix:/path without ?deal does, and fd:N of a Unix socket",
                       adapter->mechanism->scheme, adapter->rest);
 }
 

@@ -155,7 +155,7 @@ static int open_unix(noria_channel **out, const char *rest, int flags, const str
         return rc;
     of = noria_socket_of(adapter);
     of->listener = -1;
-    adapter->most_fds = NORIA_MOST_FDS;
+    adapter->most_fds = deals ? 0 : NORIA_MOST_FDS; /* which a connection is told of beforehand, and dealt messages have many */
     rc = make_address(of, rest);
     if (rc == 0)
         rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),

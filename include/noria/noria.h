@@ -363,7 +363,7 @@ NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len,
  * full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the receiver has gone, and what
  * was left is lost (stat.lost counts the gathered messages). In a segment nothing is ever left: 0. */
 NORIA_API int noria_flush(noria_channel *channel, int64_t timeout_ns);
-/* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, and "fd:N" of a
+/* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, not ?deal, and "fd:N" of a
  * Unix socket; elsewhere, and through every ring, -ENOTSUP (noria_stat: NORIA_CAN_FDS). As noria_send; the receiver gets
  * duplicates, the sender keeps his, and may close them when the call has returned. The message goes in one frame: up to
  * 65,500 bytes, in packets 32,732; more is -EMSGSIZE. It stands in order among all others. -EBADF: one of them is not

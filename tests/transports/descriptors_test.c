@@ -168,6 +168,11 @@ static void they_stand_in_order(void **state)
                 assert_int_equal(expect_things(number++, len, things[i]).flags, NORIA_FDS);
         }
         assert_int_equal(number, sent);
+        fill(received, 1, number, 20); /* what was gathered goes first */
+        assert_int_equal(noria_gather(it.tx, received, 20, 0, A_WHILE), 0);
+        assert_int_equal(send_things(it.tx, number + 1, 10, 1, A_WHILE), 0);
+        expect_things(number++, 20, 0);
+        expect_things(number++, 10, 1);
         if (is_packets())
             continue;
         assert_int_equal(send_numbered(it.tx, 1, number, 70000, A_WHILE), 0);
@@ -1028,8 +1033,8 @@ static const struct {
 
 static bool carries_descriptors(const struct transport *transport)
 {
-    return strncmp(transport->name, "unix", 4) == 0 || transport->make_ends == make_stream_pair ||
-           transport->make_ends == make_packet_pair;
+    return (strncmp(transport->name, "unix", 4) == 0 && strstr(transport->name, "dealing") == NULL) ||
+           transport->make_ends == make_stream_pair || transport->make_ends == make_packet_pair;
 }
 
 static bool runs(int where, const struct transport *transport)
