@@ -283,7 +283,7 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * fd: of a stream socket is for one sender: of two at a time messages are damaged, which is noticed, and lost.
  * "unix:/path?deal" (with &seqpacket) and "tcp:host:port?deal", on both sides: the sender listens, a second one is -EBUSY, and
  * many receivers connect, up to max_participants. Each message, or batch, goes to one of them, in turn among those that have
- * room; full is who finds none. Who is stopped holds up nobody: a message of which he has a part goes to another one after some
+ * room; the channel is full when none has. Who is stopped holds up nobody: a message of which he has a part goes to another one after some
  * milliseconds, or, if its end was begun, counts as sent. When a receiver goes that had been given something the sender gets
  * -EPIPE once, also if others are there; for a receiver the stream ends with the sender.
  * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
