@@ -412,6 +412,7 @@ ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec 
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)
 {
     adapter->out = *end;
+    adapter->out.is_promised = adapter->options.sigpipe_ignored != 0;
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
     adapter->fds_announced = false;
@@ -505,7 +506,10 @@ static int check_options(const struct noria_mechanism *mechanism, const struct n
 static int reopen(noria_channel **mine, const noria_channel *inherited, int flags)
 {
     const struct noria_adapter *adapter = (const struct noria_adapter *)(const void *)inherited;
+    int rc = noria_options_check_promise(&adapter->options); /* the child may have taken it back */
 
+    if (rc != 0)
+        return rc;
     if (adapter->mechanism->reopen != NULL)
         return adapter->mechanism->reopen(mine, inherited, flags);
     return adapter->mechanism->open(mine, adapter->rest, flags, &adapter->options);

@@ -85,7 +85,7 @@ static ssize_t write_masked(int fd, const struct iovec *pieces, int n)
     return rc;
 }
 
-static ssize_t write_quietly(struct noria_end *end, const struct iovec *pieces, int n)
+static inline ssize_t write_quietly(struct noria_end *end, const struct iovec *pieces, int n)
 {
     ssize_t rc;
 
@@ -94,6 +94,8 @@ static ssize_t write_quietly(struct noria_end *end, const struct iovec *pieces, 
         return n == 1 ? send(end->fd, pieces->iov_base, pieces->iov_len, MSG_DONTWAIT | MSG_NOSIGNAL)
                       : sendmsg(end->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+    if (end->is_promised)
+        return n == 1 ? write(end->fd, pieces->iov_base, pieces->iov_len) : writev(end->fd, pieces, n);
     if (!end->masks) {
         rc = pwritev2(end->fd, pieces, n, -1, RWF_NOSIGNAL);
         if (rc >= 0 || (errno != EOPNOTSUPP && errno != ENOSYS))
@@ -120,8 +122,8 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
         return -EAGAIN;
     do {
         rc = write_quietly(end, pieces, n);
-    } while (rc < 0 && errno == EINTR);
-    return rc >= 0 ? rc : noria_end_refused_write(errno);
+    } while (__builtin_expect(rc < 0, 0) && errno == EINTR);
+    return __builtin_expect(rc >= 0, 1) ? rc : noria_end_refused_write(errno);
 }
 
 ssize_t noria_end_refused_read(const struct noria_end *end, int error)

@@ -18,6 +18,7 @@ enum noria_end_kind {
 struct noria_end {
     int fd;
     enum noria_end_kind kind;
+    bool is_promised; /* SIGPIPE is ignored: nothing is to be done about it */
     bool masks; /* the kernel (before Linux 6.18) cannot be asked to leave SIGPIPE away */
 };
 

@@ -19,8 +19,8 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     if (given->size < sizeof(uint32_t) || given->size > 4096)
         return noria_fail(-EINVAL, "options.size is %u: use noria_options_init", given->size);
     memcpy(all, given, given->size < sizeof(*all) ? given->size : sizeof(*all));
-    if (all->reserved0 != 0)
-        return noria_fail(-EINVAL, "options.reserved0 is %u and has to be 0", all->reserved0);
+    if (all->sigpipe_ignored > 1)
+        return noria_fail(-EINVAL, "options.sigpipe_ignored is %u and has to be 0 or 1", all->sigpipe_ignored);
     if (all->recheck_ns <= 0)
         return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
     if (all->recheck_ns > NORIA_NS_PER_S * 3600)
@@ -65,6 +65,8 @@ int noria_open(noria_channel **channel, const char *address, int flags, const st
         return -EINVAL;
     if (options != NULL)
         rc = complete_options(options, &all);
+    if (rc == 0 && options != NULL)
+        rc = noria_options_check_promise(&all);
     return rc != 0 ? rc : transport->open(channel, rest, flags, options != NULL ? &all : NULL);
 }
 

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The defaults of what a channel is opened with. */
+/* The defaults of what a channel is opened with, and what a program promises by them. */
+#include <errno.h>
+#include <signal.h>
 #include <string.h>
 
-#include <noria/noria.h>
-
 #include "clock.h"
+#include "detail.h"
+#include "transport.h"
 
 void noria_options_init(struct noria_options *options)
 {
@@ -30,4 +32,15 @@ void noria_options_init(struct noria_options *options)
     options->most_spins = 1000;
     options->priorities = 1;
     options->open_timeout_ns = NORIA_NS_PER_S;
+}
+
+int noria_options_check_promise(const struct noria_options *options)
+{
+    struct sigaction now;
+
+    if (options->sigpipe_ignored == 0 ||
+        (sigaction(SIGPIPE, NULL, &now) == 0 && (now.sa_flags & SA_SIGINFO) == 0 && now.sa_handler == SIG_IGN))
+        return 0;
+    return noria_fail(-EINVAL, "options.sigpipe_ignored is 1, and this process does not ignore SIGPIPE: "
+                               "signal(SIGPIPE, SIG_IGN) first");
 }

@@ -177,6 +177,9 @@ static inline uint32_t noria_calls_waiting(const noria_channel *channel)
 /* Makes this process ready for handles: the fork page, what happens at fork. 0 or -errno. */
 int noria_process_prepare(void);
 
+/* -EINVAL with a sentence: the program promises to ignore SIGPIPE, and does not. */
+int noria_options_check_promise(const struct noria_options *options);
+
 /* Initialises the common part. */
 void noria_channel_init(noria_channel *channel, const struct noria_verbs *verbs, int flags, uint64_t max_message,
                         uint32_t full);

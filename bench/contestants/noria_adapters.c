@@ -7,6 +7,7 @@
 #include <noria/noria.h>
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -27,12 +28,17 @@ struct adapter_memory {
     unsigned number;
 };
 
-enum carrier { BY_PIPE, BY_PACKETS, BY_STREAM, BY_QUEUE, BY_SYSV, BY_UNIX, BY_TCP, BY_FIFO };
+enum carrier { BY_PIPE, BY_GUARDED_PIPE, BY_PACKETS, BY_STREAM, BY_QUEUE, BY_SYSV, BY_UNIX, BY_TCP, BY_FIFO };
 enum { PIPE_MOST = 1 << 20 };
 
 static bool has_name(enum carrier carrier)
 {
     return carrier >= BY_QUEUE;
+}
+
+static bool is_pipe(enum carrier carrier)
+{
+    return carrier == BY_PIPE || carrier == BY_GUARDED_PIPE;
 }
 
 /* What came first takes part everywhere, the others where there is something to tell them against. */
@@ -68,13 +74,13 @@ static int adapter_format(void *memory, const struct cell *cell, enum carrier ca
     int rc = 0;
 
     shared->number = made++;
-    if (carrier == BY_PIPE)
+    if (is_pipe(carrier))
         rc = pipe(shared->end);
     else if (carrier == BY_PACKETS || carrier == BY_STREAM)
         rc = socketpair(AF_UNIX, carrier == BY_STREAM ? SOCK_STREAM : SOCK_SEQPACKET, 0, shared->end);
     else if (carrier == BY_QUEUE)
         setrlimit(RLIMIT_MSGQUEUE, &all);
-    if (rc == 0 && carrier == BY_PIPE && bytes > 65536)
+    if (rc == 0 && is_pipe(carrier) && bytes > 65536)
         fcntl(shared->end[1], F_SETPIPE_SZ, bytes < PIPE_MOST ? (int)bytes : PIPE_MOST);
     if (rc == 0 && carrier == BY_PACKETS &&
         setsockopt(shared->end[1], SOL_SOCKET, SO_SNDBUFFORCE, &bytes, sizeof(int)) != 0)
@@ -104,6 +110,10 @@ static int adapter_join(struct adapter_side *side, const struct seat *seat, enum
     noria_options_init(&options);
     options.max_message = seat->cell->size;
     options.capacity = cell_slots(seat->cell);
+    if (carrier == BY_PIPE || carrier == BY_FIFO) {
+        signal(SIGPIPE, SIG_IGN);
+        options.sigpipe_ignored = 1;
+    }
     side->scratch = seat->scratch;
     if (has_name(carrier))
         name_it(address, sizeof address, carrier, getppid(), shared->number);
@@ -191,6 +201,15 @@ ADAPTER(over_pipe, BY_PIPE)
 #define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_WAIT over_pipe_wait
 #define CONTESTANT_CLOSE over_pipe_close_all
+#include "../traffic.h"
+
+ADAPTER(over_guarded_pipe, BY_GUARDED_PIPE)
+#define CONTESTANT over_guarded_pipe
+#define CONTESTANT_NAME "noria over a pipe, guarded"
+#define CONTESTANT_CALLS "the same; the program does not promise to ignore SIGPIPE"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT over_guarded_pipe_wait
+#define CONTESTANT_CLOSE over_guarded_pipe_close_all
 #include "../traffic.h"
 
 ADAPTER(over_packets, BY_PACKETS)

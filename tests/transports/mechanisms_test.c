@@ -1899,6 +1899,51 @@ static void old_kernels_send_no_sigpipe_either(void **state)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
+static void do_nothing(int signo)
+{
+    (void)signo;
+}
+
+static void a_promise_is_looked_into(void **state)
+{
+    /* Claim: that SIGPIPE is ignored is believed only if it is, at open and when a child opens the channel anew: -EINVAL with
+     * a sentence, and nothing is opened. */
+    static void (*const others[])(int) = {SIG_DFL, do_nothing};
+    noria_channel *channel = NULL;
+    pid_t child;
+
+    (void)state;
+    it.options.sigpipe_ignored = 1;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        signal(SIGPIPE, others[i]);
+        assert_fails(try_open(&it.rx, NORIA_RECV), EINVAL);
+        assert_non_null(strstr(noria_detail(), "SIGPIPE"));
+        assert_fails(noria_open(&channel, "shm:/noria-suite-promise", NORIA_SEND | NORIA_CREATE, &it.options), EINVAL);
+        assert_null(channel);
+    }
+    signal(SIGPIPE, SIG_IGN);
+    open_pair();
+    child = fork();
+    if (child == 0) {
+        int rc = noria_reopen(&channel, it.tx, NORIA_SEND);
+        signal(SIGPIPE, SIG_DFL);
+        _exit(rc == 0 && noria_reopen(&channel, it.tx, NORIA_SEND) == -EINVAL ? 0 : 1);
+    }
+    expect_end(child);
+}
+
+static void who_promises_writes_plainly(void **state)
+{
+    /* Claim: who has promised to ignore SIGPIPE sends without the calls that guard against it, and is told of a receiver that
+     * has gone all the same. */
+    (void)state;
+    signal(SIGPIPE, SIG_IGN);
+    it.options.sigpipe_ignored = 1;
+    calls.puts = 0;
+    lose_receiver();
+    assert_int_equal(calls.puts, 0);
+}
+
 enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000 };
 
 static int send_batch_from(uint32_t number)
@@ -2232,6 +2277,9 @@ int main(void)
         WITH(setup_unix, a_killed_bridge_loses_nothing),
         WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
         WITH(setup_fifo, old_kernels_send_no_sigpipe_either),
+        WITH(setup_fifo, a_promise_is_looked_into),
+        WITH(setup_pipe, who_promises_writes_plainly),
+        WITH(setup_fifo, who_promises_writes_plainly),
         WITH(setup_unix, a_receiver_goes_in_a_batch),
         WITH(setup_tcp, a_receiver_goes_in_a_batch),
         WITH(setup_unix, short_writes_at_every_byte),

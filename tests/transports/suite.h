@@ -55,6 +55,7 @@ struct transport {
     bool is_served;         /* by a server, which is started; only if it is asked for by name */
     bool cannot_be_claimed; /* by one receiver: a socket that was passed */
     bool deals;             /* the sender listens and makes the name, receivers connect; a second sender is refused */
+    bool promises;          /* that SIGPIPE is ignored, which it then is */
     uint32_t longest;       /* message that the test sends */
     int (*make_ends)(int ends[2]);
 };
@@ -212,6 +213,8 @@ static inline int setup(void **state)
     it.options.max_message = it.transport->longest;
     it.options.capacity = 8;
     it.options.open_timeout_ns = A_WHILE; /* others may be slow to create */
+    it.options.sigpipe_ignored = it.transport->promises;
+    signal(SIGPIPE, it.transport->promises ? SIG_IGN : SIG_DFL);
     if (it.transport->by_descriptors) {
         assert_int_equal(it.transport->make_ends(it.ends), 0);
         snprintf(it.address, sizeof(it.address), it.transport->format, it.ends[0]);
@@ -382,6 +385,12 @@ static inline bool is_long(void)
 static const struct transport transports[] = {
     {.name = "shm", .format = "shm:/noria-suite-%u", .renews = true, .keeps_for_nobody = true, .longest = MIB},
     {.name = "pipe", .format = "pipe:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
+    {.name = "pipe, promised",
+     .format = "pipe:%d",
+     .by_descriptors = true,
+     .longest = MIB,
+     .make_ends = make_pipe,
+     .promises = true},
     {.name = "fd of a pipe", .format = "fd:%d", .by_descriptors = true, .longest = MIB, .make_ends = make_pipe},
     {.name = "fd of a stream",
      .format = "fd:%d",
@@ -396,6 +405,7 @@ static const struct transport transports[] = {
      .make_ends = make_packet_pair,
      .cannot_be_claimed = true},
     {.name = "fifo", .format = "fifo:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
+    {.name = "fifo, promised", .format = "fifo:/tmp/noria-suite-%u", .renews = true, .longest = MIB, .promises = true},
     {.name = "unix", .format = "unix:/tmp/noria-suite-%u", .renews = true, .longest = MIB},
     {.name = "unix packets", .format = "unix:/tmp/noria-suite-%u?seqpacket", .renews = true, .longest = MIB},
     {.name = "tcp", .format = "tcp::%u", .renews = true, .longest = MIB},
