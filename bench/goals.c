@@ -53,7 +53,7 @@ static struct goal table[] = {
     SEND_MANY_GOALS("unix:", "noria at unix:", "unix stream one by one"),
     ADAPTER_GOALS("tcp:", "noria at tcp:", "tcp"),
     SEND_MANY_GOALS("tcp:", "noria at tcp:", "tcp one by one"),
-    ADAPTER_GOALS("fifo:", "noria at fifo:", "pipe"),
+    ADAPTER_GOALS("fifo:", "noria at fifo:", "fifo"),
     SEND_MANY_GOALS("fifo:", "noria at fifo:", "pipe one by one"),
     ADAPTER_GOALS("svmq:", "noria at svmq:", "sysv mq"),
 };

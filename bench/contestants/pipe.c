@@ -6,7 +6,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../contestant.h"
@@ -162,4 +164,70 @@ static inline void single_pipe_wait(struct single_pipe_side *side, enum role rol
 #define CONTESTANT_CALLS "write, read of one message each, also in batches"
 #define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_WAIT single_pipe_wait
+#include "../traffic.h"
+
+/* Named, and in a file system, which is told of each write and read. */
+struct fifo_side {
+    struct pipe_side side;
+};
+
+static size_t fifo_footprint(const struct cell *cell)
+{
+    return cell->mpmc || cell->round_trip || (cell->size != 64 && cell->size != 4096) ? 0 : pipe_footprint(cell);
+}
+
+static int fifo_format(void *memory, const struct cell *cell)
+{
+    int *end = memory;
+    size_t bytes = (size_t)cell_slots(cell) * cell->size;
+    char path[64];
+
+    snprintf(path, sizeof path, "/tmp/noria-bench-bare-%d", getpid());
+    if (mkfifo(path, 0600) != 0)
+        return -errno;
+    end[0] = open(path, O_RDONLY | O_NONBLOCK);
+    end[1] = open(path, O_WRONLY);
+    unlink(path);
+    if (end[0] < 0 || end[1] < 0 || fcntl(end[0], F_SETFL, O_RDONLY) != 0)
+        return -errno;
+    if (bytes > PIPE_BYTES_DEFAULT)
+        fcntl(end[1], F_SETPIPE_SZ, bytes < PIPE_BYTES_MOST ? (int)bytes : PIPE_BYTES_MOST);
+    return 0;
+}
+
+static int fifo_join(struct fifo_side *side, const struct seat *seat)
+{
+    return pipe_join(&side->side, seat);
+}
+
+static inline uint8_t *fifo_place(struct fifo_side *side, uint32_t i, size_t size, uint32_t batch)
+{
+    return pipe_place(&side->side, i, size, batch);
+}
+
+static inline uint32_t fifo_publish(struct fifo_side *side, uint32_t from, uint32_t to, size_t size, uint32_t batch)
+{
+    return pipe_publish(&side->side, from, to, size, batch);
+}
+
+static inline const uint8_t *fifo_arrived(struct fifo_side *side, uint32_t i, size_t size, uint32_t batch)
+{
+    return pipe_arrived(&side->side, i, size, batch);
+}
+
+static inline void fifo_release(struct fifo_side *side, uint32_t n, size_t size, uint32_t batch)
+{
+    (void)side, (void)n, (void)size, (void)batch;
+}
+
+static inline void fifo_wait(struct fifo_side *side, enum role role)
+{
+    pipe_wait(&side->side, role);
+}
+
+#define CONTESTANT fifo
+#define CONTESTANT_NAME "fifo"
+#define CONTESTANT_CALLS "write, read; blocking, of a named pipe"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_WAIT fifo_wait
 #include "../traffic.h"
