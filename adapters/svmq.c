@@ -4,6 +4,7 @@
  * priority, and the lowest type comes first. Such a queue is no file: there is nothing to poll, so waiting is asking
  * again, more and more seldom; and who is there is told by locks on a file in noria's folder.
  */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -28,6 +29,7 @@ struct message {
     uint8_t bytes[NORIA_MOST_PIECE];
 };
 
+/* Frames are made, and taken apart, where the calls want them: behind their type. */
 struct svmq_handle {
     struct noria_kernel_queue base;
     int id;
@@ -51,9 +53,9 @@ static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, in
 {
     struct svmq_handle *handle = svmq_of(adapter);
 
+    assert(n == 1 && pieces->iov_base == handle->out->bytes);
     (void)n;
     handle->out->type = TYPES - (long)priority;
-    memcpy(handle->out->bytes, pieces->iov_base, pieces->iov_len);
     if (msgsnd(handle->id, handle->out, pieces->iov_len, IPC_NOWAIT) == 0)
         return (ssize_t)pieces->iov_len;
     return errno == EAGAIN || errno == EINTR ? -EAGAIN : fail_gone(adapter, errno);
@@ -62,13 +64,14 @@ static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, in
 static ssize_t get(struct noria_adapter *adapter, struct noria_inlet *inlet, void *bytes, size_t room)
 {
     struct svmq_handle *handle = svmq_of(adapter);
-    ssize_t got = msgrcv(handle->id, handle->in, room < NORIA_MOST_PIECE ? room : NORIA_MOST_PIECE, -TYPES, IPC_NOWAIT);
+    ssize_t got;
 
-    (void)inlet;
-    if (got <= 0)
-        return got == 0 || errno == ENOMSG || errno == EINTR ? -EAGAIN : fail_gone(adapter, errno);
-    memcpy(bytes, handle->in->bytes, (size_t)got);
-    return got;
+    assert(bytes == handle->in->bytes); /* of a message nothing is left over */
+    (void)inlet, (void)bytes;
+    got = msgrcv(handle->id, handle->in, room, -TYPES, IPC_NOWAIT);
+    if (got > 0)
+        return got;
+    return got == 0 || errno == ENOMSG || errno == EINTR ? -EAGAIN : fail_gone(adapter, errno);
 }
 
 /* ------------------------------------------------------------------------------------------------- opening, closing */
@@ -196,6 +199,31 @@ static int look_round(struct noria_adapter *adapter, enum noria_side side)
 
 /* ------------------------------------------------------------------------------------------------------------- opening */
 
+static int take_room(struct svmq_handle *handle)
+{
+    struct noria_adapter *adapter = &handle->base.adapter;
+    struct noria_inlet *inlet = adapter->inlet;
+
+    handle->out = adapter->frames != NULL ? malloc(sizeof(*handle->out)) : NULL;
+    handle->in = inlet != NULL ? malloc(sizeof(*handle->in)) : NULL;
+    if ((adapter->frames != NULL && handle->out == NULL) || (inlet != NULL && handle->in == NULL)) {
+        free(handle->out);
+        free(handle->in);
+        handle->out = handle->in = NULL;
+        return noria_fail(-ENOMEM, "out of memory for messages of 'svmq:%s'", adapter->rest);
+    }
+    if (handle->out != NULL) {
+        free(adapter->frames);
+        adapter->frames = handle->out->bytes;
+    }
+    if (handle->in != NULL) {
+        free(inlet->bytes);
+        inlet->bytes = handle->in->bytes;
+        inlet->room = sizeof(handle->in->bytes);
+    }
+    return 0;
+}
+
 static int take_part(struct svmq_handle *handle, int flags)
 {
     struct noria_adapter *adapter = &handle->base.adapter;
@@ -216,23 +244,26 @@ static int take_part(struct svmq_handle *handle, int flags)
         return noria_fail(-EINVAL,
                           "'svmq:%s' takes %llu bytes, too few for noria's messages (/proc/sys/kernel/msgmax, msgmnb)",
                           adapter->rest, (unsigned long long)piece);
-    handle->out = malloc(sizeof(*handle->out));
-    handle->in = malloc(sizeof(*handle->in));
-    if (handle->out == NULL || handle->in == NULL)
-        return noria_fail(-ENOMEM, "out of memory for messages of 'svmq:%s'", adapter->rest);
     if ((flags & NORIA_SEND) != 0)
         rc = sign(handle->base.locks);
     if (rc != 0)
         return rc;
-    return noria_kernel_queue_take_part(&handle->base, (uint32_t)piece, flags);
+    rc = noria_kernel_queue_take_part(&handle->base, (uint32_t)piece, flags);
+    return rc == 0 ? take_room(handle) : rc;
 }
 
 static void close_svmq(struct noria_adapter *adapter, bool stale)
 {
+    struct svmq_handle *handle = svmq_of(adapter);
+
     (void)stale;
-    noria_kernel_queue_leave(noria_kernel_queue_of(adapter));
-    free(svmq_of(adapter)->out);
-    free(svmq_of(adapter)->in);
+    noria_kernel_queue_leave(&handle->base);
+    if (handle->out != NULL)
+        adapter->frames = NULL;
+    if (handle->in != NULL)
+        adapter->inlet->bytes = NULL;
+    free(handle->out);
+    free(handle->in);
 }
 
 static int open_svmq(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
