@@ -20,38 +20,47 @@
 #include "descriptor.h"
 #include "detail.h"
 #include "nap.h"
+#include "side.h"
 
 enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16 };
+enum { MOST_COPIED_BY_ITSELF = 12 << 10 }; /* where one piece goes by a cheaper call than several */
 enum { FEWEST_PAUSES = 16, PROBE_PAUSES = 128, MOST_PAUSES = 256, PROBE_EVERY = 16 };
+enum { MOST_PAUSES_AT_QUEUE = 64 }; /* one of 16 KiB, as System V's are, is full and empty again while 256 go by */
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
 
 /* ------------------------------------------------------------------------------------------------------------ locks */
 
-/* Who holds it and that it is held are one word: what a signal handler finds is true at every instruction. A try asks
- * the system, and there a thread may be cancelled; not while it holds this. */
-int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side)
+int noria_adapter_hold_late(struct noria_adapter *adapter, enum noria_side side, uint64_t self)
 {
-    uint64_t self = noria_section_thread(), holder = 0;
-    int cancels;
+    uint64_t holder = 0;
 
-    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
-    while (!noria_cas_acq_rel64(&adapter->locks[side], &holder, self)) { /* pairs with unlock */
-        if (holder == self) { /* only we write our own name: a signal handler's call */
-            pthread_setcancelstate(cancels, NULL);
+    while (!noria_cas_acq_rel64(&adapter->locks[side], &holder, self)) { /* pairs with let_go */
+        if (holder == self) /* only we write our own name: a signal handler's call */
             return -EDEADLK;
-        }
         sched_yield(); /* another thread's try, which does not wait for anybody */
         holder = 0;
     }
-    adapter->cancels[side] = cancels;
     return 0;
+}
+
+int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side)
+{
+    int cancels, rc;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = noria_adapter_hold(adapter, side);
+    if (rc == 0)
+        adapter->cancels[side] = cancels;
+    else
+        pthread_setcancelstate(cancels, NULL);
+    return rc;
 }
 
 void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side)
 {
     int cancels = adapter->cancels[side];
 
-    noria_store_release64(&adapter->locks[side], 0);
+    noria_adapter_let_go(adapter, side);
     pthread_setcancelstate(cancels, NULL);
 }
 
@@ -252,6 +261,7 @@ static ssize_t excuse(noria_channel *channel, enum noria_side side, ssize_t rc)
  * tells a late look now and then: several have come, or the one. Of threads that share a handle this is a guess. */
 static uint32_t choose_pauses(struct noria_adapter *adapter, enum noria_side side, uint32_t since)
 {
+    uint32_t most = adapter->mechanism->in_one_piece ? MOST_PAUSES_AT_QUEUE : MOST_PAUSES;
     uint32_t pauses = 2 * noria_load_relaxed32(&adapter->pauses[side]), singles;
 
     if (since == 1) {
@@ -260,7 +270,7 @@ static uint32_t choose_pauses(struct noria_adapter *adapter, enum noria_side sid
         return singles % PROBE_EVERY == 0 ? PROBE_PAUSES : FEWEST_PAUSES;
     }
     pauses = pauses > FEWEST_PAUSES ? pauses : FEWEST_PAUSES;
-    return pauses < MOST_PAUSES ? pauses : MOST_PAUSES;
+    return pauses < most ? pauses : most;
 }
 
 static void back_off(noria_channel *channel, enum noria_side side)
@@ -409,6 +419,11 @@ ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec 
     return noria_end_write(&adapter->out, pieces, n);
 }
 
+static void limit_copies(struct noria_adapter *adapter, uint32_t most)
+{
+    adapter->most_copied = (uint32_t)adapter->base.most_in_batch < most ? (uint32_t)adapter->base.most_in_batch : most;
+}
+
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)
 {
     adapter->out = *end;
@@ -416,6 +431,8 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
     adapter->fds_announced = false;
+    if (end->kind == NORIA_END_SOCKET || adapter->out.is_promised)
+        limit_copies(adapter, MOST_COPIED_BY_ITSELF);
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -542,7 +559,7 @@ static void close_handle(noria_channel *channel, bool stale)
     .send = noria_adapter_send, .recv = noria_adapter_recv, .recv_many = noria_adapter_recv_many, \
     .reserve = noria_adapter_reserve, .commit = noria_adapter_commit, .abort = noria_adapter_abort, \
     .peek = noria_adapter_peek, .release = noria_adapter_release, .put_back = noria_adapter_put_back, \
-    .send_call = noria_adapter_send_call, .recv_call = noria_recv_call, .excuse = excuse, .count_lost = count_lost, \
+    .send_call = noria_adapter_send_call, .recv_call = noria_adapter_recv_call, .excuse = excuse, .count_lost = count_lost, \
     .back_off = back_off, .look_round = look_round, .has_ended = has_ended, .sleep = sleep_at, .wake = wake, \
     .flush_call = noria_adapter_flush_call, \
     .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
@@ -586,6 +603,7 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
     adapter->base.max_message = most_message;
     adapter->piece = piece;
     adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    limit_copies(adapter, adapter->mechanism->in_one_piece ? piece : NORIA_MOST_COPIED);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;

@@ -21,6 +21,7 @@
 
 enum { NORIA_LEVELS = 32 };                   /* priorities */
 enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of frames that go out at once, at most */
+enum { NORIA_MOST_COPIED = 1 << 10 };         /* of a message behind its header, where it could be put from its place */
 #define NORIA_LEAST_BOUND (UINT32_C(1) << 20) /* what every byte stream takes, whatever its options */
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
 
@@ -144,6 +145,7 @@ struct noria_adapter {
     struct noria_fork_guard out_guard;
     uint32_t sender;
     uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
+    uint32_t most_copied;                   /* bytes of a message behind the header; more are put from their place */
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
@@ -164,6 +166,14 @@ struct noria_adapter {
     struct noria_assembly assembly;
     struct noria_incoming incoming;
     uint64_t peeks;
+    uint64_t before_look;    /* messages received before the last look for bytes; */
+    size_t brought;          /* bytes that it brought, */
+    uint64_t brought_before; /* and messages the one before */
+    uint32_t patience;       /* PAUSEs before the next one; see learn in receiving.c */
+    bool was_raised;         /* for the last one */
+    uint32_t lone_looks;     /* that found one message, and at once */
+    bool misses;             /* the last one found nothing, */
+    bool missed;             /* or the one before that which brought the last messages */
 };
 
 static inline struct noria_adapter *noria_adapter_of(noria_channel *channel)
@@ -217,7 +227,8 @@ static inline void noria_adapter_count(struct noria_adapter *adapter, enum noria
     noria_store_relaxed32(&adapter->moved[side], adapter->moved[side] + n); /* for a guess, in back_off */
 }
 
-/* Takes that side of the handle. 0; -EDEADLK: this thread has it, and is in a signal handler. */
+/* Takes that side of the handle, and the thread cannot be cancelled meanwhile. 0; -EDEADLK: this thread has it, and is in a
+ * signal handler. */
 int noria_adapter_lock(struct noria_adapter *adapter, enum noria_side side);
 void noria_adapter_unlock(struct noria_adapter *adapter, enum noria_side side);
 
@@ -247,6 +258,8 @@ int noria_adapter_get_ready(struct noria_adapter *adapter);
 /* Puts what is owed: 0 nothing is any more. With the side taken. */
 int noria_adapter_flush(struct noria_adapter *adapter);
 
+ssize_t noria_adapter_recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                                int64_t timeout_ns);
 ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
 int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
 int noria_adapter_peek(noria_channel *channel, struct noria_span *span, struct noria_info *info);

@@ -5,36 +5,6 @@
 
 #include "crc32c.h"
 
-static bool has_a_place(const struct noria_frame *frame)
-{
-    return frame->offset <= frame->total && frame->length <= frame->total - frame->offset;
-}
-
-/* A greeting, or a whole message, that brings descriptors, as many as may come. */
-static bool may_bring_fds(const struct noria_frame *frame, const struct noria_frame_limits *limits)
-{
-    uint8_t kind = frame->flags & (uint8_t)~NORIA_FRAME_FDS;
-
-    return (kind <= NORIA_FRAME_CRC || (kind == NORIA_FRAME_HELLO && frame->total == 0)) &&
-           noria_frame_is_whole(frame) && frame->offset > 0 && frame->offset <= limits->most_fds;
-}
-
-static bool is_of_a_kind(const struct noria_frame *frame, const struct noria_frame_limits *limits)
-{
-    if (noria_frame_is_plain(frame))
-        return has_a_place(frame);
-    if (frame->flags == NORIA_FRAME_HELLO)
-        return frame->total == 0 && has_a_place(frame);
-    return (frame->flags & NORIA_FRAME_FDS) != 0 && may_bring_fds(frame, limits);
-}
-
-static bool is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
-{
-    return frame->magic == NORIA_FRAME_MAGIC && frame->length <= limits->most_length &&
-           frame->total <= limits->most_total && is_of_a_kind(frame, limits) &&
-           (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);
-}
-
 /* Whether what is there of the magic is right. */
 static bool may_begin(const uint8_t *bytes, size_t len)
 {
@@ -52,7 +22,7 @@ int noria_frame_parse(const uint8_t *bytes, size_t len, const struct noria_frame
     if (len < NORIA_FRAME_HEADER)
         return may_begin(bytes, len) ? 0 : -EBADMSG;
     memcpy(&found, bytes, sizeof(found));
-    if (!is_plausible(&found, limits))
+    if (!noria_frame_is_plausible(&found, limits))
         return -EBADMSG;
     size = noria_frame_size(&found);
     if (len < size)
@@ -100,14 +70,14 @@ size_t noria_frame_find_cut(const uint8_t *bytes, size_t len, const struct noria
         return 0;
     memcpy(&frame, bytes, sizeof(frame));
     size = noria_frame_size(&frame);
-    if (size <= page || frame.flags != NORIA_FRAME_TAIL || !is_plausible(&frame, limits))
+    if (size <= page || frame.flags != NORIA_FRAME_TAIL || !noria_frame_is_plausible(&frame, limits))
         return 0;
     for (size_t i = 0; i < 2 * (size / page); i++) {
         size_t at = cut_place(size, page, i);
         if (at < NORIA_FRAME_HEADER || at + NORIA_FRAME_HEADER > len || at - NORIA_FRAME_HEADER > frame.length)
             continue; /* behind its payload a frame of nobody's is cut: what went in has no more bytes than it says */
         memcpy(&other, bytes + at, sizeof(other));
-        if (!is_plausible(&other, limits))
+        if (!noria_frame_is_plausible(&other, limits))
             continue;
         *left = frame;
         left->flags = 0;

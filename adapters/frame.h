@@ -46,17 +46,25 @@ struct noria_frame {
 _Static_assert(sizeof(struct noria_frame) == NORIA_FRAME_HEADER, "no padding");
 _Static_assert(offsetof(struct noria_frame, length) == 8 && offsetof(struct noria_frame, sequence) == 24, "as drawn");
 
-static inline uint64_t noria_frame_sum(const struct noria_frame *frame)
+/* Of a header as the four words that it is. */
+static inline uint64_t noria_frame_sum_of(uint64_t first, uint64_t second, uint64_t third, uint64_t fourth)
 {
-    uint64_t words[4], sum = 0;
+    const uint64_t words[4] = {first & ~(UINT64_C(0xffff) << 48) /* the check itself */, second, third, fourth};
+    uint64_t sum = 0;
 
-    memcpy(words, frame, sizeof(words));
-    words[0] &= ~(UINT64_C(0xffff) << 48); /* the check itself */
     for (int i = 0; i < 4; i++) {
         sum = (sum ^ words[i]) * UINT64_C(0x9e3779b97f4a7c15);
         sum ^= sum >> 32;
     }
     return sum;
+}
+
+static inline uint64_t noria_frame_sum(const struct noria_frame *frame)
+{
+    uint64_t words[4];
+
+    memcpy(words, frame, sizeof(words));
+    return noria_frame_sum_of(words[0], words[1], words[2], words[3]);
 }
 
 /* The check of a header: tells it from message bytes that merely look like one, and a damaged one from a good one. */
@@ -94,12 +102,19 @@ static inline size_t noria_frame_size(const struct noria_frame *frame)
     return NORIA_FRAME_HEADER + (size_t)frame->length + (noria_frame_has_tail(frame) ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
-/* Fills in magic and check of a header whose other fields are set, and writes it. */
+/* Fills in magic and check of a header whose other fields are set, and writes it. By words: read as such, what was just
+ * stored field by field would have to reach the cache first. */
 static inline void noria_frame_seal(struct noria_frame *frame, uint8_t *to)
 {
+    uint64_t first = NORIA_FRAME_MAGIC | (uint64_t)frame->flags << 32 | (uint64_t)frame->priority << 40;
+    uint64_t second = frame->length | (uint64_t)frame->total << 32;
+    uint64_t third = frame->offset | (uint64_t)frame->sender << 32;
+    uint64_t sum = noria_frame_sum_of(first, second, third, frame->sequence);
+    uint64_t words[4] = {first | (sum >> 16 & 0xffff) << 48, second, third, frame->sequence};
+
+    memcpy(to, words, sizeof(words));
     frame->magic = NORIA_FRAME_MAGIC;
-    frame->check = noria_frame_check(frame);
-    memcpy(to, frame, sizeof(*frame));
+    frame->check = (uint16_t)(sum >> 16);
 }
 
 /* Writes NORIA_FRAME_HELLO_BYTES. */
@@ -119,6 +134,36 @@ struct noria_frame_limits {
     uint32_t most_total;  /* of a message */
     uint32_t most_fds;    /* with a message; 0: none can come */
 };
+
+static inline bool noria_frame_has_a_place(const struct noria_frame *frame)
+{
+    return frame->offset <= frame->total && frame->length <= frame->total - frame->offset;
+}
+
+/* A greeting, or a whole message, that brings descriptors, as many as may come. */
+static inline bool noria_frame_may_bring_fds(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+{
+    uint8_t kind = frame->flags & (uint8_t)~NORIA_FRAME_FDS;
+
+    return (kind <= NORIA_FRAME_CRC || (kind == NORIA_FRAME_HELLO && frame->total == 0)) &&
+           noria_frame_is_whole(frame) && frame->offset > 0 && frame->offset <= limits->most_fds;
+}
+
+static inline bool noria_frame_is_of_a_kind(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+{
+    if (noria_frame_is_plain(frame))
+        return noria_frame_has_a_place(frame);
+    if (frame->flags == NORIA_FRAME_HELLO)
+        return frame->total == 0 && noria_frame_has_a_place(frame);
+    return (frame->flags & NORIA_FRAME_FDS) != 0 && noria_frame_may_bring_fds(frame, limits);
+}
+
+static inline bool noria_frame_is_plausible(const struct noria_frame *frame, const struct noria_frame_limits *limits)
+{
+    return frame->magic == NORIA_FRAME_MAGIC && frame->length <= limits->most_length &&
+           frame->total <= limits->most_total && noria_frame_is_of_a_kind(frame, limits) &&
+           (frame->length > 0 || frame->total == 0) && frame->check == noria_frame_check(frame);
+}
 
 /*
  * Reads the frame at the beginning of bytes of a stranger. Its size: it stands there whole, and its payload behind the

@@ -12,7 +12,10 @@
 #include "adapter.h"
 #include "call.h"
 #include "detail.h"
+#include "side.h"
 
+enum { ENOUGH_BROUGHT = 4096, MOST_BROUGHT = 2 * ENOUGH_BROUGHT }; /* bytes, by one look into a pipe */
+enum { LEAST_PATIENCE = 16, PROBE_PATIENCE = 64, MOST_PATIENCE = 256, PROBE_EVERY = 16 };
 enum { MOST_GETS = 64 }; /* of one try, that bring no message: then it says "not yet", and comes back */
 
 static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
@@ -21,13 +24,23 @@ static struct noria_frame_limits limits_of(const struct noria_adapter *adapter)
                                        adapter->most_fds};
 }
 
+static int tell_taken(struct noria_adapter *adapter, bool surely)
+{
+    int cancels, rc;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = adapter->mechanism->taken(adapter, surely);
+    pthread_setcancelstate(cancels, NULL);
+    return rc;
+}
+
 NORIA_FAST_PATH int release_incoming(struct noria_adapter *adapter, bool surely)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     int rc = 0;
 
     if (adapter->mechanism->taken != NULL)
-        rc = adapter->mechanism->taken(adapter, surely);
+        rc = tell_taken(adapter, surely);
     else if (incoming->owned == NULL)
         incoming->inlet->from += incoming->frame_size;
     if (__builtin_expect((incoming->info.flags & NORIA_FDS) != 0, 0))
@@ -173,6 +186,7 @@ static ssize_t get_more(struct noria_adapter *adapter, struct noria_inlet *inlet
     if (__builtin_expect(got <= 0, 0))
         return got;
     inlet->to += (size_t)got;
+    adapter->brought += (size_t)got;
     if (__builtin_expect((size_t)got == room || inlet->asks, 0))
         inlet->asks = inlet->takes_fds || (adapter->most_fds != 0 && (size_t)got == room);
     return got;
@@ -216,7 +230,8 @@ static bool skip_cut(struct noria_adapter *adapter, struct noria_inlet *inlet)
     return inlet->from < inlet->to && take_rubbish(adapter, inlet) == 0;
 }
 
-int noria_adapter_next(struct noria_adapter *adapter)
+/* Until there is a message, or, if they suffice, bytes. 0 a message, 1 bytes, or why not. */
+static int look(struct noria_adapter *adapter, bool bytes_suffice)
 {
     int rc = 1;
 
@@ -227,6 +242,8 @@ int noria_adapter_next(struct noria_adapter *adapter)
         rc = inlet != NULL ? take_frames(adapter, inlet) : 0;
         if (rc == 0)
             rc = refill(adapter);
+        if (rc == 1 && bytes_suffice && !adapter->incoming.there)
+            return 1;
         if (rc == 0 && skip_cut(adapter, inlet))
             rc = 1;
         if (rc == 0 || rc == -EBADMSG || rc == -ECONNRESET)
@@ -237,6 +254,21 @@ int noria_adapter_next(struct noria_adapter *adapter)
         rc = last == -ENOMEM ? last : 1; /* what is no frame the next try finds again */
     }
     return adapter->incoming.there ? 0 : rc == 1 ? -EAGAIN : rc;
+}
+
+static int look_uncancelled(struct noria_adapter *adapter, bool bytes_suffice)
+{
+    int cancels, rc;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = look(adapter, bytes_suffice);
+    pthread_setcancelstate(cancels, NULL);
+    return rc;
+}
+
+int noria_adapter_next(struct noria_adapter *adapter)
+{
+    return look_uncancelled(adapter, false);
 }
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
@@ -277,21 +309,153 @@ int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
     return release_incoming(adapter, surely);
 }
 
-ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
+/* What most receives are: the next frame stands there, is a whole message, and the one that is expected. It goes into the
+ * buffer without the steps between, which are for all others. -EAGAIN: it is another. */
+NORIA_FAST_PATH ssize_t receive_expected(struct noria_adapter *adapter, void *buffer, size_t capacity,
+                                         struct noria_info *info)
+{
+    struct noria_frame_limits limits = limits_of(adapter);
+    struct noria_inlet *inlet = adapter->inlet;
+    struct noria_frame frame;
+    const uint8_t *bytes;
+    size_t there;
+
+    if (adapter->incoming.there || inlet == NULL || inlet->to - inlet->from < NORIA_FRAME_HEADER)
+        return -EAGAIN;
+    bytes = inlet->bytes + inlet->from;
+    there = inlet->to - inlet->from - NORIA_FRAME_HEADER;
+    memcpy(&frame, bytes, sizeof(frame));
+    if (frame.flags != 0 || frame.length > there || frame.length > capacity ||
+        !noria_frame_is_plausible(&frame, &limits) || !noria_assembly_take_expected(&adapter->assembly, &frame))
+        return -EAGAIN;
+    if (frame.length != 0)
+        memcpy(buffer, bytes + NORIA_FRAME_HEADER, frame.length);
+    if (info != NULL)
+        *info = (struct noria_info){
+            .size = frame.length, .priority = frame.priority, .sender = frame.sender, .sequence = frame.sequence};
+    inlet->speaks = adapter->seen_sender = true;
+    inlet->from += NORIA_FRAME_HEADER + frame.length;
+    noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);
+    return (ssize_t)frame.length;
+}
+
+/*
+ * A look takes the pipe's lock from who writes. One that comes too soon finds a single message, and takes its page away,
+ * so that the next write begins a new one: a writer who is looked at after each of his messages takes half as long again.
+ * One that comes late finds several pages, of which a pipe keeps but two for its writer. So while messages stream the next
+ * look is put off until there is a page or two of them; and longer only as long as that brings more: a burst that is there
+ * is not waited for. Where each look brings one message, and at once, either they come so, or they are looked for too soon:
+ * which of both it is a late look tells now and then. One that finds its message only when others have failed is soon
+ * enough.
+ */
+static void learn(struct noria_adapter *adapter)
+{
+    uint64_t messages = adapter->received - adapter->before_look, before = adapter->brought_before;
+    size_t bytes = adapter->brought;
+    uint32_t patience = adapter->patience;
+    bool raised = adapter->was_raised;
+
+    if (messages == 0)
+        return;
+    adapter->before_look += messages;
+    adapter->brought = 0;
+    adapter->was_raised = false;
+    if (messages == 1) {
+        bool is_lone = bytes < ENOUGH_BROUGHT && !adapter->missed;
+        patience = is_lone && ++adapter->lone_looks % PROBE_EVERY == 0 ? PROBE_PATIENCE : 0;
+    } else if (raised ? messages <= before : 2 * messages < before) {
+        patience /= 4;
+    } else if (bytes > MOST_BROUGHT) {
+        patience /= 2;
+    } else if (bytes < ENOUGH_BROUGHT && patience < MOST_PATIENCE) {
+        patience = patience != 0 ? 2 * patience : LEAST_PATIENCE;
+        adapter->was_raised = true;
+    }
+    adapter->brought_before = patience < adapter->patience ? 0 : messages; /* less is to be expected then */
+    adapter->patience = patience < LEAST_PATIENCE ? 0 : patience;
+}
+
+static void be_patient(uint32_t pauses)
+{
+    for (uint32_t i = 0; i < pauses; i++)
+        noria_pause();
+}
+
+/* With the side taken. */
+static ssize_t receive_next(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+{
+    int rc;
+
+    learn(adapter);
+    rc = look_uncancelled(adapter, true);
+    if (rc == -EAGAIN) {
+        adapter->misses = true;
+    } else {
+        adapter->missed = adapter->misses;
+        adapter->misses = false;
+    }
+    if (rc == 1) {
+        ssize_t len = receive_expected(adapter, buffer, capacity, info);
+        if (len != -EAGAIN)
+            return len;
+        rc = noria_adapter_next(adapter);
+    }
+    return rc == 0 ? receive(adapter, buffer, capacity, info) : rc;
+}
+
+/* Whether a look is next, and put off. */
+static bool is_early(const struct noria_adapter *adapter)
+{
+    const struct noria_inlet *inlet = adapter->inlet;
+
+    return adapter->patience != 0 && !adapter->incoming.there && inlet != NULL && inlet->from == inlet->to &&
+           inlet->end.kind == NORIA_END_PIPE && !inlet->keeps_boundaries;
+}
+
+NORIA_FAST_PATH ssize_t try_receive(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                                    bool waits)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    ssize_t rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
+    ssize_t rc = noria_adapter_hold(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
-    rc = noria_adapter_next(adapter);
-    if (rc == 0)
-        rc = receive(adapter, buffer, capacity, info);
-    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
+    rc = receive_expected(adapter, buffer, capacity, info);
+    if (rc == -EAGAIN && waits && is_early(adapter)) {
+        uint32_t pauses = adapter->patience;
+        noria_adapter_let_go(adapter, NORIA_SIDE_RECV);
+        be_patient(pauses);
+        rc = noria_adapter_hold(adapter, NORIA_SIDE_RECV);
+        if (rc != 0)
+            return rc;
+        rc = receive_expected(adapter, buffer, capacity, info); /* of another thread's look */
+    }
+    if (rc == -EAGAIN)
+        rc = receive_next(adapter, buffer, capacity, info);
+    noria_adapter_let_go(adapter, NORIA_SIDE_RECV);
     return rc;
 }
 
-/* Whether there is one more without a system call. */
+ssize_t noria_adapter_recv(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info)
+{
+    return try_receive(channel, buffer, capacity, info, false);
+}
+
+ssize_t noria_adapter_recv_call(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
+                                int64_t timeout_ns)
+{
+    uint32_t *mark;
+    ssize_t rc = noria_call_begin(channel, NORIA_SIDE_RECV, false, true, &mark);
+
+    if (__builtin_expect(rc != 0, 0))
+        return rc;
+    rc = try_receive(channel, buffer, capacity, info, timeout_ns != 0);
+    if (__builtin_expect(rc == -EAGAIN, 0))
+        return noria_recv_on(channel, buffer, capacity, info, timeout_ns, mark);
+    return noria_call_end(channel, mark, rc);
+}
+
+/* Whether there is one more without a system call (nor a point at which a thread can be cancelled). */
 static bool has_another(struct noria_adapter *adapter)
 {
     return adapter->incoming.there || (adapter->inlet != NULL && take_frames(adapter, adapter->inlet) == 1);
@@ -299,27 +463,32 @@ static bool has_another(struct noria_adapter *adapter)
 
 static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, int n, struct noria_info *info)
 {
-    int rc = noria_adapter_next(adapter), count = 0;
+    ssize_t len = 0;
+    int count = 0;
 
-    for (; rc == 0 && count < n && (count == 0 || has_another(adapter)); count++) {
-        ssize_t len = receive(adapter, buffers[count].iov_base, buffers[count].iov_len,
-                              info != NULL ? info + count : NULL);
-        if (len < 0)
-            return count > 0 ? count : (int)len;
-        buffers[count].iov_len = (size_t)len;
+    while (count < n && len >= 0) {
+        struct iovec *buffer = &buffers[count];
+        struct noria_info *about = info != NULL ? info + count : NULL;
+        len = receive_expected(adapter, buffer->iov_base, buffer->iov_len, about);
+        if (len == -EAGAIN && count == 0)
+            len = receive_next(adapter, buffer->iov_base, buffer->iov_len, about);
+        else if (len == -EAGAIN && has_another(adapter))
+            len = receive(adapter, buffer->iov_base, buffer->iov_len, about);
+        if (len >= 0)
+            buffers[count++].iov_len = (size_t)len;
     }
-    return count > 0 ? count : rc;
+    return count > 0 ? count : (int)len;
 }
 
 int noria_adapter_recv_many(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_RECV);
+    int rc = noria_adapter_hold(adapter, NORIA_SIDE_RECV);
 
     if (rc != 0)
         return rc;
     rc = receive_many(adapter, buffers, n, info);
-    noria_adapter_unlock(adapter, NORIA_SIDE_RECV);
+    noria_adapter_let_go(adapter, NORIA_SIDE_RECV);
     return rc;
 }
 

@@ -12,18 +12,19 @@
 #include "call.h"
 #include "crc32c.h"
 #include "detail.h"
+#include "side.h"
 
-enum { MOST_COPIED = 1024, PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
-enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / MOST_COPIED + 1 };
+enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
+enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / NORIA_MOST_COPIED + 1 };
 
 /* Bytes of message that fit into one frame. */
-static size_t room_in_frame(const struct noria_adapter *adapter)
+static inline size_t room_in_frame(const struct noria_adapter *adapter)
 {
     return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
 }
 
-static struct noria_frame header_of(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                                    uint64_t sequence)
+NORIA_FAST_PATH struct noria_frame header_of(const struct noria_adapter *adapter, const struct noria_outgoing *message,
+                                             size_t length, uint64_t sequence)
 {
     bool is_long = length > room_in_frame(adapter); /* so it may be cut */
     uint8_t fds = message->fds != NULL ? NORIA_FRAME_FDS : 0;
@@ -39,8 +40,8 @@ static struct noria_frame header_of(struct noria_adapter *adapter, const struct 
                                 .sequence = sequence};
 }
 
-static void make_header(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                        uint64_t sequence, uint8_t *to)
+NORIA_FAST_PATH void make_header(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                                 uint64_t sequence, uint8_t *to)
 {
     struct noria_frame frame = header_of(adapter, message, length, sequence);
 
@@ -48,8 +49,8 @@ static void make_header(struct noria_adapter *adapter, const struct noria_outgoi
 }
 
 /* The whole frame into `to`. Its size. */
-static size_t make_frame(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                         uint64_t sequence, uint8_t *to)
+NORIA_FAST_PATH size_t make_frame(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
+                                  uint64_t sequence, uint8_t *to)
 {
     size_t size = NORIA_FRAME_HEADER + length;
 
@@ -106,11 +107,11 @@ static int lose_receiver(struct noria_adapter *adapter, int rc)
     return rc;
 }
 
-static ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
+NORIA_FAST_PATH ssize_t put(struct noria_adapter *adapter, const struct iovec *pieces, int n, unsigned priority)
 {
     ssize_t rc = adapter->mechanism->put(adapter, pieces, n, priority);
 
-    return rc == -EPIPE ? lose_receiver(adapter, -EPIPE) : rc;
+    return __builtin_expect(rc == -EPIPE, 0) ? lose_receiver(adapter, -EPIPE) : rc;
 }
 
 /* The frame of a message. */
@@ -164,7 +165,8 @@ static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_
 
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
-static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message,
+                                                      size_t length)
 {
     struct noria_frame frame = header_of(adapter, message, length, adapter->sequences[message->priority]);
     uint8_t header[NORIA_FRAME_HEADER];
@@ -187,7 +189,7 @@ static ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_ou
     return (ssize_t)length;
 }
 
-static ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
+NORIA_FAST_PATH ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
     struct iovec piece = {adapter->frames,
                           make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
@@ -215,14 +217,10 @@ static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_
     return noria_frame_is_ambiguous(&frame, message->data + message->offset, adapter->page) ? most : stretched;
 }
 
-/* The next frame of a message. 0: it is out, as much of it as fits, or the rest of it is owed. */
-static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *message)
+/* So much of the message has gone in the frame that was put; or why it has not. */
+NORIA_FAST_PATH int note_gone(struct noria_adapter *adapter, struct noria_outgoing *message, ssize_t gone)
 {
-    size_t length = length_of_frame(adapter, message);
-    ssize_t gone = adapter->mechanism->in_one_piece || length <= MOST_COPIED ? put_copied(adapter, message, length)
-                                                                             : put_in_place(adapter, message, length);
-
-    if (gone < 0)
+    if (__builtin_expect(gone < 0, 0))
         return (int)gone;
     message->offset += (size_t)gone;
     message->last_is_out = message->offset == message->len;
@@ -232,6 +230,24 @@ static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *messa
     }
     adapter->under_way = message->last_is_out ? NULL : message;
     return 0;
+}
+
+/* The next frame of a message. 0: it is out, as much of it as fits, or the rest of it is owed. */
+static int put_frame(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    size_t length = length_of_frame(adapter, message);
+    ssize_t gone = length <= adapter->most_copied ? put_copied(adapter, message, length)
+                                                  : put_in_place(adapter, message, length);
+
+    return note_gone(adapter, message, gone);
+}
+
+/* Whether a message goes in one frame that is copied, and nothing is to be seen to before: most do. */
+NORIA_FAST_PATH bool goes_at_once(const struct noria_adapter *adapter, const struct noria_outgoing *message)
+{
+    return message->len <= adapter->most_copied && message->offset == 0 && !message->last_is_out && adapter->attached &&
+           !adapter->owes_news && adapter->under_way == NULL && adapter->owed_from == adapter->owed_to &&
+           adapter->mechanism->give == NULL && adapter->mechanism->deal == NULL && message->fds == NULL;
 }
 
 /* Who connects says at once that he is no stranger: his first message may come much later. It is owed as the rest of a
@@ -293,7 +309,7 @@ int noria_adapter_put_message(struct noria_adapter *adapter, struct noria_outgoi
     return rc;
 }
 
-static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
+static __attribute__((noinline)) int send_all_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
 {
     int rc;
 
@@ -307,6 +323,18 @@ static int send_frames(struct noria_adapter *adapter, struct noria_outgoing *mes
     if (rc == 0 && message->offset != 0 && adapter->under_way == NULL && !message->last_is_out)
         message->offset = 0; /* its receiver was lost: from the beginning, for another one */
     return rc == 0 ? noria_adapter_put_message(adapter, message) : rc;
+}
+
+NORIA_FAST_PATH int send_frames(struct noria_adapter *adapter, struct noria_outgoing *message)
+{
+    int rc;
+
+    if (__builtin_expect(!goes_at_once(adapter, message), 0))
+        return send_all_frames(adapter, message);
+    rc = note_gone(adapter, message, put_copied(adapter, message, message->len));
+    if (rc == 0 && __builtin_expect(adapter->owed_from < adapter->owed_to, 0))
+        rc = noria_adapter_flush(adapter);
+    return rc;
 }
 
 /* The last message's receiver has gone with a part of it. Not if another thread has sent one behind it: then all of it was
@@ -334,18 +362,26 @@ static int finish(struct noria_adapter *adapter, struct noria_outgoing *message,
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
 
-static ssize_t try_message(noria_channel *channel, void *arguments)
+NORIA_FAST_PATH ssize_t try_to_send(noria_channel *channel, struct noria_outgoing *message)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
+    int rc, cancels;
 
-    if (rc != 0)
-        return rc;
-    rc = adapter->is_reserved ? -EBUSY : send_frames(adapter, arguments);
-    if (rc != 0 && rc != -EAGAIN) /* a call that ends in its first try has no other end */
-        rc = finish(adapter, arguments, rc);
-    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
+    rc = noria_adapter_hold(adapter, NORIA_SIDE_SEND);
+    if (__builtin_expect(rc == 0, 1)) {
+        rc = adapter->is_reserved ? -EBUSY : send_frames(adapter, message);
+        if (__builtin_expect(rc != 0 && rc != -EAGAIN, 0)) /* a call that ends in its first try has no other end */
+            rc = finish(adapter, message, rc);
+        noria_adapter_let_go(adapter, NORIA_SIDE_SEND);
+    }
+    pthread_setcancelstate(cancels, NULL);
     return rc;
+}
+
+static ssize_t try_message(noria_channel *channel, void *arguments)
+{
+    return try_to_send(channel, arguments);
 }
 
 static ssize_t end_message(noria_channel *channel, void *arguments, ssize_t rc)
@@ -364,14 +400,28 @@ int noria_adapter_send_call(noria_channel *channel, const void *data, size_t len
     return noria_adapter_send_origin(channel, data, len, priority, NULL, timeout_ns);
 }
 
+static __attribute__((noinline)) int send_on(noria_channel *channel, struct noria_outgoing *message, int64_t timeout_ns,
+                                             uint32_t *mark)
+{
+    ssize_t rc = noria_call_on(channel, NORIA_SIDE_SEND, timeout_ns,
+                               &(struct noria_attempt){try_message, message, true, 1, end_message}, mark);
+
+    return rc < 0 ? (int)rc : 0; /* sent, or dropped */
+}
+
 int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               const struct noria_origin *origin, int64_t timeout_ns)
 {
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority, .origin = origin};
-    ssize_t rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
-                            &(struct noria_attempt){try_message, &message, true, 1, end_message});
+    uint32_t *mark;
+    ssize_t rc = noria_call_begin(channel, NORIA_SIDE_SEND, false, true, &mark);
 
-    return rc < 0 ? (int)rc : 0;
+    if (__builtin_expect(rc != 0, 0))
+        return (int)rc;
+    rc = try_to_send(channel, &message);
+    if (__builtin_expect(rc == -EAGAIN, 0))
+        return send_on(channel, &message, timeout_ns, mark);
+    return (int)noria_call_end(channel, mark, rc);
 }
 
 int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
@@ -510,7 +560,7 @@ static void add_message(struct noria_adapter *adapter, struct batch *batch, cons
 {
     uint64_t sequence = adapter->sequences[0] + (uint64_t)batch->count;
     uint8_t *to = adapter->frames + batch->copied;
-    bool copies = adapter->mechanism->in_one_piece || adapter->crc != 0 || message->len <= MOST_COPIED;
+    bool copies = adapter->mechanism->in_one_piece || adapter->crc != 0 || message->len <= NORIA_MOST_COPIED;
     size_t made = NORIA_FRAME_HEADER;
 
     if (copies)
