@@ -46,6 +46,7 @@
 #include "one_by_one.h"
 
 enum { LOOK_AT_ALL_EVERY = 64, VAIN_LOOKS = 64, MOST_TRIES = 64 };
+enum { MOST_PAUSES = 512, PATIENT_WAITS = 8, MOST_VAIN_WAITS = 64 }; /* for room */
 #define TAKEN_BACK_SHIFT 32
 #define TAKER_SHIFT 40
 
@@ -394,6 +395,7 @@ static int join(struct noria_segment_channel *channel, int flags)
     int rc = 0;
 
     (void)flags; /* sending and receiving need no role */
+    part->most_pauses = geometry->capacity / 2 < MOST_PAUSES ? geometry->capacity / 2 : MOST_PAUSES;
     part->rings = calloc(geometry->priorities, sizeof(*part->rings));
     part->out.held = calloc(geometry->max_held, sizeof(*part->out.held));
     if (part->rings == NULL || part->out.held == NULL)
@@ -477,12 +479,40 @@ static uint64_t progress(const struct noria_segment_channel *channel, enum noria
     return noria_load_relaxed64(&channel->part.priority.moved[side]);
 }
 
+/*
+ * How long a sender waits for room at a full level before it looks again. Its receiver comes there last, after
+ * all levels above: a sender who took the first place that is freed would be back after one message, and
+ * meanwhile the two would take each other's lines with every message. So unlike in noria_backoff_wait a wait in
+ * vain does not make the next one shorter before PATIENT_WAITS were, nor does it change what has paid. Not more
+ * pauses than half of the level, which a receiver takes about one a pause: it is not to run dry meanwhile.
+ */
+static void wait_for_room(struct noria_priority_part *part)
+{
+    struct noria_backoff *backoff = &part->backoffs[NORIA_SIDE_SEND]; /* all of it is private; a race costs a pause */
+    uint64_t moved = noria_load_relaxed64(&part->moved[NORIA_SIDE_SEND]), pauses;
+    uint32_t vain = noria_load_relaxed32(&part->vain_waits);
+
+    if (moved != noria_load_relaxed64(&backoff->position)) {
+        noria_store_relaxed32(&part->vain_waits, 0);
+        noria_backoff_wait(backoff, moved, 1, part->most_pauses);
+        return;
+    }
+    if (vain < MOST_VAIN_WAITS)
+        noria_store_relaxed32(&part->vain_waits, vain + 1);
+    pauses = noria_load_relaxed64(&backoff->pauses) >> (vain < PATIENT_WAITS ? 0 : vain - PATIENT_WAITS + 1);
+    do
+        noria_pause();
+    while (pauses-- > 1);
+}
+
 static void back_off(noria_channel *base, enum noria_side side)
 {
     struct noria_priority_part *part = part_of(base);
 
-    /* Private. */
-    noria_backoff_wait(&part->backoffs[side], noria_load_relaxed64(&part->moved[side]), 1, NORIA_MPMC_BACKOFF);
+    if (side == NORIA_SIDE_SEND)
+        wait_for_room(part);
+    else /* private */
+        noria_backoff_wait(&part->backoffs[side], noria_load_relaxed64(&part->moved[side]), 1, NORIA_MPMC_BACKOFF);
 }
 
 static void count(const struct noria_segment_channel *channel, struct noria_stat *stat)

@@ -142,6 +142,8 @@ struct noria_priority_part {
     uint32_t all;                    /* a bit for each level */
     uint64_t moved[2];               /* messages by side, roughly: threads may race */
     struct noria_backoff backoffs[2];
+    uint64_t most_pauses;            /* of a wait for room */
+    uint32_t vain_waits;             /* for room, in a row */
     uint32_t misses[NORIA_MOST_PRIORITIES]; /* looks in a row, with success below, that found nothing at this level */
 };
 
