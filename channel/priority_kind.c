@@ -68,7 +68,7 @@ static unsigned highest_of(uint32_t levels)
 /* -------------------------------------------------------------------------------------------------- hints */
 
 /* After a commit at the level, and before the send returns. */
-static void hint(struct noria_priority_part *part, unsigned level)
+NORIA_FAST_PATH void hint(struct noria_priority_part *part, unsigned level)
 {
     noria_fence_after_swap(); /* between M and P */
     /* P: relaxed, for the fence decides; what the receiver then reads is ordered by the rings. */
@@ -77,7 +77,7 @@ static void hint(struct noria_priority_part *part, unsigned level)
 }
 
 /* The levels at which a receiver must look. */
-static uint32_t hinted(const struct noria_priority_part *part)
+NORIA_FAST_PATH uint32_t hinted(const struct noria_priority_part *part)
 {
     /* Acquire: who finds a bit away on the strength of Q sees what the receiver at O saw. */
     uint64_t word = noria_load_acquire64(&part->shared->hints);
@@ -128,7 +128,7 @@ static void count_misses(struct noria_segment_channel *channel, uint32_t levels)
 
 /* ------------------------------------------------------------------------------------------------ sending */
 
-static void sent(struct noria_segment_channel *channel, unsigned level, int n)
+NORIA_FAST_PATH void sent(struct noria_segment_channel *channel, unsigned level, int n)
 {
     struct noria_priority_part *part = &channel->part.priority;
 
@@ -138,7 +138,7 @@ static void sent(struct noria_segment_channel *channel, unsigned level, int n)
     noria_mpmc_sent(channel, &part->rings[level], n);
 }
 
-static int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
+NORIA_FAST_PATH int send_one(noria_channel *base, const void *data, size_t len, unsigned priority)
 {
     struct noria_priority_part *part = part_of(base);
     int rc =
@@ -197,8 +197,8 @@ struct find {
 };
 
 /* Takes the first message of the highest of `levels` that has one. `vain`: those above it. */
-static int take_among(struct noria_priority_part *part, uint32_t levels, size_t capacity, struct find *find,
-                      uint32_t *vain)
+NORIA_FAST_PATH int take_among(struct noria_priority_part *part, uint32_t levels, size_t capacity,
+                               struct find *find, uint32_t *vain)
 {
     for (*vain = 0; levels != 0;) {
         unsigned level = highest_of(levels);
@@ -216,7 +216,19 @@ static int take_among(struct noria_priority_part *part, uint32_t levels, size_t 
     return -EAGAIN;
 }
 
-static int take(struct noria_segment_channel *channel, size_t capacity, struct find *find)
+/* Where no hint says that there is anything. */
+static __attribute__((noinline)) int take_unhinted(struct noria_priority_part *part, uint32_t hinted_levels,
+                                                   size_t capacity, struct find *find)
+{
+    uint32_t vain;
+    int rc = take_among(part, part->all & ~hinted_levels, capacity, find, &vain);
+
+    if (rc == 0)
+        hint(part, find->level); /* its sender has not got so far; there may be more */
+    return rc;
+}
+
+NORIA_FAST_PATH int take(struct noria_segment_channel *channel, size_t capacity, struct find *find)
 {
     struct noria_priority_part *part = &channel->part.priority;
     uint64_t moved = noria_load_relaxed64(&part->moved[NORIA_SIDE_RECV]); /* private, like the stores below */
@@ -224,10 +236,8 @@ static int take(struct noria_segment_channel *channel, size_t capacity, struct f
     int rc = take_among(part, levels, capacity, find, &vain);
 
     if (rc == -EAGAIN && levels != part->all) {
-        rc = take_among(part, part->all & ~levels, capacity, find, &vain);
+        rc = take_unhinted(part, levels, capacity, find);
         vain = 0;
-        if (rc == 0)
-            hint(part, find->level); /* its sender has not got so far; there may be more */
     }
     if (rc == -EMSGSIZE)
         return noria_fail(rc, "the message has %zu bytes, the buffer %zu; it stays first", find->record.len,
@@ -248,7 +258,7 @@ static void fill_info(struct noria_segment_channel *channel, struct noria_info *
         info->priority = find->level;
 }
 
-static ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
+NORIA_FAST_PATH ssize_t recv_one(noria_channel *base, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_segment_channel *channel = noria_segment_channel_of(base);
     struct noria_mpmc_handle *ring;
