@@ -203,7 +203,8 @@ NORIA_FAST_PATH int take_among(struct noria_priority_part *part, uint32_t levels
     for (*vain = 0; levels != 0;) {
         unsigned level = highest_of(levels);
         struct noria_mpmc_handle *ring = &part->rings[level];
-        if (!noria_mpmc_starts_empty(ring)) {
+        /* A look first saves work at levels that are empty, which the last one to look at seldom is. */
+        if ((levels & (levels - 1)) == 0 || !noria_mpmc_starts_empty(ring)) {
             int rc = noria_mpmc_peek_within(ring, capacity, &find->record);
             if (rc != -EAGAIN) {
                 find->level = level;
@@ -245,7 +246,8 @@ NORIA_FAST_PATH int take(struct noria_segment_channel *channel, size_t capacity,
     if (rc != 0)
         return rc;
     noria_store_relaxed64(&part->moved[NORIA_SIDE_RECV], moved + 1);
-    noria_store_relaxed32(&part->misses[find->level], 0);
+    if (noria_load_relaxed32(&part->misses[find->level]) != 0)
+        noria_store_relaxed32(&part->misses[find->level], 0);
     if (__builtin_expect(vain != 0, 0))
         count_misses(channel, vain);
     return 0;
