@@ -424,6 +424,21 @@ static void limit_copies(struct noria_adapter *adapter, uint32_t most)
     adapter->most_copied = (uint32_t)adapter->base.most_in_batch < most ? (uint32_t)adapter->base.most_in_batch : most;
 }
 
+/* What several frames may take together: of a stream the call takes what it can. A Unix packet may be as long as the
+ * socket's buffer, and must fit into a receiver's; of other packets a frame is the most that is known to go. */
+static uint32_t most_together(const struct noria_adapter *adapter, const struct noria_end *end)
+{
+    int domain = 0, room = 0;
+    socklen_t size = sizeof(domain);
+
+    if (end->kind == NORIA_END_FILE || !is_packet_socket(end->fd))
+        return NORIA_MOST_TOGETHER;
+    if (getsockopt(end->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || domain != AF_UNIX ||
+        getsockopt(end->fd, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || room / 2 <= (int)adapter->piece)
+        return adapter->piece;
+    return room / 2 < (int)INLET_ROOM ? (uint32_t)room / 2 : INLET_ROOM;
+}
+
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)
 {
     adapter->out = *end;
@@ -433,6 +448,8 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->fds_announced = false;
     if (end->kind == NORIA_END_SOCKET || adapter->out.is_promised)
         limit_copies(adapter, MOST_COPIED_BY_ITSELF);
+    if (end->kind == NORIA_END_SOCKET || end->kind == NORIA_END_FILE)
+        adapter->together = most_together(adapter, end);
     adapter->out_guard.drops = true;
     noria_fork_guard_add(&adapter->out_guard, end->fd);
     noria_adapter_rewatch(adapter, NORIA_SIDE_SEND);
@@ -601,14 +618,14 @@ uint32_t noria_adapter_choose_number(void)
 int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, uint32_t piece)
 {
     adapter->base.max_message = most_message;
-    adapter->piece = piece;
+    adapter->piece = adapter->together = piece;
     adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     limit_copies(adapter, adapter->mechanism->in_one_piece ? piece : NORIA_MOST_COPIED);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)
         return 0;
-    adapter->frames = malloc(NORIA_MOST_PIECE);
-    return adapter->frames != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for %d bytes of frames", NORIA_MOST_PIECE);
+    adapter->frames = malloc(NORIA_FRAMES_ROOM);
+    return adapter->frames != NULL ? 0 : noria_fail(-ENOMEM, "out of memory for %d bytes of frames", NORIA_FRAMES_ROOM);
 }
 
 int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism *mechanism, size_t size,

@@ -20,7 +20,9 @@
 #include "transport.h"
 
 enum { NORIA_LEVELS = 32 };                   /* priorities */
-enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of frames that go out at once, at most */
+enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of a frame, at most */
+enum { NORIA_MOST_TOGETHER = 256 << 10 };     /* of frames that go out at once */
+enum { NORIA_FRAMES_ROOM = 2 * NORIA_MOST_PIECE }; /* where frames are made */
 enum { NORIA_MOST_COPIED = 1 << 10 };         /* of a message behind its header, where it could be put from its place */
 #define NORIA_LEAST_BOUND (UINT32_C(1) << 20) /* what every byte stream takes, whatever its options */
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
@@ -145,11 +147,12 @@ struct noria_adapter {
     struct noria_fork_guard out_guard;
     uint32_t sender;
     uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
+    uint32_t together;                      /* and of a batch's */
     uint32_t most_copied;                   /* bytes of a message behind the header; more are put from their place */
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
-    uint8_t *frames;                        /* where frames are made */
+    uint8_t *frames;                        /* where frames are made: one, and behind that a batch's */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else; */
     size_t gathered;                        /* so many at their end were gathered: whole frames, */
     unsigned gathered_priority;             /* all of one priority */

@@ -118,7 +118,7 @@ static void take_in(struct noria_dealer *dealer, int fd)
     struct noria_connection *connection = calloc(1, sizeof(*connection));
 
     if (connection != NULL)
-        connection->outlet.frames = malloc(NORIA_MOST_PIECE);
+        connection->outlet.frames = malloc(NORIA_FRAMES_ROOM);
     if (connection == NULL || connection->outlet.frames == NULL) {
         free(connection);
         close(fd);

@@ -15,7 +15,7 @@
 #include "side.h"
 
 enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
-enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_PIECE / NORIA_MOST_COPIED + 1 };
+enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_TOGETHER / NORIA_MOST_COPIED + 1 };
 
 /* Bytes of message that fit into one frame. */
 static inline size_t room_in_frame(const struct noria_adapter *adapter)
@@ -163,6 +163,11 @@ static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_
     adapter->owed_to = to;
 }
 
+static uint32_t crc_of(const uint8_t *header, const uint8_t *payload, size_t length)
+{
+    return noria_crc32c(noria_crc32c(0, header, NORIA_FRAME_HEADER), payload, length);
+}
+
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
 static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message,
@@ -177,9 +182,7 @@ static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adap
     ssize_t taken;
 
     noria_frame_seal(&frame, header);
-    tail = (frame.flags & NORIA_FRAME_CRC) != 0
-               ? noria_crc32c(noria_crc32c(0, header, sizeof(header)), pieces[1].iov_base, length)
-               : noria_frame_tail(&frame);
+    tail = (frame.flags & NORIA_FRAME_CRC) != 0 ? crc_of(header, pieces[1].iov_base, length) : noria_frame_tail(&frame);
     taken = put_frame_of(adapter, message, pieces, noria_frame_has_tail(&frame) ? PIECES : PIECES - 1);
     if (taken < 0)
         return taken;
@@ -537,7 +540,8 @@ int noria_adapter_flush_call(noria_channel *channel, int64_t timeout_ns)
 
 /* ----------------------------------------------------------------------------------------------------------- batches */
 
-/* Messages that go out in one put. Headers and short messages stand in `frames`, long ones where they are. */
+/* Messages that go out in one put. Headers, tails and short messages stand in `frames`, behind where what is owed will
+ * stand; long ones where they are. */
 struct batch {
     int count, n; /* messages, pieces */
     size_t size, copied;
@@ -556,32 +560,55 @@ static void add_piece(struct batch *batch, const uint8_t *bytes, size_t len)
         batch->pieces[batch->n++] = (struct iovec){(void *)(uintptr_t)bytes, len};
 }
 
+/* The message's frame, with its payload where it lies. How many bytes of it are made. */
+static size_t add_in_place(struct noria_adapter *adapter, struct batch *batch, const struct noria_outgoing *message,
+                           uint64_t sequence, uint8_t *to)
+{
+    uint32_t crc;
+
+    make_header(adapter, message, message->len, sequence, to);
+    add_piece(batch, to, NORIA_FRAME_HEADER);
+    add_piece(batch, message->data, message->len);
+    if (adapter->crc == 0)
+        return NORIA_FRAME_HEADER;
+    crc = crc_of(to, message->data, message->len);
+    memcpy(to + NORIA_FRAME_HEADER, &crc, sizeof(crc));
+    add_piece(batch, to + NORIA_FRAME_HEADER, sizeof(crc));
+    return NORIA_FRAME_HEADER + sizeof(crc);
+}
+
+static bool copies_in_batch(const struct noria_adapter *adapter, size_t len)
+{
+    return adapter->mechanism->in_one_piece || len <= NORIA_MOST_COPIED;
+}
+
 static void add_message(struct noria_adapter *adapter, struct batch *batch, const struct noria_outgoing *message)
 {
     uint64_t sequence = adapter->sequences[0] + (uint64_t)batch->count;
-    uint8_t *to = adapter->frames + batch->copied;
-    bool copies = adapter->mechanism->in_one_piece || adapter->crc != 0 || message->len <= NORIA_MOST_COPIED;
-    size_t made = NORIA_FRAME_HEADER;
+    uint8_t *to = adapter->frames + NORIA_MOST_PIECE + batch->copied;
 
-    if (copies)
-        made = make_frame(adapter, message, message->len, sequence, to);
-    else
-        make_header(adapter, message, message->len, sequence, to);
-    batch->copied += made;
-    add_piece(batch, to, made);
-    if (!copies)
-        add_piece(batch, message->data, message->len);
+    if (copies_in_batch(adapter, message->len)) {
+        size_t made = make_frame(adapter, message, message->len, sequence, to);
+        add_piece(batch, to, made);
+        batch->copied += made;
+    } else {
+        batch->copied += add_in_place(adapter, batch, message, sequence, to);
+    }
     batch->ends[batch->count++] = (uint32_t)batch->size;
 }
 
 /* As many of the messages as fit into one put. */
 static void make_batch(struct noria_adapter *adapter, struct batch *batch, const struct iovec *messages, int n)
 {
+    size_t around = adapter->piece - room_in_frame(adapter); /* a message, to make it a frame */
+
     batch->count = batch->n = 0;
     batch->size = batch->copied = 0;
     while (batch->count < n && batch->count < MOST_BATCH) {
         const struct iovec *each = &messages[batch->count];
-        if (batch->size + each->iov_len > room_in_frame(adapter))
+        size_t made = around + (copies_in_batch(adapter, each->iov_len) ? each->iov_len : 0);
+        if (each->iov_len > room_in_frame(adapter) || batch->size + around + each->iov_len > adapter->together ||
+            batch->copied + made > NORIA_MOST_PIECE)
             break;
         add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
     }

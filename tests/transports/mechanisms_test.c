@@ -1955,18 +1955,19 @@ static void who_promises_writes_plainly(void **state)
     assert_int_equal(calls.puts, 0);
 }
 
-enum { IN_SHORT_BATCH = 3, OF_HALF_A_PUT = 30000 };
+enum { IN_SHORT_BATCH = 3, IN_LONG_BATCH = 100, OF_LONG_BATCH = 1000 };
 
+/* More than goes out in one put. How many are sent. */
 static int send_batch_from(uint32_t number)
 {
-    static uint8_t bytes[IN_SHORT_BATCH][OF_HALF_A_PUT];
-    struct iovec messages[IN_SHORT_BATCH];
+    static uint8_t bytes[IN_LONG_BATCH][OF_LONG_BATCH];
+    struct iovec messages[IN_LONG_BATCH];
 
-    for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
-        fill(bytes[i], 1, number + i, OF_HALF_A_PUT);
-        messages[i] = (struct iovec){bytes[i], OF_HALF_A_PUT};
+    for (uint32_t i = 0; i < IN_LONG_BATCH; i++) {
+        fill(bytes[i], 1, number + i, OF_LONG_BATCH);
+        messages[i] = (struct iovec){bytes[i], OF_LONG_BATCH};
     }
-    return noria_send_many(it.tx, messages, IN_SHORT_BATCH, A_WHILE);
+    return noria_send_many(it.tx, messages, IN_LONG_BATCH, A_WHILE);
 }
 
 static void a_receiver_goes_in_a_batch(void **state)
@@ -1980,32 +1981,33 @@ static void a_receiver_goes_in_a_batch(void **state)
     assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
     expect(1, 0, 100);
     for (int between = 0; between < 2; between++) {
-        uint32_t wanted = between ? 2 : 1;
+        int went;
         sends.until_short = between ? 0 : 1;
-        sends.most_bytes = 40000; /* the first message, and a part of the second one */
+        sends.most_bytes = OF_LONG_BATCH * 3 / 2; /* the first message, and a part of the second one */
         sends.until_gone = 2;
-        assert_int_equal(send_batch_from(number), wanted);
+        went = send_batch_from(number);
+        assert_true(between ? went > 1 && went < IN_LONG_BATCH : went == 1);
         assert_fails(noria_send(it.tx, "x", 1, A_WHILE), EPIPE);
-        for (; wanted > 0; wanted--, number++)
-            assert_int_equal(expect(1, number, OF_HALF_A_PUT).flags, 0);
+        for (; went > 0; went--, number++)
+            assert_int_equal(expect(1, number, OF_LONG_BATCH).flags, 0);
         assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
         assert_int_equal(expect(1, number, 100).flags, 0);
         number++;
     }
 }
 
-enum { OF_CUT = 70 };
+enum { LONG_CUT = 9000 };
 
-/* Three messages in one put, of which the kernel takes so many bytes. */
-static void send_cut(uint32_t first, size_t taken)
+/* A batch in one put, of which the kernel takes so many bytes. */
+static void send_cut(uint32_t first, uint32_t len, size_t taken)
 {
-    uint8_t bytes[IN_SHORT_BATCH][OF_CUT];
+    static uint8_t bytes[IN_SHORT_BATCH][LONG_CUT];
     struct iovec messages[IN_SHORT_BATCH];
     int sent = 0;
 
     for (uint32_t i = 0; i < IN_SHORT_BATCH; i++) {
-        fill(bytes[i], 1, first + i, OF_CUT);
-        messages[i] = (struct iovec){bytes[i], OF_CUT};
+        fill(bytes[i], 1, first + i, len);
+        messages[i] = (struct iovec){bytes[i], len};
     }
     sends.until_short = 1;
     sends.most_bytes = taken;
@@ -2017,29 +2019,50 @@ static void send_cut(uint32_t first, size_t taken)
     assert_int_equal(sends.until_short, 0);
 }
 
+/* Whether a cut there is to be tried: all in and around what noria puts before and behind a message, some inside of it. */
+static bool is_of_interest(size_t taken, size_t frame)
+{
+    return frame < 200 || taken % frame <= FRAME_HEADER + 2 || frame - taken % frame <= 8 || taken % 97 == 0;
+}
+
+/* Messages of that length, cut. The next number. */
+static uint32_t cut_everywhere(uint32_t number, uint32_t len)
+{
+    size_t tail = strncmp(it.address, "fd", 2) == 0 ? 4 : 0, frame = FRAME_HEADER + len + tail;
+
+    for (size_t taken = 1; taken < frame; taken++) {
+        if (!is_of_interest(taken, frame))
+            continue;
+        sends.until_short = 1;
+        sends.most_bytes = taken;
+        assert_int_equal(send_numbered(it.tx, 1, number, len, A_WHILE), 0);
+        assert_int_equal(sends.until_short, 0);
+        assert_int_equal(expect(1, number++, len).flags, 0);
+    }
+    for (size_t taken = 1; taken < IN_SHORT_BATCH * frame; taken++) {
+        if (!is_of_interest(taken, frame))
+            continue;
+        send_cut(number, len, taken);
+        for (int i = 0; i < IN_SHORT_BATCH; i++)
+            assert_int_equal(expect(1, number++, len).flags, 0);
+    }
+    return number;
+}
+
 static void short_writes_at_every_byte(void **state)
 {
     /* Claim: of a put that the kernel takes a part of, wherever it ends, in one message or in a batch, the rest follows,
-     * and each message comes once, whole. */
-    size_t tail = strncmp(it.address, "fd", 2) == 0 ? 4 : 0, frame = FRAME_HEADER + OF_CUT + tail;
+     * and each message comes once, whole: short ones, which are copied, such as are copied when they go alone, and long
+     * ones. */
     uint32_t number = 0;
 
     (void)state;
     open_pair();
-    assert_int_equal(send_numbered(it.tx, 1, number, OF_CUT, A_WHILE), 0); /* connected, and greeted */
-    expect(1, number++, OF_CUT);
-    for (size_t taken = 1; taken < frame; taken++) {
-        sends.until_short = 1;
-        sends.most_bytes = taken;
-        assert_int_equal(send_numbered(it.tx, 1, number, OF_CUT, A_WHILE), 0);
-        assert_int_equal(sends.until_short, 0);
-        assert_int_equal(expect(1, number++, OF_CUT).flags, 0);
-    }
-    for (size_t taken = 1; taken < IN_SHORT_BATCH * frame; taken++) {
-        send_cut(number, taken);
-        for (int i = 0; i < IN_SHORT_BATCH; i++)
-            assert_int_equal(expect(1, number++, OF_CUT).flags, 0);
-    }
+    assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0); /* connected, and greeted */
+    expect(1, number++, 100);
+    number = cut_everywhere(number, 70);
+    number = cut_everywhere(number, 1500);
+    cut_everywhere(number, LONG_CUT);
     assert_fails(noria_recv(it.rx, received, sizeof(received), 0, NULL), EAGAIN);
 }
 
@@ -2068,6 +2091,27 @@ static void many_messages_take_one_call(void **state)
     assert_int_equal(calls.gets, 1);
     for (uint32_t i = 0; i < IN_ONE_CALL; i++)
         assert_true(is_message(bytes[i], messages[i].iov_len, 1, 1 + i, 10 * i + 12));
+}
+
+static void long_messages_take_one_call(void **state)
+{
+    /* Claim: sixteen messages of 6000 bytes go out of a Unix socket in one system call. */
+    static uint8_t bytes[IN_ONE_CALL][6000];
+    struct iovec messages[IN_ONE_CALL];
+
+    (void)state;
+    open_pair();
+    assert_int_equal(send_numbered(it.tx, 1, 0, 100, A_WHILE), 0);
+    expect(1, 0, 100);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++) {
+        fill(bytes[i], 1, 1 + i, sizeof(bytes[i]));
+        messages[i] = (struct iovec){bytes[i], sizeof(bytes[i])};
+    }
+    calls.puts = 0;
+    assert_int_equal(noria_send_many(it.tx, messages, IN_ONE_CALL, A_WHILE), IN_ONE_CALL);
+    assert_int_equal(calls.puts, 1);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++)
+        assert_int_equal(expect(1, 1 + i, sizeof(bytes[i])).flags, 0);
 }
 
 /* -------------------------------------------------------------------------------------------------- waiting for room */
@@ -2302,6 +2346,9 @@ int main(void)
         WITH(setup_tcp, many_messages_take_one_call),
         WITH(setup_stream, many_messages_take_one_call),
         WITH(setup_packets, many_messages_take_one_call),
+        WITH(setup_unix, long_messages_take_one_call),
+        WITH(setup_stream, long_messages_take_one_call),
+        WITH(setup_packets, long_messages_take_one_call),
         WITH(setup_unix, who_waits_to_send_is_no_stranger),
         WITH(setup_tcp, who_waits_to_send_is_no_stranger),
         WITH(setup_unix, room_comes_with_a_receiver),
