@@ -115,17 +115,6 @@ static int set_to_wait_at(struct noria_adapter *adapter, enum noria_side side)
     return fd;
 }
 
-/* Where there is one end to wait at it is waited at itself: through a set each message would cost its sender a step
- * more. */
-static int sleep_at_end(struct noria_adapter *adapter, int fd, short events, int64_t until_ns)
-{
-    struct pollfd ends[2] = {{.fd = fd, .events = events}, {.fd = adapter->wake, .events = POLLIN}};
-    int64_t left_ns = until_ns - noria_now_ns();
-    struct timespec left = noria_timespec_of(left_ns > 0 ? left_ns : 0);
-
-    return ppoll(ends, 2, &left, NULL) < 0 && errno == EINTR ? -EINTR : 0;
-}
-
 /* The one descriptor of that side, or -1. */
 static int end_of(const struct noria_adapter *adapter, enum noria_side side)
 {
@@ -150,18 +139,63 @@ static int favourite_of(struct noria_adapter *adapter, int64_t *until_ns)
     return fd;
 }
 
+/* Those of a mechanism that has now more and now less of them. What another thread adds meanwhile the next list has,
+ * after recheck_ns at the latest. */
+static int list_ends(struct noria_adapter *adapter, enum noria_side side, struct pollfd *ends)
+{
+    int n = -1;
+
+    if (adapter->mechanism->list == NULL)
+        return -1;
+    noria_rejoin();
+    if (noria_adapter_lock(adapter, side) == 0) {
+        if (adapter->epolls[side] < 0)
+            n = adapter->mechanism->list(adapter, side, ends);
+        noria_adapter_unlock(adapter, side);
+    }
+    noria_leave();
+    return n;
+}
+
+/* Where there are few ends to wait at they are waited at themselves: through a set each message would cost its sender a
+ * step more, and also while nobody sleeps. How many; -1: there are many, or a set is there already. */
+static int find_ends(struct noria_adapter *adapter, enum noria_side side, struct pollfd *ends)
+{
+    int fd = end_of(adapter, side);
+
+    if (fd < 0)
+        return list_ends(adapter, side, ends);
+    *ends = (struct pollfd){.fd = fd, .events = side == NORIA_SIDE_SEND ? POLLOUT : POLLIN};
+    return 1;
+}
+
+/* With room for one more behind them. */
+static int sleep_at_ends(struct noria_adapter *adapter, struct pollfd *ends, int n, int64_t until_ns)
+{
+    int64_t left_ns = until_ns - noria_now_ns();
+    struct timespec left = noria_timespec_of(left_ns > 0 ? left_ns : 0);
+
+    ends[n] = (struct pollfd){.fd = adapter->wake, .events = POLLIN};
+    return ppoll(ends, (nfds_t)n + 1, &left, NULL) < 0 && errno == EINTR ? -EINTR : 0;
+}
+
 static int sleep_at(noria_channel *channel, enum noria_side side, int64_t deadline_ns, bool (*ready)(void *),
                     void *context)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
     int64_t again_ns = noria_now_ns() + adapter->options.recheck_ns;
     int64_t until_ns = deadline_ns < again_ns ? deadline_ns : again_ns;
-    int fd = end_of(adapter, side);
+    struct pollfd ends[NORIA_MOST_LISTED + 1];
+    int fd, n;
 
-    if (side == NORIA_SIDE_SEND && adapter->mechanism->favourite != NULL)
-        fd = favourite_of(adapter, &until_ns);
-    if (fd >= 0)
-        return sleep_at_end(adapter, fd, side == NORIA_SIDE_SEND ? POLLOUT : POLLIN, until_ns);
+    if (side == NORIA_SIDE_SEND && adapter->mechanism->favourite != NULL) {
+        ends[0] = (struct pollfd){.fd = favourite_of(adapter, &until_ns), .events = POLLOUT};
+        n = ends[0].fd >= 0 ? 1 : -1;
+    } else {
+        n = find_ends(adapter, side, ends);
+    }
+    if (n >= 0)
+        return sleep_at_ends(adapter, ends, n, until_ns);
     fd = set_to_wait_at(adapter, side);
     if (fd >= 0)
         return noria_descriptor_wait(fd, until_ns);

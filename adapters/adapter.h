@@ -13,6 +13,8 @@
 #ifndef NORIA_ADAPTER_H
 #define NORIA_ADAPTER_H
 
+#include <poll.h>
+
 #include "assembly.h"
 #include "descriptors.h"
 #include "ends.h"
@@ -21,6 +23,7 @@
 
 enum { NORIA_LEVELS = 32 };                   /* priorities */
 enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of a frame, at most */
+enum { NORIA_MOST_LISTED = 8 };               /* ends that are waited at without a set */
 enum { NORIA_MOST_TOGETHER = 256 << 10 };     /* of frames that go out at once */
 enum { NORIA_FRAMES_ROOM = 2 * NORIA_MOST_PIECE }; /* where frames are made */
 enum { NORIA_MOST_COPIED = 1 << 10 };         /* of a message behind its header, where it could be put from its place */
@@ -71,6 +74,8 @@ struct noria_mechanism {
     int (*look_round)(struct noria_adapter *adapter, enum noria_side side);
     /* What to wait at, added to an epoll set by noria_adapter_watch. NULL: nothing, it is asked again and again. */
     int (*watch)(struct noria_adapter *adapter, enum noria_side side, int epoll);
+    /* The same, listed; how many, at most NORIA_MOST_LISTED, or -1: there are more. NULL: a set is made. */
+    int (*list)(struct noria_adapter *adapter, enum noria_side side, struct pollfd *ends);
     /* The one descriptor that both sides wait at, the same as long as the handle lives. NULL: there is no such one. */
     int (*descriptor)(const struct noria_adapter *adapter);
     int (*notify_signal)(struct noria_adapter *adapter, int signo, int how); /* NULL: cannot */

@@ -385,6 +385,23 @@ int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int 
     return rc;
 }
 
+int noria_socket_list(struct noria_adapter *adapter, enum noria_side side, struct pollfd *ends)
+{
+    int n = 0;
+
+    if (side == NORIA_SIDE_SEND) {
+        *ends = (struct pollfd){.fd = adapter->out.fd, .events = POLLOUT};
+        return adapter->out.fd >= 0;
+    }
+    if (adapter->inlet_count >= NORIA_MOST_LISTED)
+        return -1;
+    if (!noria_socket_of(adapter)->rests)
+        ends[n++] = (struct pollfd){.fd = noria_socket_of(adapter)->listener, .events = POLLIN};
+    for (const struct noria_inlet *inlet = adapter->inlets; inlet != NULL; inlet = inlet->next)
+        ends[n++] = (struct pollfd){.fd = inlet->end.fd, .events = POLLIN};
+    return n;
+}
+
 void noria_socket_stat(struct noria_adapter *adapter, struct noria_stat *stat)
 {
     stat->senders += adapter->inlet_count;

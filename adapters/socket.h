@@ -64,13 +64,14 @@ ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inle
 int noria_socket_choose(struct noria_adapter *adapter);
 int noria_socket_end(struct noria_adapter *adapter);
 int noria_socket_watch(struct noria_adapter *adapter, enum noria_side side, int epoll);
+int noria_socket_list(struct noria_adapter *adapter, enum noria_side side, struct pollfd *ends);
 void noria_socket_stat(struct noria_adapter *adapter, struct noria_stat *stat);
 void noria_socket_close(struct noria_adapter *adapter, bool stale);
 
 #define NORIA_SOCKET_MECHANISM \
     .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL, .drops_strangers = true, .attach = noria_socket_attach, \
     .detach = noria_adapter_close_out, .put = noria_adapter_put_out, .get = noria_socket_get, \
-    .choose = noria_socket_choose, .end = noria_socket_end, .watch = noria_socket_watch, .stat = noria_socket_stat, \
-    .close = noria_socket_close
+    .choose = noria_socket_choose, .end = noria_socket_end, .watch = noria_socket_watch, .list = noria_socket_list, \
+    .stat = noria_socket_stat, .close = noria_socket_close
 
 #endif
