@@ -17,10 +17,16 @@
 enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
 enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_TOGETHER / NORIA_MOST_COPIED + 1 };
 
+/* Bytes around what a frame brings, unless it may be cut. */
+static size_t around_message(const struct noria_adapter *adapter)
+{
+    return NORIA_FRAME_HEADER + (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+}
+
 /* Bytes of message that fit into one frame. */
 static inline size_t room_in_frame(const struct noria_adapter *adapter)
 {
-    return adapter->piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    return adapter->piece - around_message(adapter);
 }
 
 NORIA_FAST_PATH struct noria_frame header_of(const struct noria_adapter *adapter, const struct noria_outgoing *message,
@@ -546,7 +552,6 @@ struct batch {
     int count, n; /* messages, pieces */
     size_t size, copied;
     struct iovec pieces[MOST_BATCH_PIECES];
-    uint32_t ends[MOST_BATCH]; /* of the messages' frames */
 };
 
 static void add_piece(struct batch *batch, const uint8_t *bytes, size_t len)
@@ -594,13 +599,13 @@ static void add_message(struct noria_adapter *adapter, struct batch *batch, cons
     } else {
         batch->copied += add_in_place(adapter, batch, message, sequence, to);
     }
-    batch->ends[batch->count++] = (uint32_t)batch->size;
+    batch->count++;
 }
 
 /* As many of the messages as fit into one put. */
 static void make_batch(struct noria_adapter *adapter, struct batch *batch, const struct iovec *messages, int n)
 {
-    size_t around = adapter->piece - room_in_frame(adapter); /* a message, to make it a frame */
+    size_t around = around_message(adapter);
 
     batch->count = batch->n = 0;
     batch->size = batch->copied = 0;
@@ -618,6 +623,7 @@ static void make_batch(struct noria_adapter *adapter, struct batch *batch, const
 static int put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n)
 {
     struct batch batch;
+    size_t end = 0; /* of the frames that went */
     ssize_t taken;
     int gone = 0;
 
@@ -627,10 +633,9 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     taken = put(adapter, batch.pieces, batch.n, 0);
     if (taken < 0)
         return (int)taken;
-    while (gone < batch.count && (gone == 0 ? 0 : batch.ends[gone - 1]) < taken)
-        gone++;
-    if (gone > 0)
-        owe(adapter, batch.pieces, (size_t)taken, batch.ends[gone - 1]);
+    while (gone < batch.count && end < (size_t)taken)
+        end += around_message(adapter) + messages[gone++].iov_len;
+    owe(adapter, batch.pieces, (size_t)taken, end);
     adapter->sequences[0] += (uint64_t)gone;
     noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
     return gone;
