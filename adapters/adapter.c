@@ -24,6 +24,7 @@
 
 enum { INLET_ROOM = 2 * NORIA_MOST_PIECE, FLUSH_MS = 1000, MOST_PIPE = 1 << 20, MOST_LOOKS = 16 };
 enum { MOST_COPIED_BY_ITSELF = 12 << 10 }; /* where one piece goes by a cheaper call than several */
+enum { MOST_PACKET = 48 << 10 };
 enum { FEWEST_PAUSES = 16, PROBE_PAUSES = 128, MOST_PAUSES = 256, PROBE_EVERY = 16 };
 enum { MOST_PAUSES_AT_QUEUE = 64 }; /* one of 16 KiB, as System V's are, is full and empty again while 256 go by */
 #define MOST_UNFINISHED (UINT64_C(64) << 20) /* bytes of messages that are just coming, unless one alone is longer */
@@ -458,8 +459,8 @@ static void limit_copies(struct noria_adapter *adapter, uint32_t most)
     adapter->most_copied = (uint32_t)adapter->base.most_in_batch < most ? (uint32_t)adapter->base.most_in_batch : most;
 }
 
-/* What several frames may take together: of a stream the call takes what it can. A Unix packet may be as long as the
- * socket's buffer, and must fit into a receiver's; of other packets a frame is the most that is known to go. */
+/* What several frames may take together: of a stream the call takes what it can. Of Unix packets several fit into the
+ * socket's buffer, so that the one is read while the next is written; of others a frame is the most that is known to go. */
 static uint32_t most_together(const struct noria_adapter *adapter, const struct noria_end *end)
 {
     int domain = 0, room = 0;
@@ -468,9 +469,9 @@ static uint32_t most_together(const struct noria_adapter *adapter, const struct 
     if (end->kind == NORIA_END_FILE || !is_packet_socket(end->fd))
         return NORIA_MOST_TOGETHER;
     if (getsockopt(end->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || domain != AF_UNIX ||
-        getsockopt(end->fd, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || room / 2 <= (int)adapter->piece)
+        getsockopt(end->fd, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || room / 4 < MOST_PACKET)
         return adapter->piece;
-    return room / 2 < (int)INLET_ROOM ? (uint32_t)room / 2 : INLET_ROOM;
+    return MOST_PACKET;
 }
 
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)

@@ -587,10 +587,16 @@ static bool copies_in_batch(const struct noria_adapter *adapter, size_t len)
     return adapter->mechanism->in_one_piece || len <= NORIA_MOST_COPIED;
 }
 
+/* Where a batch's frames are made. What goes in one piece leaves nothing owed, and may have to stand at the beginning. */
+static uint8_t *place_of_batch(const struct noria_adapter *adapter)
+{
+    return adapter->frames + (adapter->mechanism->in_one_piece ? 0 : NORIA_MOST_PIECE);
+}
+
 static void add_message(struct noria_adapter *adapter, struct batch *batch, const struct noria_outgoing *message)
 {
     uint64_t sequence = adapter->sequences[0] + (uint64_t)batch->count;
-    uint8_t *to = adapter->frames + NORIA_MOST_PIECE + batch->copied;
+    uint8_t *to = place_of_batch(adapter) + batch->copied;
 
     if (copies_in_batch(adapter, message->len)) {
         size_t made = make_frame(adapter, message, message->len, sequence, to);
