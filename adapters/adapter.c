@@ -234,6 +234,15 @@ static int fd_of(noria_channel *channel, enum noria_side side)
     return fd >= 0 ? fd : noria_fail(fd, "no descriptor to wait at: %s", strerror(-fd));
 }
 
+/* Puts what is owed. That the receiver has gone is news, which the next call that sends tells. */
+static int get_ready_or_news(struct noria_adapter *adapter)
+{
+    int rc = adapter->owes_news ? -EPIPE : noria_adapter_get_ready(adapter);
+
+    adapter->owes_news = rc == -EPIPE;
+    return rc;
+}
+
 /* Whether a put would get on: asks the kernel, for nothing but what is owed is to be put. Who has found no receiver yet
  * looks for one, for nothing that could be waited at would tell. */
 static int may_send(struct noria_adapter *adapter)
@@ -247,7 +256,7 @@ static int may_send(struct noria_adapter *adapter)
     if (adapter->mechanism->may_give != NULL)
         rc = adapter->mechanism->may_give(adapter);
     else
-        rc = noria_adapter_get_ready(adapter);
+        rc = get_ready_or_news(adapter);
     noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     if (adapter->mechanism->may_give != NULL)
         return rc;

@@ -6,7 +6,8 @@
  *
  *     adapter.c    a handle's life, waiting, statistics      sending.c    messages into frames
  *     ends.h       bytes into and out of a descriptor        receiving.c  frames into messages
- *     descriptors.h  messages that bring descriptors
+ *     descriptors.h  messages that bring descriptors         dealing.h    a sender that has many receivers
+ *     side.h       how a try takes its side
  *
  * Every try takes its side of the handle for itself, so threads may share handles.
  */
@@ -25,7 +26,8 @@ enum { NORIA_LEVELS = 32 };                   /* priorities */
 enum { NORIA_MOST_PIECE = 64 << 10 };         /* bytes of a frame, at most */
 enum { NORIA_MOST_LISTED = 8 };               /* ends that are waited at without a set */
 enum { NORIA_MOST_TOGETHER = 256 << 10 };     /* of frames that go out at once */
-enum { NORIA_FRAMES_ROOM = 2 * NORIA_MOST_PIECE }; /* where frames are made */
+/* Where frames are made: one, and behind that a batch's. What goes in one piece makes its batch at the beginning. */
+enum { NORIA_FRAMES_ROOM = 2 * NORIA_MOST_PIECE };
 enum { NORIA_MOST_COPIED = 1 << 10 };         /* of a message behind its header, where it could be put from its place */
 #define NORIA_LEAST_BOUND (UINT32_C(1) << 20) /* what every byte stream takes, whatever its options */
 #define NORIA_MOST_BOUND (UINT32_C(1) << 30)
@@ -157,7 +159,7 @@ struct noria_adapter {
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
-    uint8_t *frames;                        /* where frames are made: one, and behind that a batch's */
+    uint8_t *frames;                        /* NORIA_FRAMES_ROOM bytes; System V: of one piece */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else; */
     size_t gathered;                        /* so many at their end were gathered: whole frames, */
     unsigned gathered_priority;             /* all of one priority */

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -115,13 +116,18 @@ static int here(const struct noria_brought *brought)
     return brought->count < NORIA_MOST_FDS ? brought->count : NORIA_MOST_FDS;
 }
 
+/* A receive that takes what has come holds its side, and may be cancelled. */
 static void close_all(struct noria_brought *brought)
 {
+    int cancels;
+
+    pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancels);
     for (int i = 0; i < here(brought); i++) {
         noria_fork_guard_remove(&brought->guards[i]);
         close(brought->fds[i]);
     }
     forget(brought);
+    pthread_setcancelstate(cancels, NULL);
 }
 
 void noria_adapter_drop_fds(struct noria_adapter *adapter, struct noria_inlet *inlet)

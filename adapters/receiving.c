@@ -455,7 +455,7 @@ ssize_t noria_adapter_recv_call(noria_channel *channel, void *buffer, size_t cap
     return noria_call_end(channel, mark, rc);
 }
 
-/* Whether there is one more without a system call (nor a point at which a thread can be cancelled). */
+/* Whether there is one more without a system call but those that close what an unwanted frame brought. */
 static bool has_another(struct noria_adapter *adapter)
 {
     return adapter->incoming.there || (adapter->inlet != NULL && take_frames(adapter, adapter->inlet) == 1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Messages into frames. A message is sent when all of its frames are out of this process. While the last one is not,
+ * Messages into frames. A message is sent when all of its frames are out of this process, or, if its caller gathers, when
+ * its frame stands behind what is owed. While the last one is not,
  * the sender can give up, and the receiver drops what it has when the same or the next sequence begins. Once a part of
  * the last frame is out, which happens only where a put may take a part, the message is sent: the rest is owed, and
  * goes first.

@@ -10,9 +10,11 @@
 /* By tables of 8 x 256 words, eight bytes a step; or by the processor's instruction for it, six times as fast; of long
  * inputs in three chains at once, which is three times as fast again. */
 static uint32_t tables[8][256];
-static bool has_instruction, has_product;
+static bool has_instruction;
 
 #if defined(__x86_64__)
+static bool has_product;
+
 /*
  * The instruction takes eight bytes in one cycle, and its result is there after three: so three parts of the same length
  * are taken at once. What stands before `words` words counts x^(64 * words) times, modulo the polynomial. The product of

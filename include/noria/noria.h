@@ -354,15 +354,16 @@ NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int
                               struct noria_info *info);
 
 /* As noria_send_prio, but where each send is a system call (pipes, FIFOs, sockets, POSIX and System V queues) the message may
- * stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does every other call
- * of the sending side, before its own message, and noria_close, for at most a second. What is in the handle when the process
- * dies is lost with it: 0 says that the message was taken, and the flush that it is sent. Waits only while what was gathered
- * before does not go out. Elsewhere (segments, nats:, ?deal) it is noria_send_prio. */
+ * stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does every other send
+ * or commit, before its own message, noria_wait_any, and noria_close, for at most a second. What is in the handle when the
+ * process dies is lost with it: 0 says that the message was taken (stat.sent counts it), and the flush that it is sent. Waits
+ * only while what was gathered before does not go out. Of a queue's several receivers one gets what goes out together.
+ * Elsewhere (segments, nats:, ?deal) it is noria_send_prio. */
 NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
 /* Puts out what calls before it have left in the handle: gathered messages, and the rest of one of which a socket had taken
  * a part, or whose answer from a server was outstanding. 0: nothing is left. Waits up to the timeout, whatever the policy for
  * full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the receiver has gone, and what
- * was left is lost (stat.lost counts the gathered messages). In a segment nothing is ever left: 0. */
+ * was left is lost (stat.lost counts the gathered messages); told once, to the next call of the handle that sends. In a segment nothing is ever left: 0. */
 NORIA_API int noria_flush(noria_channel *channel, int64_t timeout_ns);
 /* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, not ?deal, and "fd:N" of a
  * Unix socket; elsewhere, and through every ring, -ENOTSUP (noria_stat: NORIA_CAN_FDS). As noria_send; the receiver gets

@@ -40,6 +40,7 @@ for address in "${addresses[@]}"; do
     case $address in tcp:*) ;; *) # has no name
         checks=$((checks + 1))
         "$noria" stat "$address" | grep -q '^abilities  *many senders.* boundaries' || bad "stat $address"
+        "$noria" stat "$address" | grep -q '^abilities .*at most once' || bad "what a death costs in stat $address"
         case $address in unix:*) expected=', descriptors' ;; *) expected= ;; esac
         [[ $("$noria" stat "$address" | sed -n 's/^abilities .*boundaries.*\(, descriptors\)$/\1/p') = "$expected" ]] || bad "descriptors in stat $address"
         "$noria" stat "$address" --json >/dev/null || bad "stat --json $address"
@@ -52,6 +53,8 @@ done
 echo 'a line' >line
 for address in "shm:/noria-tool-$$" "mq:/noria-tool2-$$" "svmq:$((2000000 + $$))"; do
     "$noria" create "$address" --max-message 4000 || bad "create $address"
+    case $address in shm:*) word=redeliver ;; *) word='at most once' ;; esac
+    "$noria" stat "$address" | grep -q "^abilities .*$word" || bad "what a death costs in stat $address"
     case $address in svmq:*) file=svmq- ;; *) file=noria-tool ;; esac
     for round in {1..30}; do
         "$noria" recv "$address" --timeout 60s >copy 2>err &

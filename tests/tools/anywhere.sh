@@ -17,7 +17,7 @@ tcp=("tcp::$((31000 + $$ % 1000))")
 [ ! -e /proc/sys/net/ipv6/conf/lo/disable_ipv6 ] || [ "$(cat /proc/sys/net/ipv6/conf/lo/disable_ipv6)" != 0 ] ||
     tcp+=("tcp:[::1]:$((31000 + $$ % 1000))")
 expected='1000 numbers, sum 499500, 0 missed'
-for address in "${names[@]}" "fifo:$work/fifo" "unix:$work/unix" "unix:$work/packets?seqpacket" "${tcp[@]}"; do
+for address in "${names[@]}" "fifo:$work/fifo" "unix:$work/unix" "unix:$work/packets?seqpacket" "${tcp[@]}" "unix:$work/dealt?deal" "tcp::$((31000 + $$ % 1000))?deal"; do
     timeout 60 "$anywhere" recv "$address" >got &
     reader=$!
     timeout 60 "$anywhere" send "$address" 1000 || status=1

@@ -709,8 +709,12 @@ static void capabilities_are_true(void **state)
     /* What a process had read when it dies only they can give to another one. */
     assert_int_equal((stat.abilities & NORIA_CAN_REDELIVER) != 0,
                      strcmp(it.transport->name, "shm") == 0 || it.transport->is_served);
+    assert_int_equal((stat.abilities & NORIA_CAN_OUTLIVE) != 0, it.transport->keeps_for_nobody);
+    assert_int_equal((stat.abilities & NORIA_CAN_ZERO_COPY) != 0, strcmp(it.transport->name, "shm") == 0);
     if (strcmp(it.transport->name, "shm") == 0)
         return;
+    if (strncmp(it.transport->name, "mq", 2) != 0)
+        assert_fails(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ONCE), ENOTSUP);
     it.options.kind = NORIA_KIND_BROADCAST;
     assert_fails(try_open(&channel, NORIA_SEND), ENOTSUP);
     it.options.kind = NORIA_KIND_MPMC;

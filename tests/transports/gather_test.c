@@ -154,6 +154,33 @@ static void lost_with_the_receiver(void **state)
     assert_int_equal(expect(1, 10, 100).lost, stat.sent); /* which the other one has, or had when it went */
 }
 
+static void a_wait_for_room_keeps_the_news(void **state)
+{
+    /* Claim: noria_wait_any puts out what was gathered; if the receiver has gone it says "try", and the next call says why. */
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
+
+    (void)state;
+    connect_both();
+    if (!gathers() || it.transport->has_no_descriptor)
+        return;
+    side.channel = it.tx;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(gather_numbered(i, 100, 0), 0);
+    assert_int_equal(noria_wait_any(&side, 1, A_WHILE), 1);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(expect(1, i, 100).flags, 0);
+    if (it.transport->keeps_for_nobody || strncmp(it.transport->name, "tcp", 3) == 0) /* a network tells later */
+        return;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(gather_numbered(i, 100, 0), 0);
+    close_handle(&it.rx);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(noria_wait_any(&side, 1, A_WHILE), 1);
+    assert_fails(noria_flush(it.tx, 0), EPIPE);
+    assert_int_equal(stat_of(it.tx).lost, 3);
+    assert_int_equal(noria_flush(it.tx, 0), 0);
+}
+
 static int gather_and_die(void)
 {
     it.tx = open_handle(NORIA_SEND);
@@ -242,6 +269,7 @@ int main(void)
         TEST(other_sends_go_behind),
         TEST(a_full_channel_holds_them),
         TEST(lost_with_the_receiver),
+        TEST(a_wait_for_room_keeps_the_news),
         TEST(lost_with_the_sender),
         TEST(a_stream_of_them),
         TEST(priorities_are_kept),

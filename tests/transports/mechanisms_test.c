@@ -153,6 +153,30 @@ static void signals_come_with_messages(void **state)
     assert_int_equal(sigtimedwait(&set, &info, &short_time), -1);
 }
 
+static void one_signal_comes_once(void **state)
+{
+    /* Claim: ONCE gives one signal, for the first message into an empty queue, and then the registration is gone. */
+    const struct timespec long_time = {20, 0}, short_time = {0, 20 * MS};
+    sigset_t set;
+    siginfo_t info;
+
+    (void)state;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    open_pair();
+    assert_int_equal(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ONCE), 0);
+    assert_int_equal(noria_recv(it.rx, received, sizeof(received), 0, NULL), -EAGAIN);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(send_numbered(it.tx, 1, i, 100, 0), 0);
+        assert_int_equal(sigtimedwait(&set, &info, i == 0 ? &long_time : &short_time), i == 0 ? SIGRTMIN : -1);
+        expect(1, i, 100);
+        assert_int_equal(noria_recv(it.rx, received, sizeof(received), 0, NULL), -EAGAIN);
+    }
+    assert_int_equal(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ONCE), 0); /* and can be made again */
+    assert_int_equal(noria_notify_signal(it.rx, 0, 0), 0);
+}
+
 static void limits_have_sentences(void **state)
 {
     /* Claim: RLIMIT_MSGQUEUE is -EMFILE with the bytes that would be needed, a name that cannot be one is -EINVAL with
@@ -2068,9 +2092,22 @@ static void short_writes_at_every_byte(void **state)
 
 enum { IN_ONE_CALL = 16 };
 
+/* Messages that were made before, one call each, and the flush. */
+static void gather_messages(const struct iovec *messages)
+{
+    calls.puts = 0;
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++)
+        assert_int_equal(noria_gather(it.tx, messages[i].iov_base, messages[i].iov_len, 0, A_WHILE), 0);
+    assert_int_equal(calls.puts, 0);
+    assert_int_equal(noria_flush(it.tx, A_WHILE), 0);
+    assert_int_equal(calls.puts, 1);
+    for (uint32_t i = 0; i < IN_ONE_CALL; i++)
+        expect(1, 1 + i, 10 * i + 12);
+}
+
 static void many_messages_take_one_call(void **state)
 {
-    /* Claim: a batch of small messages goes out in one system call and comes in in one. */
+    /* Claim: a batch of small messages, or as many that were gathered, goes out in one system call; a batch comes in in one. */
     static uint8_t bytes[IN_ONE_CALL][200];
     struct iovec messages[IN_ONE_CALL];
 
@@ -2082,6 +2119,7 @@ static void many_messages_take_one_call(void **state)
         fill(bytes[i], 1, 1 + i, 10 * i + 12);
         messages[i] = (struct iovec){bytes[i], 10 * i + 12};
     }
+    gather_messages(messages);
     calls.puts = calls.gets = 0;
     assert_int_equal(noria_send_many(it.tx, messages, IN_ONE_CALL, A_WHILE), IN_ONE_CALL);
     assert_int_equal(calls.puts, 1);
@@ -2282,6 +2320,7 @@ int main(void)
         WITH(setup_mq, priorities_come_highest_first),
         WITH(setup_svmq, priorities_come_highest_first),
         WITH(setup_mq, signals_come_with_messages),
+        WITH(setup_mq, one_signal_comes_once),
         WITH(setup_mq, limits_have_sentences),
         WITH(setup_mq, limits_of_the_machine_have_sentences),
         WITH(setup_mq, who_may_pass_limits_does),
