@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-enum { CREW = 3, MOST = 20000, SENDERS = 4, FRAME_HEADER = 32, HELLO_BYTES = 36, STRANGER = 65533 };
+enum { CREW = 3, MOST = 1 << 20, SENDERS = 4, FRAME_HEADER = 32, HELLO_BYTES = 36, STRANGER = 65533 };
 
 /* What the receivers saw, in shared memory. */
 static struct ledger {
@@ -505,8 +505,8 @@ static void *kill_soon(void *victim)
 static void deaths_are_told_once(void **state)
 {
     /* Claim: each time one of three receivers is killed the sender is told, once, and goes on with the others; what is missing
-     * was dealt to the dead one, while it was there; nothing comes twice. 10 times, NORIA_LONG 100. */
-    uint32_t number = 1, deaths = is_long() ? 100 : 10, missing = 0, first = 1;
+     * was dealt to the dead one, while it was there; nothing comes twice. 100 times, NORIA_LONG 1000. */
+    uint32_t number = 1, deaths = is_long() ? 1000 : 100, missing = 0, first = 1;
     pid_t crew[2], victim;
 
     (void)state;
