@@ -325,8 +325,7 @@ static void back_off(noria_channel *channel, enum noria_side side)
 
     noria_store_relaxed32(&adapter->seen[side], moved);
     noria_store_relaxed32(&adapter->pauses[side], pauses);
-    for (uint32_t i = 0; i < pauses; i++)
-        noria_pause();
+    noria_adapter_pause(pauses);
 }
 
 static bool arm(noria_channel *channel, enum noria_side side, bool quiet)
@@ -399,10 +398,9 @@ static int stat(noria_channel *channel, struct noria_stat *stat)
 
 static bool is_packet_socket(int fd)
 {
-    int type = SOCK_STREAM;
-    socklen_t size = sizeof(type);
+    int type = noria_end_ask(fd, SO_TYPE);
 
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type != SOCK_STREAM;
+    return type >= 0 && type != SOCK_STREAM;
 }
 
 struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const struct noria_end *end)
@@ -472,15 +470,11 @@ static void limit_copies(struct noria_adapter *adapter, uint32_t most)
  * socket's buffer, so that the one is read while the next is written; of others a frame is the most that is known to go. */
 static uint32_t most_together(const struct noria_adapter *adapter, const struct noria_end *end)
 {
-    int domain = 0, room = 0;
-    socklen_t size = sizeof(domain);
-
     if (end->kind == NORIA_END_FILE || !is_packet_socket(end->fd))
         return NORIA_MOST_TOGETHER;
-    if (getsockopt(end->fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || domain != AF_UNIX ||
-        getsockopt(end->fd, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || room / 4 < MOST_PACKET)
-        return adapter->piece;
-    return MOST_PACKET;
+    if (noria_end_ask(end->fd, SO_DOMAIN) == AF_UNIX && noria_end_ask(end->fd, SO_SNDBUF) / 4 >= MOST_PACKET)
+        return MOST_PACKET;
+    return adapter->piece;
 }
 
 void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end *end)

@@ -177,8 +177,8 @@ struct noria_adapter {
     struct noria_incoming incoming;
     uint64_t peeks;
     uint64_t before_look;    /* messages received before the last look for bytes; */
-    size_t brought;          /* bytes that it brought, */
-    uint64_t brought_before; /* and messages the one before */
+    size_t bytes_brought;    /* by it, */
+    uint64_t messages_brought; /* and messages by the one before */
     uint32_t patience;       /* PAUSEs before the next one; see learn in receiving.c */
     bool was_raised;         /* for the last one */
     uint32_t lone_looks;     /* that found one message, and at once */
@@ -235,6 +235,12 @@ static inline void noria_adapter_count(struct noria_adapter *adapter, enum noria
 {
     *(side == NORIA_SIDE_SEND ? &adapter->sent : &adapter->received) += n;
     noria_store_relaxed32(&adapter->moved[side], adapter->moved[side] + n); /* for a guess, in back_off */
+}
+
+static inline void noria_adapter_pause(uint32_t pauses)
+{
+    for (uint32_t i = 0; i < pauses; i++)
+        noria_pause();
 }
 
 /* Takes that side of the handle, and the thread cannot be cancelled meanwhile. 0; -EDEADLK: this thread has it, and is in a

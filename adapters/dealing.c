@@ -18,6 +18,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "adapters.h"
+#include "address.h"
 #include "clock.h"
 #include "detail.h"
 #include "nap.h"
@@ -148,7 +150,7 @@ static int greet(struct noria_connection *connection)
         return size == 0 ? -EAGAIN : size;
     if (frame.flags != NORIA_FRAME_HELLO || frame.sequence != NORIA_FRAME_RECEIVER)
         return -EBADMSG;
-    noria_frame_greet(connection->number, NORIA_FRAME_SENDER, answer);
+    noria_frame_greet(connection->number, NORIA_FRAME_SENDER, 0, answer);
     return noria_end_write(&connection->end, &piece, 1) == (ssize_t)sizeof(answer) ? 0 : -EPIPE; /* it was empty */
 }
 
@@ -198,17 +200,13 @@ static bool make_room(struct noria_dealer *dealer)
 static void accept_all(struct noria_dealer *dealer)
 {
     for (int i = 0; i < MOST_ACCEPTED; i++) {
-        int fd = make_room(dealer) ? accept4(dealer->socket.listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC) : -ENOSPC;
-        if (fd == -ENOSPC || (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)))
+        int fd = make_room(dealer) ? noria_socket_accept(&dealer->socket) : -EMFILE;
+        if (fd == -EMFILE)
             rest(dealer);
-        if (fd < 0)
+        if (fd == -EMFILE || fd == -EAGAIN)
             return;
-        if (noria_socket_is_welcome(&dealer->socket, fd)) {
+        if (fd >= 0)
             take_in(dealer, fd);
-        } else {
-            close(fd);
-            adapter_of(dealer)->strangers++;
-        }
     }
 }
 
@@ -530,7 +528,7 @@ static int receive_from(struct noria_adapter *adapter)
         epoll_ctl(adapter->epolls[NORIA_SIDE_RECV], EPOLL_CTL_DEL, end.fd, NULL);
     if (noria_adapter_add_inlet(adapter, &end) == NULL)
         return -ENOMEM;
-    noria_frame_greet(adapter->sender, NORIA_FRAME_RECEIVER, greeting);
+    noria_frame_greet(adapter->sender, NORIA_FRAME_RECEIVER, 0, greeting);
     noria_end_write(&end, &piece, 1); /* it is empty; if it has gone already, a read tells */
     noria_adapter_rewatch(adapter, NORIA_SIDE_RECV);
     return 0;
@@ -554,7 +552,8 @@ int noria_dealing_end(struct noria_adapter *adapter)
 
 /* ------------------------------------------------------------------------------------------------------ both sides */
 
-int noria_dealing_check(const struct noria_adapter *adapter)
+/* Whether the options make sense: 0, -EINVAL with a sentence. */
+static int check(const struct noria_adapter *adapter)
 {
     const uint32_t both = NORIA_SEND | NORIA_RECV;
 
@@ -576,7 +575,8 @@ static int begin_to_deal(struct noria_dealer *dealer)
     return rc == 0 ? noria_adapter_watch(set, dealer->socket.listener, EPOLLIN) : rc;
 }
 
-int noria_dealing_begin(struct noria_adapter *adapter)
+/* What a handle of either side does when it is opened and its name is there. 0, -errno with a sentence. */
+static int begin(struct noria_adapter *adapter)
 {
     bool muted;
 
@@ -588,6 +588,40 @@ int noria_dealing_begin(struct noria_adapter *adapter)
     noria_dealing_choose(adapter); /* a sender that is there may deal at once; what is wrong the first receive says */
     noria_detail_mute(muted);
     return 0;
+}
+
+int noria_socket_open(noria_channel **out, const struct noria_socket_scheme *scheme, const char *rest, int flags,
+                      const struct noria_options *options)
+{
+    bool deals = noria_address_has(rest, "deal");
+    struct noria_adapter *adapter;
+    struct noria_socket *of;
+    int rc = noria_adapter_make(&adapter, deals ? scheme->dealing : scheme->plain,
+                                deals ? sizeof(struct noria_dealer) : sizeof(*of), rest, flags, options);
+
+    if (rc != 0)
+        return rc;
+    of = noria_socket_of(adapter);
+    of->listener = -1;
+    of->deals = deals;
+    adapter->most_fds = deals ? 0 : scheme->most_fds;
+    rc = scheme->make_address(of, rest);
+    if (rc == 0)
+        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),
+                                 of->type == SOCK_STREAM ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2);
+    if (rc == 0 && deals)
+        rc = check(adapter);
+    if (rc == 0)
+        rc = scheme->take_role(of, flags);
+    if (rc == 0 && deals)
+        rc = begin(adapter);
+    if (rc == 0) {
+        *out = &adapter->base;
+        return 0;
+    }
+    adapter->mechanism->close(adapter, false);
+    noria_adapter_free(adapter);
+    return rc;
 }
 
 /* A sender's set is complete from the beginning. */

@@ -22,10 +22,15 @@ struct noria_dealer {
     int64_t patience_ns;
 };
 
-/* Whether the options make sense: 0, -EINVAL with a sentence. */
-int noria_dealing_check(const struct noria_adapter *adapter);
-/* What a handle of either side does when it is opened and its name is there. 0, -errno with a sentence. */
-int noria_dealing_begin(struct noria_adapter *adapter);
+/* How unix: and tcp: differ when a handle is opened. */
+struct noria_socket_scheme {
+    const struct noria_mechanism *plain, *dealing;
+    uint32_t most_fds; /* unless it deals: a connection is told of descriptors beforehand, and dealt messages have many */
+    int (*make_address)(struct noria_socket *socket, const char *rest);
+    int (*take_role)(struct noria_socket *socket, int flags); /* listens, or will connect */
+};
+int noria_socket_open(noria_channel **out, const struct noria_socket_scheme *scheme, const char *rest, int flags,
+                      const struct noria_options *options);
 
 int noria_dealing_send(struct noria_adapter *adapter, struct noria_outgoing *message);
 int noria_dealing_send_many(struct noria_adapter *adapter, const struct iovec *messages, int n);

@@ -64,18 +64,14 @@ static ssize_t write_fds(const struct noria_end *end, const struct iovec *pieces
 /* The greeting that says that descriptors will come, and brings one that means nothing. */
 static int announce(struct noria_adapter *adapter)
 {
-    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO | NORIA_FRAME_FDS, .offset = 1, .sender = adapter->sender};
-    uint8_t bytes[NORIA_FRAME_HEADER + NORIA_FRAME_TAIL_BYTES];
+    uint8_t bytes[NORIA_FRAME_HELLO_BYTES];
     const struct iovec piece = {bytes, sizeof(bytes)};
     int nothing = eventfd(0, EFD_CLOEXEC);
-    uint32_t tail;
     ssize_t rc;
 
     if (nothing < 0)
         return noria_fail(-errno, "no descriptor to send others with: %s", strerror(errno));
-    noria_frame_seal(&hello, bytes);
-    tail = noria_frame_tail(&hello);
-    memcpy(bytes + NORIA_FRAME_HEADER, &tail, sizeof(tail));
+    noria_frame_greet(adapter->sender, NORIA_FRAME_SENDER, 1, bytes);
     rc = write_fds(&adapter->out, &piece, 1, &nothing, 1);
     close(nothing);
     if (rc < 0)
@@ -182,9 +178,7 @@ static int collect(struct cmsghdr *header, int *fds, int count)
 
     for (size_t at = 0; CMSG_LEN(at + sizeof(fd)) <= header->cmsg_len; at += sizeof(fd)) {
         memcpy(&fd, CMSG_DATA(header) + at, sizeof(fd));
-        if (header->cmsg_type == SCM_PIDFD)
-            close(fd);
-        else if (count >= NORIA_MOST_FDS)
+        if (header->cmsg_type == SCM_PIDFD || count >= NORIA_MOST_FDS)
             close(fd);
         else
             fds[count] = fd;

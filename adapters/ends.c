@@ -32,6 +32,14 @@ static enum noria_end_kind kind_of(int fd)
                                       : NORIA_END_OTHER;
 }
 
+int noria_end_ask(int fd, int what)
+{
+    int value;
+    socklen_t size = sizeof(value);
+
+    return getsockopt(fd, SOL_SOCKET, what, &value, &size) == 0 ? value : -1;
+}
+
 int noria_end_open(struct noria_end *end, int fd, int access)
 {
     int flags = fcntl(fd, F_GETFL);

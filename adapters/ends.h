@@ -31,6 +31,9 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
 /* The same; 0: the end of the stream. */
 ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room);
 
+/* A number that a socket has (SO_TYPE, …); -1: it is none. */
+int noria_end_ask(int fd, int what);
+
 /* What a call comes to that the system refused with that error. */
 ssize_t noria_end_refused_write(int error);
 ssize_t noria_end_refused_read(const struct noria_end *end, int error);

@@ -39,22 +39,6 @@ static int end(struct noria_adapter *adapter)
     return -EPIPE;
 }
 
-static bool is_stream_socket(int fd)
-{
-    int type = 0;
-    socklen_t size = sizeof(type);
-
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM;
-}
-
-static bool is_unix_socket(int fd)
-{
-    int domain = 0;
-    socklen_t size = sizeof(domain);
-
-    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX;
-}
-
 /* What one write takes whole, or what may be cut. */
 static uint32_t piece_of(const struct stat *status, bool is_stream)
 {
@@ -99,8 +83,8 @@ static int open_fd(noria_channel **out, const char *rest, int flags, const struc
         return rc;
     if (fstat((int)fd, &status) != 0)
         rc = noria_fail(-errno, "'fd:%s': this process has no such descriptor", rest);
-    fd_of(adapter)->is_stream = rc == 0 && is_stream_socket((int)fd);
-    adapter->most_fds = rc == 0 && is_unix_socket((int)fd) ? NORIA_MOST_FDS : 0;
+    fd_of(adapter)->is_stream = rc == 0 && noria_end_ask((int)fd, SO_TYPE) == SOCK_STREAM;
+    adapter->most_fds = rc == 0 && noria_end_ask((int)fd, SO_DOMAIN) == AF_UNIX ? NORIA_MOST_FDS : 0;
     if (rc == 0 && (S_ISREG(status.st_mode) || fd_of(adapter)->is_stream))
         adapter->crc = 1;
     if (rc == 0)

@@ -117,10 +117,11 @@ static inline void noria_frame_seal(struct noria_frame *frame, uint8_t *to)
     frame->check = (uint16_t)(sum >> 16);
 }
 
-/* Writes NORIA_FRAME_HELLO_BYTES. */
-static inline void noria_frame_greet(uint32_t number, uint64_t who, uint8_t *to)
+/* Writes NORIA_FRAME_HELLO_BYTES, which go with `fds` descriptors. */
+static inline void noria_frame_greet(uint32_t number, uint64_t who, uint32_t fds, uint8_t *to)
 {
-    struct noria_frame hello = {.flags = NORIA_FRAME_HELLO, .sender = number, .sequence = who};
+    struct noria_frame hello = {.flags = (uint8_t)(NORIA_FRAME_HELLO | (fds != 0 ? NORIA_FRAME_FDS : 0)),
+                                .offset = fds, .sender = number, .sequence = who};
     uint32_t tail;
 
     noria_frame_seal(&hello, to);

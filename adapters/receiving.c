@@ -34,7 +34,7 @@ static int tell_taken(struct noria_adapter *adapter, bool surely)
     return rc;
 }
 
-NORIA_FAST_PATH int release_incoming(struct noria_adapter *adapter, bool surely)
+int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     int rc = 0;
@@ -51,7 +51,7 @@ NORIA_FAST_PATH int release_incoming(struct noria_adapter *adapter, bool surely)
     return rc;
 }
 
-NORIA_FAST_PATH void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
+static void announce(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame,
                      uint8_t *owned, uint64_t lost)
 {
     bool tells = lost != 0 && (adapter->mechanism->is_loss == NULL || adapter->mechanism->is_loss(adapter));
@@ -73,7 +73,7 @@ NORIA_FAST_PATH void announce(struct noria_adapter *adapter, struct noria_inlet 
 }
 
 /* A frame that stands whole at the beginning of the inlet's bytes. 1: it brought a message; 0: go on; -errno. */
-NORIA_FAST_PATH int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
+static int take_frame(struct noria_adapter *adapter, struct noria_inlet *inlet, const struct noria_frame *frame)
 {
     const uint8_t *payload = inlet->bytes + inlet->from + NORIA_FRAME_HEADER;
     uint8_t *message = NULL;
@@ -186,7 +186,7 @@ static ssize_t get_more(struct noria_adapter *adapter, struct noria_inlet *inlet
     if (__builtin_expect(got <= 0, 0))
         return got;
     inlet->to += (size_t)got;
-    adapter->brought += (size_t)got;
+    adapter->bytes_brought += (size_t)got;
     if (__builtin_expect((size_t)got == room || inlet->asks, 0))
         inlet->asks = inlet->takes_fds || (adapter->most_fds != 0 && (size_t)got == room);
     return got;
@@ -273,7 +273,7 @@ int noria_adapter_next(struct noria_adapter *adapter)
 
 /* -------------------------------------------------------------------------------------------------------- the verbs */
 
-NORIA_FAST_PATH ssize_t copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
+ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
 {
     struct noria_incoming *incoming = &adapter->incoming;
     size_t len = incoming->info.size;
@@ -292,21 +292,11 @@ NORIA_FAST_PATH ssize_t copy_out(struct noria_adapter *adapter, void *buffer, si
 /* With the side taken. */
 static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
 {
-    ssize_t len = copy_out(adapter, buffer, capacity, info);
+    ssize_t len = noria_adapter_copy_out(adapter, buffer, capacity, info);
 
     if (len >= 0)
-        release_incoming(adapter, false);
+        noria_adapter_release_incoming(adapter, false);
     return len;
-}
-
-ssize_t noria_adapter_copy_out(struct noria_adapter *adapter, void *buffer, size_t capacity, struct noria_info *info)
-{
-    return copy_out(adapter, buffer, capacity, info);
-}
-
-int noria_adapter_release_incoming(struct noria_adapter *adapter, bool surely)
-{
-    return release_incoming(adapter, surely);
 }
 
 /* What most receives are: the next frame stands there, is a whole message, and the one that is expected. It goes into the
@@ -350,15 +340,15 @@ NORIA_FAST_PATH ssize_t receive_expected(struct noria_adapter *adapter, void *bu
  */
 static void learn(struct noria_adapter *adapter)
 {
-    uint64_t messages = adapter->received - adapter->before_look, before = adapter->brought_before;
-    size_t bytes = adapter->brought;
+    uint64_t messages = adapter->received - adapter->before_look, before = adapter->messages_brought;
+    size_t bytes = adapter->bytes_brought;
     uint32_t patience = adapter->patience;
     bool raised = adapter->was_raised;
 
     if (messages == 0)
         return;
     adapter->before_look += messages;
-    adapter->brought = 0;
+    adapter->bytes_brought = 0;
     adapter->was_raised = false;
     if (messages == 1) {
         bool is_lone = bytes < ENOUGH_BROUGHT && !adapter->missed;
@@ -371,14 +361,8 @@ static void learn(struct noria_adapter *adapter)
         patience = patience != 0 ? 2 * patience : LEAST_PATIENCE;
         adapter->was_raised = true;
     }
-    adapter->brought_before = patience < adapter->patience ? 0 : messages; /* less is to be expected then */
+    adapter->messages_brought = patience < adapter->patience ? 0 : messages; /* less is to be expected then */
     adapter->patience = patience < LEAST_PATIENCE ? 0 : patience;
-}
-
-static void be_patient(uint32_t pauses)
-{
-    for (uint32_t i = 0; i < pauses; i++)
-        noria_pause();
 }
 
 /* With the side taken. */
@@ -424,7 +408,7 @@ NORIA_FAST_PATH ssize_t try_receive(noria_channel *channel, void *buffer, size_t
     if (rc == -EAGAIN && waits && is_early(adapter)) {
         uint32_t pauses = adapter->patience;
         noria_adapter_let_go(adapter, NORIA_SIDE_RECV);
-        be_patient(pauses);
+        noria_adapter_pause(pauses);
         rc = noria_adapter_hold(adapter, NORIA_SIDE_RECV);
         if (rc != 0)
             return rc;
@@ -528,7 +512,7 @@ static int end_peek(struct noria_adapter *adapter, const struct noria_span *span
         return rc;
     rc = adapter->incoming.held && span->token[0] == adapter->peeks ? 0 : -EINVAL;
     if (rc == 0 && taken)
-        rc = release_incoming(adapter, true);
+        rc = noria_adapter_release_incoming(adapter, true);
     else if (rc == 0)
         adapter->incoming.held = false;
     noria_adapter_unlock(adapter, NORIA_SIDE_RECV);

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Messages into frames. A message is sent when all of its frames are out of this process, or, if its caller gathers, when
- * its frame stands behind what is owed. While the last one is not,
- * the sender can give up, and the receiver drops what it has when the same or the next sequence begins. Once a part of
- * the last frame is out, which happens only where a put may take a part, the message is sent: the rest is owed, and
- * goes first.
+ * its frame stands behind what is owed. While the last one is not, the sender can give up, and the receiver drops what it
+ * has when the same or the next sequence begins. Once a part of the last frame is out, which happens only where a put may
+ * take a part, the message is sent: the rest is owed, and goes first.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,16 +17,16 @@
 enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
 enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_TOGETHER / NORIA_MOST_COPIED + 1 };
 
-/* Bytes around what a frame brings, unless it may be cut. */
-static size_t around_message(const struct noria_adapter *adapter)
-{
-    return NORIA_FRAME_HEADER + (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
-}
-
 /* Bytes of message that fit into one frame. */
 static inline size_t room_in_frame(const struct noria_adapter *adapter)
 {
-    return adapter->piece - around_message(adapter);
+    return (size_t)adapter->base.most_in_batch;
+}
+
+/* Bytes around what a frame brings, unless it may be cut. */
+static size_t around_message(const struct noria_adapter *adapter)
+{
+    return adapter->piece - room_in_frame(adapter);
 }
 
 NORIA_FAST_PATH struct noria_frame header_of(const struct noria_adapter *adapter, const struct noria_outgoing *message,
@@ -264,7 +263,7 @@ NORIA_FAST_PATH bool goes_at_once(const struct noria_adapter *adapter, const str
  * message would be. */
 static void introduce(struct noria_adapter *adapter)
 {
-    noria_frame_greet(adapter->sender, NORIA_FRAME_SENDER, adapter->frames);
+    noria_frame_greet(adapter->sender, NORIA_FRAME_SENDER, 0, adapter->frames);
     adapter->owed_from = 0;
     adapter->owed_to = NORIA_FRAME_HELLO_BYTES;
 }
@@ -419,35 +418,38 @@ static __attribute__((noinline)) int send_on(noria_channel *channel, struct nori
     return rc < 0 ? (int)rc : 0; /* sent, or dropped */
 }
 
-int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
-                              const struct noria_origin *origin, int64_t timeout_ns)
+NORIA_FAST_PATH int send_message(noria_channel *channel, struct noria_outgoing *message, int64_t timeout_ns)
 {
-    struct noria_outgoing message = {.data = data, .len = len, .priority = priority, .origin = origin};
     uint32_t *mark;
     ssize_t rc = noria_call_begin(channel, NORIA_SIDE_SEND, false, true, &mark);
 
     if (__builtin_expect(rc != 0, 0))
         return (int)rc;
-    rc = try_to_send(channel, &message);
+    rc = try_to_send(channel, message);
     if (__builtin_expect(rc == -EAGAIN, 0))
-        return send_on(channel, &message, timeout_ns, mark);
+        return send_on(channel, message, timeout_ns, mark);
     return (int)noria_call_end(channel, mark, rc);
+}
+
+int noria_adapter_send_origin(noria_channel *channel, const void *data, size_t len, unsigned priority,
+                              const struct noria_origin *origin, int64_t timeout_ns)
+{
+    struct noria_outgoing message = {.data = data, .len = len, .priority = priority, .origin = origin};
+
+    return send_message(channel, &message, timeout_ns);
 }
 
 int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
                            int64_t timeout_ns)
 {
     struct noria_outgoing message = {.data = data, .len = len, .fds = fds, .fd_count = n};
-    ssize_t rc;
 
     if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
     if (len > channel->most_in_batch)
         return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",
                           (unsigned long long)channel->most_in_batch, len);
-    rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
-                    &(struct noria_attempt){try_message, &message, true, 1, end_message});
-    return rc < 0 ? (int)rc : 0;
+    return send_message(channel, &message, timeout_ns);
 }
 
 int noria_adapter_send(noria_channel *channel, const void *data, size_t len, unsigned priority)
@@ -460,23 +462,22 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 
 /* ------------------------------------------------------------------------------------------------ gathering, flushing */
 
-/* Behind what is owed, if there is room: all of it is one put. */
-static bool append(struct noria_adapter *adapter, const struct noria_outgoing *message)
+/* Whether something is owed, and the message can stand behind it: all of that is one put. */
+static bool goes_behind(const struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    bool empty = adapter->owed_from == adapter->owed_to;
-    size_t at = empty ? 0 : adapter->owed_to;
-    size_t size;
+    return adapter->owed_from < adapter->owed_to && message->len + adapter->owed_to <= room_in_frame(adapter) &&
+           message->priority == adapter->gathered_priority;
+}
 
-    if (message->len + at > room_in_frame(adapter) || (!empty && message->priority != adapter->gathered_priority))
-        return false;
-    size = make_frame(adapter, message, message->len, adapter->sequences[message->priority]++, adapter->frames + at);
-    if (empty)
-        owe_nothing(adapter);
+static void append(struct noria_adapter *adapter, const struct noria_outgoing *message)
+{
+    size_t size = make_frame(adapter, message, message->len, adapter->sequences[message->priority]++,
+                             adapter->frames + adapter->owed_to);
+
     adapter->owed_to += size;
     adapter->gathered += size;
     adapter->gathered_priority = message->priority;
     noria_adapter_count(adapter, NORIA_SIDE_SEND, 1);
-    return true;
 }
 
 static int gather(struct noria_adapter *adapter, struct noria_outgoing *message)
@@ -487,10 +488,11 @@ static int gather(struct noria_adapter *adapter, struct noria_outgoing *message)
         return -EAGAIN; /* another thread's, of which more frames come */
     if (adapter->owes_news || !adapter->attached)
         rc = begin_to_send(adapter);
-    if (rc != 0 || append(adapter, message))
-        return rc;
-    rc = noria_adapter_flush(adapter);
-    return rc != 0 || append(adapter, message) ? rc : -EMSGSIZE;
+    if (rc == 0 && !goes_behind(adapter, message))
+        rc = noria_adapter_flush(adapter); /* and it stands at the beginning */
+    if (rc == 0)
+        append(adapter, message);
+    return rc;
 }
 
 static ssize_t try_gather(noria_channel *channel, void *arguments)

@@ -76,7 +76,9 @@ void noria_socket_tune(const struct noria_socket *of, int fd)
     ask_now_and_then(fd);
 }
 
-bool noria_socket_is_welcome(const struct noria_socket *of, int fd)
+/* Whether a peer's user is ours, or options.foreign. A peer of another one is neither believed nor told anything. Of a
+ * listener it is who began to listen. */
+static bool is_welcome(const struct noria_socket *of, int fd)
 {
     struct ucred who;
     socklen_t size = sizeof(who);
@@ -154,7 +156,7 @@ static int connect_to_address(struct noria_adapter *adapter)
         return -EAGAIN; /* on its way, or full at once */
     if (getsockopt(set.fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0 &&
         !is_connected_to_itself(of, set.fd))
-        return noria_socket_is_welcome(of, set.fd) ? 0 : refuse_listener(adapter);
+        return is_welcome(of, set.fd) ? 0 : refuse_listener(adapter);
     noria_adapter_close_out(adapter);
     return -EAGAIN;
 }
@@ -257,19 +259,27 @@ static bool somebody_knocks(const struct noria_socket *of)
     return poll(&set, 1, 0) > 0;
 }
 
-static void accept_one(struct noria_adapter *adapter, int fd)
+int noria_socket_accept(struct noria_socket *of)
+{
+    int fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    if (fd < 0)
+        return errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM ? -EMFILE : -EAGAIN;
+    if (is_welcome(of, fd))
+        return fd;
+    close(fd);
+    of->adapter.strangers++;
+    return -EACCES;
+}
+
+static void take_in(struct noria_adapter *adapter, int fd)
 {
     struct noria_end end = {.fd = fd, .kind = NORIA_END_SOCKET};
 
     if (is_tcp(noria_socket_of(adapter)))
         ask_now_and_then(fd);
-    if (noria_socket_is_welcome(noria_socket_of(adapter), fd)) {
-        noria_socket_of(adapter)->accepted_ns = noria_now_ns();
-        noria_adapter_add_inlet(adapter, &end);
-    } else {
-        close(fd);
-        adapter->strangers++;
-    }
+    noria_socket_of(adapter)->accepted_ns = noria_now_ns();
+    noria_adapter_add_inlet(adapter, &end);
 }
 
 /* Whether the listener rests although there is room: somebody knocked who could not be taken in, for want of a
@@ -295,13 +305,13 @@ static int accept_all(struct noria_adapter *adapter, bool knocks)
             rest(of);
             break;
         }
-        fd = accept4(of->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
-                rest(of); /* there is no room in this process, or this machine, until the next look */
+        fd = noria_socket_accept(of);
+        if (fd == -EMFILE)
+            rest(of); /* until the next look */
+        if (fd == -EMFILE || fd == -EAGAIN)
             break;
-        }
-        accept_one(adapter, fd);
+        if (fd >= 0)
+            take_in(adapter, fd);
         changes = true;
     }
     if (changes)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What unix.c and tcp.c share, and dealing.c uses, where it is the sender that listens. The receiver listens, any number of senders connect: each connection is an inlet of its
- * own, so what one sender does, a stranger most of all, is nothing to the others. A sender connects in its first send,
- * waits for a receiver that is not there yet, is told once (-EPIPE) when it has gone, and then connects to the next
- * one.
+ * What unix.c and tcp.c share, and dealing.c uses, where it is the sender that listens. The receiver listens, any number of
+ * senders connect: each connection is an inlet of its own, so what one sender does, a stranger most of all, is nothing to
+ * the others. A sender connects in its first send, waits for a receiver that is not there yet, is told once (-EPIPE) when
+ * it has gone, and then connects to the next one.
  */
 #ifndef NORIA_SOCKET_H
 #define NORIA_SOCKET_H
@@ -53,9 +53,9 @@ int noria_socket_listen(struct noria_socket *socket, int fd);
 /* Whether somebody listens at the address: 1, 0, -errno. */
 int noria_socket_is_served(const struct noria_socket *socket);
 
-/* Whether a peer's user is ours, or options.foreign. A peer of another one is neither believed nor told anything. Of a
- * listener it is who began to listen. */
-bool noria_socket_is_welcome(const struct noria_socket *socket, int fd);
+/* Takes in who knocks, and never waits: the connection's descriptor; -EAGAIN: nobody does, or one who has gone; -EMFILE: there
+ * is no room in this process, or this machine; -EACCES: a peer of another user, who was counted. */
+int noria_socket_accept(struct noria_socket *socket);
 /* Of a connection over TCP: what is sent goes at once, and a peer that vanishes is missed. */
 void noria_socket_tune(const struct noria_socket *socket, int fd);
 

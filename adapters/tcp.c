@@ -53,7 +53,6 @@ static int make_address(struct noria_socket *of, const char *rest)
     if (rc != 0)
         return rc;
     of->type = SOCK_STREAM;
-    of->deals = noria_address_has(rest, "deal");
     rc = getaddrinfo(host[0] != '\0' ? host : "127.0.0.1", port, &hints, &found);
     if (rc != 0)
         return noria_fail(-EINVAL, "'tcp:%s': %s", rest, gai_strerror(rc));
@@ -78,34 +77,17 @@ static int serve(struct noria_socket *of)
     return noria_fail(rc, "'tcp:%s': %s", of->adapter.rest, strerror(-rc));
 }
 
+static int take_role(struct noria_socket *of, int flags)
+{
+    (void)flags;
+    return noria_socket_listens(of) ? serve(of) : 0;
+}
+
+static const struct noria_socket_scheme scheme = {&noria_mechanism_tcp, &noria_mechanism_tcp_dealing, 0, make_address, take_role};
+
 static int open_tcp(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
 {
-    bool deals = noria_address_has(rest, "deal");
-    struct noria_adapter *adapter;
-    struct noria_socket *of;
-    int rc = noria_adapter_make(&adapter, deals ? &noria_mechanism_tcp_dealing : &noria_mechanism_tcp,
-                                deals ? sizeof(struct noria_dealer) : sizeof(*of), rest, flags, options);
-
-    if (rc != 0)
-        return rc;
-    of = noria_socket_of(adapter);
-    of->listener = -1;
-    rc = make_address(of, rest);
-    if (rc == 0)
-        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options), NORIA_MOST_PIECE);
-    if (rc == 0 && deals)
-        rc = noria_dealing_check(adapter);
-    if (rc == 0 && noria_socket_listens(of))
-        rc = serve(of);
-    if (rc == 0 && deals)
-        rc = noria_dealing_begin(adapter);
-    if (rc == 0) {
-        *out = &adapter->base;
-        return 0;
-    }
-    adapter->mechanism->close(adapter, false);
-    noria_adapter_free(adapter);
-    return rc;
+    return noria_socket_open(out, &scheme, rest, flags, options);
 }
 
 static int unlink_tcp(const char *rest)

@@ -124,7 +124,6 @@ static int make_address(struct noria_socket *of, const char *rest)
 
     of->type = noria_address_has(rest, "seqpacket") ? SOCK_SEQPACKET : SOCK_STREAM;
     of->asks_who = true;
-    of->deals = noria_address_has(rest, "deal");
     address->sun_family = AF_UNIX;
     of->address_size = sizeof(*address);
     if (rc == 0)
@@ -132,7 +131,6 @@ static int make_address(struct noria_socket *of, const char *rest)
     return rc == 0 && address->sun_path[0] == '\0' ? noria_path_fail(-EINVAL, "unix", "") : rc;
 }
 
-/* In its role: listens, or will connect. */
 static int take_role(struct noria_socket *of, int flags)
 {
     int rc;
@@ -143,36 +141,11 @@ static int take_role(struct noria_socket *of, int flags)
     return rc == 0 ? may_have_sockets(of) : rc;
 }
 
+static const struct noria_socket_scheme scheme = {&noria_mechanism_unix, &noria_mechanism_unix_dealing, NORIA_MOST_FDS, make_address, take_role};
+
 static int open_unix(noria_channel **out, const char *rest, int flags, const struct noria_options *options)
 {
-    bool deals = noria_address_has(rest, "deal");
-    struct noria_adapter *adapter;
-    struct noria_socket *of;
-    int rc = noria_adapter_make(&adapter, deals ? &noria_mechanism_unix_dealing : &noria_mechanism_unix,
-                                deals ? sizeof(struct noria_dealer) : sizeof(*of), rest, flags, options);
-
-    if (rc != 0)
-        return rc;
-    of = noria_socket_of(adapter);
-    of->listener = -1;
-    adapter->most_fds = deals ? 0 : NORIA_MOST_FDS; /* which a connection is told of beforehand, and dealt messages have many */
-    rc = make_address(of, rest);
-    if (rc == 0)
-        rc = noria_adapter_shape(adapter, noria_adapter_bound(&adapter->options),
-                                 of->type == SOCK_STREAM ? NORIA_MOST_PIECE : NORIA_MOST_PIECE / 2);
-    if (rc == 0 && deals)
-        rc = noria_dealing_check(adapter);
-    if (rc == 0)
-        rc = take_role(of, flags);
-    if (rc == 0 && deals)
-        rc = noria_dealing_begin(adapter);
-    if (rc == 0) {
-        *out = &adapter->base;
-        return 0;
-    }
-    adapter->mechanism->close(adapter, false);
-    noria_adapter_free(adapter);
-    return rc;
+    return noria_socket_open(out, &scheme, rest, flags, options);
 }
 
 static int unlink_unix(const char *rest)

@@ -66,13 +66,20 @@ static __attribute__((noinline)) int refuse_to_send(const noria_channel *channel
     return rc != 0 ? rc : explain_too_long(channel, len);
 }
 
-NORIA_FAST_PATH int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+/* 0, or why the message cannot be sent. */
+NORIA_FAST_PATH int check_message(const noria_channel *channel, const void *data, size_t len, unsigned priority,
+                                  int64_t timeout_ns)
 {
     if (__builtin_expect(!may_send(channel, data, len, timeout_ns), 0))
         return refuse_to_send(channel, data, len, timeout_ns);
-    if (__builtin_expect(priority != 0, 0) && priority >= channel->priorities)
-        return explain_no_level(channel, priority);
-    return channel->verbs->send_call(channel, data, len, priority, timeout_ns);
+    return __builtin_expect(priority != 0, 0) && priority >= channel->priorities ? explain_no_level(channel, priority) : 0;
+}
+
+NORIA_FAST_PATH int send_one(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
+{
+    int rc = check_message(channel, data, len, priority, timeout_ns);
+
+    return __builtin_expect(rc != 0, 0) ? rc : channel->verbs->send_call(channel, data, len, priority, timeout_ns);
 }
 
 int noria_send_prio(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
@@ -87,10 +94,10 @@ int noria_send(noria_channel *channel, const void *data, size_t len, int64_t tim
 
 int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns)
 {
-    if (!may_send(channel, data, len, timeout_ns))
-        return refuse_to_send(channel, data, len, timeout_ns);
-    if (priority != 0 && priority >= channel->priorities)
-        return explain_no_level(channel, priority);
+    int rc = check_message(channel, data, len, priority, timeout_ns);
+
+    if (rc != 0)
+        return rc;
     return (channel->verbs->gather_call != NULL ? channel->verbs->gather_call : channel->verbs->send_call)(
         channel, data, len, priority, timeout_ns);
 }
@@ -224,8 +231,10 @@ static int refuse_fds(void)
 
 int noria_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n, int64_t timeout_ns)
 {
-    if (!may_send(channel, data, len, timeout_ns))
-        return refuse_to_send(channel, data, len, timeout_ns);
+    int rc = check_message(channel, data, len, 0, timeout_ns);
+
+    if (rc != 0)
+        return rc;
     if (fds == NULL || n < 1 || n > NORIA_MOST_FDS)
         return noria_fail(-EINVAL, "a message brings 1 to %d descriptors, not %d", NORIA_MOST_FDS, fds != NULL ? n : 0);
     if (channel->verbs->send_fds == NULL)

@@ -821,14 +821,15 @@ NORIA_SLOW_PATH int noria_broadcast_stage_slowly(struct noria_broadcast_sender *
     return 0;
 }
 
-/* As noria_spsc_ask_ahead: a line that our stores come to soon, if the receivers have done with it for certain. */
-static inline void noria_broadcast_ask_ahead(const struct noria_broadcast_sender *sender, uint64_t size)
+/* As noria_spsc_ask_ahead: a line that our stores come to soon behind a record of `size` bytes that ends at `end`, if the
+ * receivers have done with it for certain. `limit`, `data` and `mask` are the sender's: when they are loaded is the
+ * caller's, for behind a store to the ring they would be loaded again. */
+static inline void noria_broadcast_ask_ahead(uint64_t limit, const uint8_t *data, uint64_t mask, uint64_t end,
+                                             uint64_t size)
 {
-    uint64_t end = sender->write_pos;
-
     if (size <= NORIA_CACHE_LINE / 2 &&
-        !noria_broadcast_before(sender->limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
-        noria_prefetch_write(sender->shape.data + ((end + NORIA_BROADCAST_AHEAD) & sender->shape.mask));
+        !noria_broadcast_before(limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
+        noria_prefetch_write(data + ((end + NORIA_BROADCAST_AHEAD) & mask));
 }
 
 /* Finishes a reserved record with its first `len` bytes, without publishing it. -EINVAL if len is more
@@ -840,7 +841,8 @@ static inline int noria_broadcast_stage(struct noria_broadcast_sender *sender,
         return noria_broadcast_stage_slowly(sender, record->position, record->len, len);
     noria_broadcast_put_header(sender, noria_broadcast_header_of(sender->sequence++, len));
     sender->write_pos += noria_broadcast_size_of(len);
-    noria_broadcast_ask_ahead(sender, noria_broadcast_size_of(len));
+    noria_broadcast_ask_ahead(sender->limit, sender->shape.data, sender->shape.mask, sender->write_pos,
+                              noria_broadcast_size_of(len));
     return 0;
 }
 
@@ -887,7 +889,7 @@ static inline int noria_broadcast_commit(struct noria_broadcast_sender *sender,
     uint64_t start = sender->write_pos, end = start + noria_broadcast_size_of(len);
     /* once, and here: the stores below might be to anything */
     uint64_t limit = sender->limit, mask = sender->shape.mask;
-    uint8_t *data = sender->shape.data;
+    const uint8_t *data = sender->shape.data;
 
     if (__builtin_expect(sender->first_header != 0 || !noria_broadcast_is_quiet(sender, record, len), 0))
         return noria_broadcast_commit_slowly(sender, record->position, record->len, len);
@@ -895,10 +897,7 @@ static inline int noria_broadcast_commit(struct noria_broadcast_sender *sender,
     noria_broadcast_show(&sender->shape, start, noria_broadcast_header_of(sender->sequence, len), end);
     /* Behind the stores it is one addition to memory, where a load and a store around them cost a cycle more. */
     sender->sequence++;
-    /* as ask_ahead, with what was loaded before the stores */
-    if (end - start <= NORIA_CACHE_LINE / 2 &&
-        !noria_broadcast_before(limit, end + NORIA_BROADCAST_AHEAD + NORIA_CACHE_LINE))
-        noria_prefetch_write(data + ((end + NORIA_BROADCAST_AHEAD) & mask));
+    noria_broadcast_ask_ahead(limit, data, mask, end, end - start);
     return 0;
 }
 

@@ -27,15 +27,21 @@ static size_t pipe_footprint(const struct cell *cell)
     return cell->mpmc && !cell->round_trip && cell->size * cell->batch > PIPE_BUF ? 0 : sizeof(int[2]);
 }
 
+static void widen(int end, const struct cell *cell)
+{
+    size_t bytes = (size_t)cell_slots(cell) * cell->size;
+
+    if (bytes > PIPE_BYTES_DEFAULT)
+        fcntl(end, F_SETPIPE_SZ, bytes < PIPE_BYTES_MOST ? (int)bytes : PIPE_BYTES_MOST);
+}
+
 static int pipe_format(void *memory, const struct cell *cell)
 {
     int *end = memory;
-    size_t bytes = (size_t)cell_slots(cell) * cell->size;
 
     if (pipe2(end, cell->mpmc && !cell->round_trip ? O_NONBLOCK : 0) != 0)
         return -errno;
-    if (bytes > PIPE_BYTES_DEFAULT)
-        fcntl(end[1], F_SETPIPE_SZ, bytes < PIPE_BYTES_MOST ? (int)bytes : PIPE_BYTES_MOST);
+    widen(end[1], cell);
     return 0;
 }
 
@@ -167,9 +173,7 @@ static inline void single_pipe_wait(struct single_pipe_side *side, enum role rol
 #include "../traffic.h"
 
 /* Named, and in a file system, which is told of each write and read. */
-struct fifo_side {
-    struct pipe_side side;
-};
+#define fifo_side pipe_side
 
 static size_t fifo_footprint(const struct cell *cell)
 {
@@ -179,7 +183,6 @@ static size_t fifo_footprint(const struct cell *cell)
 static int fifo_format(void *memory, const struct cell *cell)
 {
     int *end = memory;
-    size_t bytes = (size_t)cell_slots(cell) * cell->size;
     char path[64];
 
     snprintf(path, sizeof path, "/tmp/noria-bench-bare-%d", getpid());
@@ -190,41 +193,17 @@ static int fifo_format(void *memory, const struct cell *cell)
     unlink(path);
     if (end[0] < 0 || end[1] < 0 || fcntl(end[0], F_SETFL, O_RDONLY) != 0)
         return -errno;
-    if (bytes > PIPE_BYTES_DEFAULT)
-        fcntl(end[1], F_SETPIPE_SZ, bytes < PIPE_BYTES_MOST ? (int)bytes : PIPE_BYTES_MOST);
+    widen(end[1], cell);
     return 0;
 }
 
-static int fifo_join(struct fifo_side *side, const struct seat *seat)
-{
-    return pipe_join(&side->side, seat);
-}
-
-static inline uint8_t *fifo_place(struct fifo_side *side, uint32_t i, size_t size, uint32_t batch)
-{
-    return pipe_place(&side->side, i, size, batch);
-}
-
-static inline uint32_t fifo_publish(struct fifo_side *side, uint32_t from, uint32_t to, size_t size, uint32_t batch)
-{
-    return pipe_publish(&side->side, from, to, size, batch);
-}
-
-static inline const uint8_t *fifo_arrived(struct fifo_side *side, uint32_t i, size_t size, uint32_t batch)
-{
-    return pipe_arrived(&side->side, i, size, batch);
-}
-
-static inline void fifo_release(struct fifo_side *side, uint32_t n, size_t size, uint32_t batch)
-{
-    (void)side, (void)n, (void)size, (void)batch;
-}
-
-static inline void fifo_wait(struct fifo_side *side, enum role role)
-{
-    pipe_wait(&side->side, role);
-}
-
+/* Once it is open it is a pipe. */
+#define fifo_join pipe_join
+#define fifo_place pipe_place
+#define fifo_publish pipe_publish
+#define fifo_arrived pipe_arrived
+#define fifo_release pipe_release
+#define fifo_wait pipe_wait
 #define CONTESTANT fifo
 #define CONTESTANT_NAME "fifo"
 #define CONTESTANT_CALLS "write, read; blocking, of a named pipe"

@@ -282,22 +282,23 @@ NORIA_API int64_t noria_footprint(const struct noria_options *options);
  * up to max_message and a mebibyte at least (queues: what fits into one of the queue's), keeps boundaries and order per
  * sender, and has one receiver (queues: several, if messages fit into one of the queue's; a second one is -EBUSY).
  * fd: of a stream socket is for one sender: of two at a time messages are damaged, which is noticed, and lost.
- * "unix:/path?deal" (with &seqpacket) and "tcp:host:port?deal", on both sides: the sender listens, a second one is -EBUSY, and
- * many receivers connect, up to max_participants. Each message, or batch, goes to one of them, in turn among those that have
- * room; the channel is full when none has. Who is stopped holds up nobody: a message of which he has a part goes to another one after some
- * milliseconds, or, if its end was begun, counts as sent. When a receiver goes that had been given something the sender gets
- * -EPIPE once, also if others are there; for a receiver the stream ends with the sender.
+ * "unix:/path?deal" (with &seqpacket) and "tcp:host:port?deal", on both sides: the sender listens, a second one is
+ * -EBUSY, and many receivers connect, up to max_participants. Each message, or batch, goes to one of them, in turn
+ * among those that have room; the channel is full when none has. Who is stopped holds up nobody: a message of which he
+ * has a part goes to another one after some milliseconds, or, if its end was begun, counts as sent. When a receiver
+ * goes that had been given something the sender gets -EPIPE once, also if others are there; for a receiver the stream
+ * ends with the sender.
  * "auto:/name" is the first of shm, memfd, unix, fifo and mq that works here, or of those that "?order=fifo,mq" or the
  * variable NORIA_TRANSPORT name. Who opens the name first chooses and writes it down, under a lock, in $NORIA_DIR, else
  * $XDG_RUNTIME_DIR/noria, else /tmp/noria-UID; who comes while others have it open takes the same or fails, with the
  * reasons of both sides. When all have left the next one chooses anew, unless messages wait in the shm:/name or mq:/name
  * of before. noria_stat says what was taken, and why not what was tried before.
  *
- * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of
- * the message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
- * taken a part counts as sent, and the rest goes with the next call of that side (a send, noria_wait_any) or noria_close:
- * nobody but its caller works for a handle. Who has nothing more to send calls noria_flush or closes. What they cannot do is -ENOTSUP;
- * noria_stat says what they can.
+ * A sender without a receiver waits for it; when its receiver goes it gets -EPIPE once. A send returns when all of the
+ * message has left the process, with one exception: with timeout 0, or at its deadline, a message of which a socket has
+ * taken a part counts as sent, and the rest goes with the next call of that side (a send, noria_wait_any) or
+ * noria_close: nobody but its caller works for a handle. Who has nothing more to send calls noria_flush or closes. What
+ * they cannot do is -ENOTSUP; noria_stat says what they can.
  *
  * Between machines "nats://[user:password@]host[:port][,host...]/subject[?option&...]", a stream of NATS' JetStream: messages are
  * kept by the servers, and delivered at least once, flagged when they come again. Senders and receivers are many; nobody
@@ -353,31 +354,33 @@ NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messag
 NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
                               struct noria_info *info);
 
-/* As noria_send_prio, but where each send is a system call (pipes, FIFOs, sockets, POSIX and System V queues) the message may
- * stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does every other send
- * or commit, before its own message, noria_wait_any, and noria_close, for at most a second. What is in the handle when the
- * process dies is lost with it: 0 says that the message was taken (stat.sent counts it), and the flush that it is sent. Waits
- * only while what was gathered before does not go out. Of a queue's several receivers one gets what goes out together.
- * Elsewhere (segments, nats:, ?deal) it is noria_send_prio. */
+/* As noria_send_prio, but where each send is a system call (pipes, FIFOs, sockets, POSIX and System V queues) the
+ * message may stay in the handle until as many have come as go out in one; noria_flush puts out what is there. So does
+ * every other send or commit, before its own message, noria_wait_any, and noria_close, for at most a second. What is in
+ * the handle when the process dies is lost with it: 0 says that the message was taken (stat.sent counts it), and the
+ * flush that it is sent. Waits only while what was gathered before does not go out. Of a queue's several receivers one
+ * gets what goes out together. Elsewhere (segments, nats:, ?deal) it is noria_send_prio. */
 NORIA_API int noria_gather(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
-/* Puts out what calls before it have left in the handle: gathered messages, and the rest of one of which a socket had taken
- * a part, or whose answer from a server was outstanding. 0: nothing is left. Waits up to the timeout, whatever the policy for
- * full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the receiver has gone, and what
- * was left is lost (stat.lost counts the gathered messages); told once, to the next call of the handle that sends. In a segment nothing is ever left: 0. */
+/* Puts out what calls before it have left in the handle: gathered messages, and the rest of one of which a socket had
+ * taken a part, or whose answer from a server was outstanding. 0: nothing is left. Waits up to the timeout, whatever
+ * the policy for full channels. -EAGAIN, -ETIMEDOUT: something is left, and goes with the next call. -EPIPE: the
+ * receiver has gone, and what was left is lost (stat.lost counts the gathered messages); told once, to the next call of
+ * the handle that sends. In a segment nothing is ever left: 0. */
 NORIA_API int noria_flush(noria_channel *channel, int64_t timeout_ns);
-/* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, not ?deal, and "fd:N" of a
- * Unix socket; elsewhere, and through every ring, -ENOTSUP (noria_stat: NORIA_CAN_FDS). As noria_send; the receiver gets
- * duplicates, the sender keeps his, and may close them when the call has returned. The message goes in one frame: up to
- * 65,500 bytes, in packets 32,732; more is -EMSGSIZE. It stands in order among all others. -EBADF: one of them is not
- * open. -EMFILE, -ENFILE. -ETOOMANYREFS: as many are under way as the user may have open (ulimit -n). */
+/* A message that brings descriptors, 1 to NORIA_MOST_FDS of them, over "unix:/path", a stream or packets, not ?deal,
+ * and "fd:N" of a Unix socket; elsewhere, and through every ring, -ENOTSUP (noria_stat: NORIA_CAN_FDS). As noria_send;
+ * the receiver gets duplicates, the sender keeps his, and may close them when the call has returned. The message goes
+ * in one frame: up to 65,500 bytes, in packets 32,732; more is -EMSGSIZE. It stands in order among all others. -EBADF:
+ * one of them is not open. -EMFILE, -ENFILE. -ETOOMANYREFS: as many are under way as the user may have open
+ * (ulimit -n). */
 enum { NORIA_MOST_FDS = 16 };
 NORIA_API int noria_send_fds(noria_channel *channel, const void *data, size_t len, const int *fds, int n,
                              int64_t timeout_ns);
 /* As noria_recv, of any message. *n: room in `fds`, and then how many there are, 0 of a message without; they are the
- * caller's, closed on exec. -EMFILE in *n: there were some, and this process could open no more files, so the kernel has closed
- * them; the call succeeds. -EMSGSIZE: there is too little room, for bytes or descriptors; the message stays first. Whoever
- * receives such a message otherwise (noria_recv, recv_many, release of a peeked one, noria_bridge) closes what it brought;
- * info.flags and noria_stat.dropped_fds tell of it. noria_close closes what was not received. */
+ * caller's, closed on exec. -EMFILE in *n: there were some, and this process could open no more files, so the kernel
+ * has closed them; the call succeeds. -EMSGSIZE: there is too little room, for bytes or descriptors; the message stays
+ * first. Whoever receives such a message otherwise (noria_recv, recv_many, release of a peeked one, noria_bridge)
+ * closes what it brought; info.flags and noria_stat.dropped_fds tell of it. noria_close closes what was not received. */
 NORIA_API ssize_t noria_recv_fds(noria_channel *channel, void *buffer, size_t capacity, int *fds, int *n,
                                  int64_t timeout_ns, struct noria_info *info);
 

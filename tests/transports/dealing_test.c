@@ -111,6 +111,14 @@ static pid_t start_member(uint32_t number)
     return start(receive_all);
 }
 
+/* Members 0 to CREW - 1, all connected. */
+static void start_crew(pid_t crew[CREW])
+{
+    for (uint32_t i = 0; i < CREW; i++)
+        crew[i] = start_member(i);
+    await_receivers(CREW);
+}
+
 static void each_goes_to_one(void **state)
 {
     /* Claim: of three receivers each gets some of the messages, of 0 bytes to 1 MiB, in the order in which they were sent, with
@@ -121,9 +129,7 @@ static void each_goes_to_one(void **state)
 
     (void)state;
     open_sender();
-    for (uint32_t i = 0; i < CREW; i++)
-        crew[i] = start_member(i);
-    await_receivers(CREW);
+    start_crew(crew);
     for (uint32_t i = 0; i < ALL; i++)
         assert_int_equal(send_numbered(it.tx, 1, i, sizes[i % SIZES], A_WHILE), 0);
     assert_int_equal(stat_of(it.tx).sent, ALL);
@@ -253,9 +259,7 @@ static void threads_deal_together(void **state)
 
     (void)state;
     open_sender();
-    for (uint32_t i = 0; i < CREW; i++)
-        crew[i] = start_member(i);
-    await_receivers(CREW);
+    start_crew(crew);
     kill(crew[0], SIGSTOP);
     for (int i = 0; i < CREW; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, send_in_thread, &numbers[i]), 0);
@@ -483,7 +487,7 @@ static uint32_t send_until(uint32_t *number, const uint32_t *word, uint32_t valu
         told += rc == -EPIPE;
         assert_true(*number < MOST);
         if (*number % 8 == 0)
-            nanosleep(&(struct timespec){0, 100000}, NULL);
+            nanosleep(&(struct timespec){0, 100000}, NULL); /* the rhythm of a load */
     }
     return told;
 }

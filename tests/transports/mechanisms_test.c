@@ -126,18 +126,25 @@ static void priorities_come_highest_first(void **state)
     }
 }
 
+static sigset_t block_signal(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return set;
+}
+
 static void signals_come_with_messages(void **state)
 {
     /* Claim: ALWAYS gives one signal, with the handle, each time a message comes into a queue that a receive found
      * empty; after cancelling there are none. */
     const struct timespec long_time = {20, 0}, short_time = {0, 20 * MS};
-    sigset_t set;
+    const sigset_t set = block_signal();
     siginfo_t info;
 
     (void)state;
-    sigemptyset(&set);
-    sigaddset(&set, SIGRTMIN);
-    sigprocmask(SIG_BLOCK, &set, NULL);
     open_pair();
     assert_int_equal(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ALWAYS), 0);
     for (uint32_t i = 0; i < 3; i++) {
@@ -157,13 +164,10 @@ static void one_signal_comes_once(void **state)
 {
     /* Claim: ONCE gives one signal, for the first message into an empty queue, and then the registration is gone. */
     const struct timespec long_time = {20, 0}, short_time = {0, 20 * MS};
-    sigset_t set;
+    const sigset_t set = block_signal();
     siginfo_t info;
 
     (void)state;
-    sigemptyset(&set);
-    sigaddset(&set, SIGRTMIN);
-    sigprocmask(SIG_BLOCK, &set, NULL);
     open_pair();
     assert_int_equal(noria_notify_signal(it.rx, SIGRTMIN, NORIA_NOTIFY_ONCE), 0);
     assert_int_equal(noria_recv(it.rx, received, sizeof(received), 0, NULL), -EAGAIN);
@@ -2313,89 +2317,90 @@ static void a_line_and_nobody_else(void **state)
     }
 }
 
+#define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+static const struct CMUnitTest tests[] = {
+    WITH(setup_mq, priorities_come_highest_first),
+    WITH(setup_svmq, priorities_come_highest_first),
+    WITH(setup_mq, signals_come_with_messages),
+    WITH(setup_mq, one_signal_comes_once),
+    WITH(setup_mq, limits_have_sentences),
+    WITH(setup_mq, limits_of_the_machine_have_sentences),
+    WITH(setup_mq, who_may_pass_limits_does),
+    WITH(setup_mq, long_messages_want_one_receiver),
+    WITH(setup_svmq, long_messages_want_one_receiver),
+    WITH(setup_mq, what_is_no_frame_is_skipped),
+    WITH(setup_mq, checksums_find_damage),
+    WITH(setup_mq, half_a_frame_takes_no_other),
+    WITH(setup_svmq, half_a_frame_takes_no_other),
+    WITH(setup_svmq, a_removed_queue_is_told),
+    WITH(setup_svmq, senders_have_other_folders),
+    WITH(setup_unix, strangers_disturb_nobody),
+    WITH(setup_tcp, strangers_disturb_nobody),
+    WITH(setup_fifo, names_of_others_are_refused),
+    WITH(setup_mq, names_of_others_are_refused),
+    WITH(setup_svmq, names_of_others_are_refused),
+    WITH(setup_unix, listeners_of_others_are_refused),
+    WITH(setup_unix, senders_of_others_are_refused),
+    WITH(setup_unix, frames_in_two_parts),
+    WITH(setup_fifo, frames_in_two_parts),
+    WITH(setup_fifo, a_pipe_that_ends_in_a_frame),
+    WITH(setup_unix, a_dead_receivers_name_is_taken_over),
+    WITH(setup_unix, another_type_of_socket_is_told),
+    WITH(setup_unix, more_senders_than_room_wait),
+    WITH(setup_unix, no_descriptor_is_left),
+    WITH(setup_tcp, no_descriptor_is_left),
+    WITH(setup_unix, batches_and_long_ones_in_turn),
+    WITH(setup_tcp, batches_and_long_ones_in_turn),
+    WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
+    WITH(setup_tcp, all_addresses_of_a_host_are_tried),
+    WITH(setup_tcp, vanished_machines_are_missed),
+    WITH(setup_tcp, what_is_refused_is_not_missed),
+    WITH(setup_fifo, a_line_in_the_wrong_fifo),
+    WITH(setup_fifo, long_frames_of_many_writers),
+    WITH(setup_fifo, half_frames_in_files),
+    WITH(setup_fifo, two_writers_of_a_stream_are_noticed),
+    WITH(setup_fifo, half_a_frame_in_a_stream_takes_no_other),
+    WITH(setup_fifo, a_long_frame_cut_short),
+    WITH(setup_fifo, not_a_stream_of_messages),
+    WITH(setup_fifo, wrong_addresses),
+    WITH(setup_unix, cancelled_threads_leave_nothing_behind),
+    WITH(setup_fifo, cancelled_threads_leave_nothing_behind),
+    WITH(setup_unix, bridges_wait_for_the_full),
+    WITH(setup_unix, bridges_leave_what_is_too_long),
+    WITH(setup_unix, bridges_keep_what_cannot_go_back),
+    WITH(setup_unix, bridges_go_on_with_the_next_receiver),
+    WITH(setup_mq, bridges_keep_priorities),
+    WITH(setup_unix, a_killed_bridge_loses_nothing),
+    WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
+    WITH(setup_fifo, old_kernels_send_no_sigpipe_either),
+    WITH(setup_fifo, a_promise_is_looked_into),
+    WITH(setup_pipe, who_promises_writes_plainly),
+    WITH(setup_fifo, who_promises_writes_plainly),
+    WITH(setup_unix, a_receiver_goes_in_a_batch),
+    WITH(setup_tcp, a_receiver_goes_in_a_batch),
+    WITH(setup_unix, short_writes_at_every_byte),
+    WITH(setup_tcp, short_writes_at_every_byte),
+    WITH(setup_stream, short_writes_at_every_byte),
+    WITH(setup_pipe, many_messages_take_one_call),
+    WITH(setup_fifo, many_messages_take_one_call),
+    WITH(setup_unix, many_messages_take_one_call),
+    WITH(setup_tcp, many_messages_take_one_call),
+    WITH(setup_stream, many_messages_take_one_call),
+    WITH(setup_packets, many_messages_take_one_call),
+    WITH(setup_unix, long_messages_take_one_call),
+    WITH(setup_stream, long_messages_take_one_call),
+    WITH(setup_unix, who_waits_to_send_is_no_stranger),
+    WITH(setup_tcp, who_waits_to_send_is_no_stranger),
+    WITH(setup_unix, room_comes_with_a_receiver),
+    WITH(setup_fifo, room_comes_with_a_receiver),
+    WITH(setup_tcp, room_comes_with_a_receiver),
+    WITH(setup_fifo, files_have_always_room),
+    WITH(setup_fifo, terminals_carry_messages),
+    WITH(setup_fifo, a_look_is_no_sender),
+    WITH(setup_fifo, a_line_and_nobody_else),
+};
+
 int main(void)
 {
-#define WITH(setup, test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        WITH(setup_mq, priorities_come_highest_first),
-        WITH(setup_svmq, priorities_come_highest_first),
-        WITH(setup_mq, signals_come_with_messages),
-        WITH(setup_mq, one_signal_comes_once),
-        WITH(setup_mq, limits_have_sentences),
-        WITH(setup_mq, limits_of_the_machine_have_sentences),
-        WITH(setup_mq, who_may_pass_limits_does),
-        WITH(setup_mq, long_messages_want_one_receiver),
-        WITH(setup_svmq, long_messages_want_one_receiver),
-        WITH(setup_mq, what_is_no_frame_is_skipped),
-        WITH(setup_mq, checksums_find_damage),
-        WITH(setup_mq, half_a_frame_takes_no_other),
-        WITH(setup_svmq, half_a_frame_takes_no_other),
-        WITH(setup_svmq, a_removed_queue_is_told),
-        WITH(setup_svmq, senders_have_other_folders),
-        WITH(setup_unix, strangers_disturb_nobody),
-        WITH(setup_tcp, strangers_disturb_nobody),
-        WITH(setup_fifo, names_of_others_are_refused),
-        WITH(setup_mq, names_of_others_are_refused),
-        WITH(setup_svmq, names_of_others_are_refused),
-        WITH(setup_unix, listeners_of_others_are_refused),
-        WITH(setup_unix, senders_of_others_are_refused),
-        WITH(setup_unix, frames_in_two_parts),
-        WITH(setup_fifo, frames_in_two_parts),
-        WITH(setup_fifo, a_pipe_that_ends_in_a_frame),
-        WITH(setup_unix, a_dead_receivers_name_is_taken_over),
-        WITH(setup_unix, another_type_of_socket_is_told),
-        WITH(setup_unix, more_senders_than_room_wait),
-        WITH(setup_unix, no_descriptor_is_left),
-        WITH(setup_tcp, no_descriptor_is_left),
-        WITH(setup_unix, batches_and_long_ones_in_turn),
-        WITH(setup_tcp, batches_and_long_ones_in_turn),
-        WITH(setup_tcp, a_receiver_on_tcp_may_come_back),
-        WITH(setup_tcp, all_addresses_of_a_host_are_tried),
-        WITH(setup_tcp, vanished_machines_are_missed),
-        WITH(setup_tcp, what_is_refused_is_not_missed),
-        WITH(setup_fifo, a_line_in_the_wrong_fifo),
-        WITH(setup_fifo, long_frames_of_many_writers),
-        WITH(setup_fifo, half_frames_in_files),
-        WITH(setup_fifo, two_writers_of_a_stream_are_noticed),
-        WITH(setup_fifo, half_a_frame_in_a_stream_takes_no_other),
-        WITH(setup_fifo, a_long_frame_cut_short),
-        WITH(setup_fifo, not_a_stream_of_messages),
-        WITH(setup_fifo, wrong_addresses),
-        WITH(setup_unix, cancelled_threads_leave_nothing_behind),
-        WITH(setup_fifo, cancelled_threads_leave_nothing_behind),
-        WITH(setup_unix, bridges_wait_for_the_full),
-        WITH(setup_unix, bridges_leave_what_is_too_long),
-        WITH(setup_unix, bridges_keep_what_cannot_go_back),
-        WITH(setup_unix, bridges_go_on_with_the_next_receiver),
-        WITH(setup_mq, bridges_keep_priorities),
-        WITH(setup_unix, a_killed_bridge_loses_nothing),
-        WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
-        WITH(setup_fifo, old_kernels_send_no_sigpipe_either),
-        WITH(setup_fifo, a_promise_is_looked_into),
-        WITH(setup_pipe, who_promises_writes_plainly),
-        WITH(setup_fifo, who_promises_writes_plainly),
-        WITH(setup_unix, a_receiver_goes_in_a_batch),
-        WITH(setup_tcp, a_receiver_goes_in_a_batch),
-        WITH(setup_unix, short_writes_at_every_byte),
-        WITH(setup_tcp, short_writes_at_every_byte),
-        WITH(setup_stream, short_writes_at_every_byte),
-        WITH(setup_pipe, many_messages_take_one_call),
-        WITH(setup_fifo, many_messages_take_one_call),
-        WITH(setup_unix, many_messages_take_one_call),
-        WITH(setup_tcp, many_messages_take_one_call),
-        WITH(setup_stream, many_messages_take_one_call),
-        WITH(setup_packets, many_messages_take_one_call),
-        WITH(setup_unix, long_messages_take_one_call),
-        WITH(setup_stream, long_messages_take_one_call),
-        WITH(setup_unix, who_waits_to_send_is_no_stranger),
-        WITH(setup_tcp, who_waits_to_send_is_no_stranger),
-        WITH(setup_unix, room_comes_with_a_receiver),
-        WITH(setup_fifo, room_comes_with_a_receiver),
-        WITH(setup_tcp, room_comes_with_a_receiver),
-        WITH(setup_fifo, files_have_always_room),
-        WITH(setup_fifo, terminals_carry_messages),
-        WITH(setup_fifo, a_look_is_no_sender),
-        WITH(setup_fifo, a_line_and_nobody_else),
-    };
     return cmocka_run_group_tests_name("mechanisms", tests, NULL, NULL);
 }
