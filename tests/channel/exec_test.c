@@ -85,11 +85,16 @@ static int live_again(const char *address, int file, int left, pid_t holder)
     return noria_close(mine) == 0 ? 0 : 1;
 }
 
-static void take_and_become_another(void)
+static void hold_one(void)
 {
     struct noria_span span;
 
     PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
+}
+
+static void take_and_become_another(void)
+{
+    hold_one();
     become(ch.address, memory_file, PROGRAMS - 1, 0);
 }
 
@@ -104,13 +109,6 @@ static void each_program_takes_part_once(void **state)
     expect_end(start_peer(take_and_become_another));
     assert_int_equal(stat_of(ch.tx).receivers, 0);
     assert_int_equal(stat_of(ch.tx).deaths, PROGRAMS);
-}
-
-static void hold_one(void)
-{
-    struct noria_span span;
-
-    PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
 }
 
 /* Becomes a program that knows nothing of channels, and says that it is there by stopping. */
@@ -200,14 +198,23 @@ static void places_are_given_back_later(void **state)
     ch.rx = open_handle(NORIA_RECV);
 }
 
+/* A child that no fork handler knows of keeps the descriptors, and with them the locks, as long as its parent lives. */
+static pid_t have_a_child_that_keeps_all(void)
+{
+    pid_t parent = getpid(), child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
+
+    if (child != 0)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (getppid() == parent) /* it may have died before that */
+        pause();
+    _exit(0);
+}
+
 static void hold_one_with_a_child(void)
 {
     hold_one();
-    if (syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL) == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        for (;;)
-            pause();
-    }
+    have_a_child_that_keeps_all();
     execl("/bin/sh", "sh", "-c", "kill -STOP $$", (char *)NULL);
     _exit(1);
 }
@@ -225,19 +232,10 @@ static void a_childs_lock_does_not_hide_that(void **state)
     kill_peer(pid);
 }
 
-/* A child that no fork handler knows of keeps the descriptors, and with them the locks. */
 static void leave_the_lock_to_a_child(void)
 {
-    struct noria_span span;
-    pid_t holder;
-
-    PEER_REQUIRES(noria_peek(open_handle(NORIA_RECV), &span, 0, NULL) == 0);
-    holder = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-    if (holder == 0)
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-    while (holder == 0)
-        pause();
-    become(ch.address, memory_file, PROGRAMS - 1, holder);
+    hold_one();
+    become(ch.address, memory_file, PROGRAMS - 1, have_a_child_that_keeps_all());
 }
 
 static void locks_may_be_held_by_a_child(void **state)
