@@ -89,8 +89,10 @@ static void locked_write_surely(struct locked_queue *queue, const void *message,
 /* Message number FAULT_AT of the guilty producer, or its late echo. True: the message is dealt with. */
 static bool locked_commit_crime(struct locked_side *side, uint8_t *message, size_t size)
 {
-    if (side->count == FAULT_AT + DELAY && broken_fault == FAULT_REORDER)
+    if (side->count == FAULT_AT + DELAY && broken_fault == FAULT_REORDER) {
         locked_write_surely(side->queue, side->late, size);
+        side->guilty = false; /* once, though the message behind it may find no room and come again */
+    }
     if (side->count != FAULT_AT)
         return false;
     switch (broken_fault) {
