@@ -699,6 +699,7 @@ int noria_adapter_make(struct noria_adapter **out, const struct noria_mechanism 
     adapter->crc = all.checksum;
     adapter->opened_ns = noria_clock_read(CLOCK_REALTIME);
     adapter->sender = noria_adapter_choose_number();
+    adapter->wanted = 1;
     adapter->epolls[0] = adapter->epolls[1] = adapter->out.fd = -1;
     adapter->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (adapter->wake < 0) {

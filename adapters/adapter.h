@@ -173,6 +173,7 @@ struct noria_adapter {
     struct noria_inlet *inlets, *inlet; /* all, and the current one */
     uint32_t inlet_count;
     bool seen_sender;
+    uint32_t wanted; /* so many messages the call would take; 0: only what has come already */
     struct noria_assembly assembly;
     struct noria_incoming incoming;
     uint64_t peeks;

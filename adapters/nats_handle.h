@@ -46,10 +46,12 @@ struct noria_nats_receiver {
     natsMsg *message; /* that `incoming` shows */
     char *unsent;     /* where its acknowledgement goes, as soon as there is a connection; NULL */
     bool is_pulling;
+    uint32_t due; /* of what was last asked for */
     uint64_t pulls, confirms;
     uint32_t connects; /* of the link when it last pulled */
     int64_t pulled_ns, again_ns;
     uint64_t redelivered;
+    int64_t most_out; /* of the consumer's messages; 0 or less: any number */
     uint64_t highest; /* sequence delivered, here, or to anybody before this handle was opened */
 };
 

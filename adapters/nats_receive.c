@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Receivers pull: a request for one message stands at the server while a receiver looks for one, for two seconds at a
- * time, so that one that a dying leader forgets is soon made again. A message is the receiver's until it is acknowledged;
- * if that does not happen for ack_wait the server gives it to another one, with a count by which it is flagged.
+ * time, so that one that a dying leader forgets is soon made again. noria_recv_many asks for as many as it has room for, of
+ * those that are there: none of them waits for a receiver that has stopped looking. A message is the receiver's until it is
+ * acknowledged; if that does not happen for ack_wait the server gives it to another one, with a count by which it is flagged.
  *
  * noria_recv acknowledges what it has copied and does not wait for the server to say so; noria_release returns when the
  * server has the acknowledgement: what it has released does not come again.
@@ -21,7 +22,7 @@
 #define CONFIRM_NS (20 * NORIA_NS_PER_S) /* a new leader takes some */
 #define ASK_AGAIN_NS NORIA_NS_PER_S
 #define LEAVE_NS (500 * NORIA_NS_PER_MS)
-enum { INBOX_WORD = 40 };
+enum { INBOX_WORD = 40, MOST_PULLED = 64 };
 
 static struct noria_nats_link *link_of(struct noria_nats *nats)
 {
@@ -40,11 +41,25 @@ static bool is_due(struct noria_nats *nats)
            noria_now_ns() > receiver->pulled_ns + PULL_NS + GRACE_NS;
 }
 
+/* Several, with no_wait, are those that are there, or the next one. Where few may be out at a time a request for several would
+ * stand on, and be answered when nobody looks. */
+static uint32_t how_many(const struct noria_nats *nats)
+{
+    uint32_t wanted = nats->adapter.wanted;
+    int64_t most_out = nats->receiver.most_out;
+
+    if (most_out > 0 && most_out < MOST_PULLED)
+        return 1;
+    return wanted < MOST_PULLED ? wanted : MOST_PULLED;
+}
+
 static int pull(struct noria_nats *nats)
 {
     struct noria_nats_receiver *receiver = &nats->receiver;
-    char subject[NORIA_NATS_SUBJECT], word[INBOX_WORD], request[64];
-    int len = snprintf(request, sizeof(request), "{\"expires\":%" PRId64 ",\"batch\":1}", (int64_t)PULL_NS);
+    char subject[NORIA_NATS_SUBJECT], word[INBOX_WORD], request[80];
+    uint32_t wanted = how_many(nats);
+    int len = snprintf(request, sizeof(request), "{\"expires\":%" PRId64 ",\"batch\":%" PRIu32 "%s}", (int64_t)PULL_NS, wanted,
+                       wanted > 1 ? ",\"no_wait\":true" : "");
     int rc = 0;
 
     if (receiver->is_pulling) { /* in vain: is it forbidden, or is there no consumer any more? */
@@ -56,6 +71,7 @@ static int pull(struct noria_nats *nats)
     receiver->connects = noria_load_relaxed32(&link_of(nats)->connects);
     receiver->pulled_ns = noria_now_ns();
     receiver->is_pulling = true;
+    receiver->due = wanted;
     return rc != 0 ? rc : noria_nats_link_ask(link_of(nats), subject, word, request, len);
 }
 
@@ -103,7 +119,7 @@ static natsMsg *next(struct noria_nats *nats)
         stop_pulling(nats, NORIA_NATS_AGAIN_NS);
         noria_nats_probe(nats, NORIA_SIDE_RECV);
     }
-    if (message != NULL)
+    if (message != NULL && (nats->receiver.due == 0 || --nats->receiver.due == 0))
         stop_pulling(nats, 0);
     return message;
 }
@@ -183,18 +199,18 @@ int noria_nats_take(struct noria_adapter *adapter)
     struct noria_nats *nats = noria_nats_of(adapter);
     struct noria_nats_receiver *receiver = &nats->receiver;
     struct noria_nats_link *link = link_of(nats);
-    natsMsg *message = NULL;
+    natsMsg *message = next(nats); /* of those that came together */
     bool confirmed = false;
 
     for (int looks = 0; looks < 2 && message == NULL; looks++) {
         int rc = noria_nats_link_pump(link);
-        if (rc == 0)
+        if (rc == 0 && adapter->wanted != 0) /* else nobody is told of it */
             rc = collect(nats, &confirmed);
         if (rc != 0)
             return rc;
         send_unsent(nats);
         message = next(nats);
-        if (message == NULL && looks == 0 && noria_nats_link_is_up(link) && is_due(nats))
+        if (message == NULL && looks == 0 && adapter->wanted != 0 && noria_nats_link_is_up(link) && is_due(nats))
             rc = pull(nats);
         if (rc != 0 && rc != -EAGAIN)
             return rc;
@@ -256,8 +272,6 @@ int noria_nats_taken(struct noria_adapter *adapter, bool surely)
     } else if (noria_nats_link_ask(link_of(nats), reply, NULL, "+ACK", 4) == -EAGAIN) {
         free(receiver->unsent); /* of one before: it comes again, flagged */
         receiver->unsent = strdup(reply);
-    } else {
-        noria_nats_link_pump(link_of(nats));
     }
     nats->client->natsMsg_Destroy(receiver->message);
     receiver->message = NULL;

@@ -172,10 +172,10 @@ static int make_consumer(struct desk *desk, jsConsumerInfo **info)
     return judge(desk, status, code, "a consumer for it cannot be made");
 }
 
-/* *delivered: no sequence above it has been given to anybody before. The server's record goes back by one when a message is
+/* The receiver's `highest`: no sequence above it has been given to anybody before. The server's record goes back by one when a message is
  * due again and whoever asked for one has died meanwhile (nats-server 2.9, nextWaiting), and what it gives then counts as
  * new: so many may be missing in it as there are messages that were given more than once. */
-static int get_consumer(struct desk *desk, uint64_t *delivered)
+static int get_consumer(struct desk *desk, struct noria_nats_receiver *receiver)
 {
     const struct noria_nats_address *address = desk->address;
     jsConsumerInfo *info = NULL;
@@ -186,8 +186,10 @@ static int get_consumer(struct desk *desk, uint64_t *delivered)
 
     if (rc == 0)
         rc = check_consumer(desk, info->Config);
-    if (rc == 0)
-        *delivered = info->Delivered.Stream + (uint64_t)info->NumRedelivered;
+    if (rc == 0) {
+        receiver->highest = info->Delivered.Stream + (uint64_t)info->NumRedelivered;
+        receiver->most_out = info->Config->MaxAckPending;
+    }
     if (rc != -ENOENT && info != NULL)
         desk->client->jsConsumerInfo_Destroy(info);
     return rc;
@@ -235,7 +237,7 @@ int noria_nats_setup(struct noria_nats *nats, int flags)
         desk.client->jsStreamInfo_Destroy(info);
     }
     if (rc == 0 && (flags & NORIA_RECV) != 0)
-        rc = get_consumer(&desk, &nats->receiver.highest);
+        rc = get_consumer(&desk, &nats->receiver);
     close_desk(&desk);
     return rc;
 }

@@ -442,6 +442,8 @@ ssize_t noria_adapter_recv_call(noria_channel *channel, void *buffer, size_t cap
 /* Whether there is one more without a system call but those that close what an unwanted frame brought. */
 static bool has_another(struct noria_adapter *adapter)
 {
+    if (adapter->mechanism->take != NULL)
+        return noria_adapter_next(adapter) == 0;
     return adapter->incoming.there || (adapter->inlet != NULL && take_frames(adapter, adapter->inlet) == 1);
 }
 
@@ -453,6 +455,7 @@ static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, in
     while (count < n && len >= 0) {
         struct iovec *buffer = &buffers[count];
         struct noria_info *about = info != NULL ? info + count : NULL;
+        adapter->wanted = count == 0 ? (uint32_t)n : 0;
         len = receive_expected(adapter, buffer->iov_base, buffer->iov_len, about);
         if (len == -EAGAIN && count == 0)
             len = receive_next(adapter, buffer->iov_base, buffer->iov_len, about);
@@ -461,6 +464,7 @@ static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, in
         if (len >= 0)
             buffers[count++].iov_len = (size_t)len;
     }
+    adapter->wanted = 1;
     return count > 0 ? count : (int)len;
 }
 

@@ -206,6 +206,62 @@ static void what_is_not_released_comes_again(void **state)
     remove_stream("again");
 }
 
+enum { TOGETHER = 100 };
+
+/* Receives so many letters in batches, and says in how many calls. */
+static int receive_batches(noria_channel *rx, char *letters, int count)
+{
+    int calls = 0, got = 0;
+
+    while (got < count) {
+        struct iovec buffers[TOGETHER];
+        for (int i = got; i < count; i++)
+            buffers[i - got] = (struct iovec){letters + i, 1};
+        int rc = noria_recv_many(rx, buffers, count - got, A_WHILE, NULL);
+        assert_true(rc > 0);
+        got += rc;
+        calls++;
+    }
+    return calls;
+}
+
+static void several_come_at_once(void **state)
+{
+    /* Claim: a receiver of many gets those that are there in few calls, in order, and a message that comes later goes to who
+     * looks for it; what has come, and was not taken, goes to others when it closes. */
+    noria_channel *tx = must_open("together?ack_wait=60", NORIA_SEND | NORIA_CREATE);
+    noria_channel *one = must_open("together?ack_wait=60", NORIA_RECV), *two = must_open("together", NORIA_RECV);
+    char letters[TOGETHER], next;
+    struct iovec buffers[3] = {{letters, 1}, {letters + 1, 1}, {letters + 2, 1}};
+
+    (void)state;
+    for (int i = 0; i < TOGETHER; i++)
+        assert_int_equal(noria_send(tx, &(char){(char)i}, 1, A_WHILE), 0);
+    assert_true(receive_batches(one, letters, TOGETHER) < TOGETHER / 4);
+    for (int i = 0; i < TOGETHER; i++)
+        assert_int_equal(letters[i], i);
+
+    assert_int_equal(noria_send(tx, "a", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv_many(one, buffers, 3, A_WHILE, NULL), 1); /* and nothing stands at the server for the rest */
+    assert_int_equal(letters[0], 'a');
+    assert_int_equal(noria_send(tx, "b", 1, A_WHILE), 0);
+    assert_int_equal(noria_recv(two, &next, 1, A_WHILE, NULL), 1);
+    assert_int_equal(next, 'b');
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(noria_send(tx, &"cde"[i], 1, A_WHILE), 0);
+    assert_fails(noria_recv_many(one, buffers, 3, 0, NULL), EAGAIN); /* asked for; they are not here yet */
+    assert_int_equal(noria_wait_any(&(struct noria_ready){one, NORIA_RECV, 0, 0}, 1, A_WHILE), 1);
+    assert_int_equal(noria_recv(one, &next, 1, A_WHILE, NULL), 1);
+    assert_int_equal(next, 'c');
+    assert_int_equal(noria_close(one), 0);
+    receive_batches(two, letters, 2);
+    assert_int_equal(letters[0] + letters[1], 'd' + 'e');
+    noria_close(two);
+    noria_close(tx);
+    remove_stream("together");
+}
+
 static int send_and_close(const char *text)
 {
     noria_channel *tx;
@@ -476,6 +532,7 @@ int main(void)
         cmocka_unit_test_setup(streams_are_made_found_and_removed, setup),
         cmocka_unit_test_setup(limits_are_told, setup),
         cmocka_unit_test_setup(what_is_not_released_comes_again, setup),
+        cmocka_unit_test_setup(several_come_at_once, setup),
         cmocka_unit_test_setup(children_of_children, setup),
         cmocka_unit_test_setup(messages_of_others, setup),
         cmocka_unit_test_setup(a_server_that_goes_and_comes, setup),
