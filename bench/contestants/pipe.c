@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../contestant.h"
+#include "framed.h"
 
 enum { PIPE_BYTES_DEFAULT = 64 << 10, PIPE_BYTES_MOST = 1 << 20 };
 
@@ -209,4 +210,23 @@ static int fifo_format(void *memory, const struct cell *cell)
 #define CONTESTANT_CALLS "write, read; blocking, of a named pipe"
 #define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_WAIT fifo_wait
+#include "../traffic.h"
+
+/* With boundaries: what noria's adapters are told against where the job is the same. */
+FRAMED(pipe_framed, false)
+#define pipe_framed_footprint fifo_footprint
+#define pipe_framed_format pipe_format
+#define CONTESTANT pipe_framed
+#define CONTESTANT_NAME "pipe framed"
+#define CONTESTANT_CALLS "write, read; a length in front of each message"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#include "../traffic.h"
+
+FRAMED(fifo_framed, false)
+#define fifo_framed_footprint fifo_footprint
+#define fifo_framed_format fifo_format
+#define CONTESTANT fifo_framed
+#define CONTESTANT_NAME "fifo framed"
+#define CONTESTANT_CALLS "the same of a named pipe"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #include "../traffic.h"

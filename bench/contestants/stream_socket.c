@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "../contestant.h"
+#include "framed.h"
 
 struct stream_side {
     int fd;
@@ -173,5 +174,32 @@ STREAM(single_tcp, format_tcp, 1)
 #define CONTESTANT_CALLS "send, recv of one message each, also in batches"
 #define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_WAIT single_tcp_wait
+#define CONTESTANT_CLOSE stream_close
+#include "../traffic.h"
+
+/* With boundaries: what noria's adapters are told against where the job is the same. */
+#define FRAMED_STREAM(name, make) \
+    FRAMED(name, true) \
+    static int name##_format(void *memory, const struct cell *cell) \
+    { \
+        (void)cell; \
+        return make(memory); \
+    }
+
+FRAMED_STREAM(unix_framed, format_unix)
+#define unix_framed_footprint stream_footprint
+#define CONTESTANT unix_framed
+#define CONTESTANT_NAME "unix stream framed"
+#define CONTESTANT_CALLS "send, recv; a length in front of each message"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
+#define CONTESTANT_CLOSE stream_close
+#include "../traffic.h"
+
+FRAMED_STREAM(tcp_framed, format_tcp)
+#define tcp_framed_footprint stream_footprint
+#define CONTESTANT tcp_framed
+#define CONTESTANT_NAME "tcp framed"
+#define CONTESTANT_CALLS "the same of TCP on loopback"
+#define CONTESTANT_TRAITS (TAKES_SPSC | WAITS_ITSELF | USES_KERNEL | IS_YARDSTICK)
 #define CONTESTANT_CLOSE stream_close
 #include "../traffic.h"
