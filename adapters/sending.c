@@ -585,9 +585,11 @@ static size_t add_in_place(struct noria_adapter *adapter, struct batch *batch, c
     return NORIA_FRAME_HEADER + sizeof(crc);
 }
 
+/* Into a pipe a write without a vector is the cheaper one, also for what goes alone: as of a single message. */
 static bool copies_in_batch(const struct noria_adapter *adapter, size_t len)
 {
-    return adapter->mechanism->in_one_piece || len <= NORIA_MOST_COPIED;
+    return adapter->mechanism->in_one_piece || len <= NORIA_MOST_COPIED ||
+           (adapter->stretch != 0 && len <= adapter->most_copied);
 }
 
 /* Where a batch's frames are made. What goes in one piece leaves nothing owed, and may have to stand at the beginning. */
