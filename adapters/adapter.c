@@ -421,6 +421,7 @@ struct noria_inlet *noria_adapter_add_inlet(struct noria_adapter *adapter, const
     inlet->room = INLET_ROOM;
     inlet->page = end->kind == NORIA_END_PIPE ? (size_t)sysconf(_SC_PAGESIZE) : 0;
     inlet->keeps_boundaries = adapter->mechanism->in_one_piece || is_packet_socket(end->fd);
+    inlet->number = ++adapter->inlets_added;
     inlet->guard.drops = true;
     if (end->fd >= 0)
         noria_fork_guard_add(&inlet->guard, end->fd);

@@ -46,6 +46,7 @@ struct noria_inlet {
     bool takes_fds;        /* a sender has said that descriptors will come, */
     bool asks;             /* so the next read asks for them */
     uint64_t skipped;      /* bytes that were no frames */
+    uint64_t number;       /* the later the higher */
     struct noria_fork_guard guard;
     struct noria_inlet *next;
     struct noria_brought brought;
@@ -97,6 +98,7 @@ struct noria_mechanism {
     int (*take)(struct noria_adapter *adapter); /* the next message into `incoming` */
     /* That has been received. `surely`: returns only when it cannot come again. */
     int (*taken)(struct noria_adapter *adapter, bool surely);
+    void (*taken_many)(struct noria_adapter *adapter); /* the call that has received several is over; `wanted` was 0 meanwhile */
     int (*excuse)(struct noria_adapter *adapter, enum noria_side side, int rc); /* as the verb; NULL */
     int (*open)(noria_channel **out, const char *rest, int flags, const struct noria_options *options);
     int (*reopen)(noria_channel **mine, const noria_channel *inherited, int flags); /* NULL: opened once more */
@@ -172,6 +174,7 @@ struct noria_adapter {
     /* Receiving. */
     struct noria_inlet *inlets, *inlet; /* all, and the current one */
     uint32_t inlet_count;
+    uint64_t inlets_added;
     bool seen_sender;
     uint32_t wanted; /* so many messages the call would take; 0: only what has come already */
     struct noria_assembly assembly;

@@ -104,6 +104,7 @@ const struct noria_mechanism noria_mechanism_nats = {
     .settle = noria_nats_settle,
     .take = noria_nats_take,
     .taken = noria_nats_taken,
+    .taken_many = noria_nats_taken_many,
     .excuse = excuse,
     .watch = watch,
     .stat = stat,

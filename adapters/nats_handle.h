@@ -12,7 +12,7 @@
 #include "adapter.h"
 #include "nats_link.h"
 
-enum { NORIA_NATS_ID = 64, NORIA_NATS_SUBJECT = 1024 };
+enum { NORIA_NATS_ID = 64, NORIA_NATS_SUBJECT = 1024, NORIA_NATS_MOST_PULLED = 64 };
 #define NORIA_NATS_AGAIN_NS (100 * NORIA_NS_PER_MS) /* after an answer that says "not now" */
 #define NORIA_NATS_ANSWER_NS (2 * NORIA_NS_PER_S)   /* what is not answered in this time is asked again */
 
@@ -46,12 +46,13 @@ struct noria_nats_receiver {
     natsMsg *message; /* that `incoming` shows */
     char *unsent;     /* where its acknowledgement goes, as soon as there is a connection; NULL */
     bool is_pulling;
-    uint32_t due; /* of what was last asked for */
+    bool has_come;        /* something of what was last asked for, */
+    uint32_t due;         /* and so many more may */
+    uint32_t most_pulled; /* at once */
     uint64_t pulls, confirms;
     uint32_t connects; /* of the link when it last pulled */
     int64_t pulled_ns, again_ns;
     uint64_t redelivered;
-    int64_t most_out; /* of the consumer's messages; 0 or less: any number */
     uint64_t highest; /* sequence delivered, here, or to anybody before this handle was opened */
 };
 
@@ -89,6 +90,7 @@ void noria_nats_end_sending(struct noria_nats *nats, bool stale);
 
 int noria_nats_take(struct noria_adapter *adapter);
 int noria_nats_taken(struct noria_adapter *adapter, bool surely);
+void noria_nats_taken_many(struct noria_adapter *adapter);
 void noria_nats_end_receiving(struct noria_nats *nats, bool stale);
 
 #endif

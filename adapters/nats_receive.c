@@ -22,7 +22,8 @@
 #define CONFIRM_NS (20 * NORIA_NS_PER_S) /* a new leader takes some */
 #define ASK_AGAIN_NS NORIA_NS_PER_S
 #define LEAVE_NS (500 * NORIA_NS_PER_MS)
-enum { INBOX_WORD = 40, MOST_PULLED = 64 };
+#define SETTLE_NS (20 * NORIA_NS_PER_MS) /* for what is under way when a receiver closes */
+enum { INBOX_WORD = 40 };
 
 static struct noria_nats_link *link_of(struct noria_nats *nats)
 {
@@ -41,25 +42,13 @@ static bool is_due(struct noria_nats *nats)
            noria_now_ns() > receiver->pulled_ns + PULL_NS + GRACE_NS;
 }
 
-/* Several, with no_wait, are those that are there, or the next one. Where few may be out at a time a request for several would
- * stand on, and be answered when nobody looks. */
-static uint32_t how_many(const struct noria_nats *nats)
-{
-    uint32_t wanted = nats->adapter.wanted;
-    int64_t most_out = nats->receiver.most_out;
-
-    if (most_out > 0 && most_out < MOST_PULLED)
-        return 1;
-    return wanted < MOST_PULLED ? wanted : MOST_PULLED;
-}
-
 static int pull(struct noria_nats *nats)
 {
     struct noria_nats_receiver *receiver = &nats->receiver;
     char subject[NORIA_NATS_SUBJECT], word[INBOX_WORD], request[80];
-    uint32_t wanted = how_many(nats);
+    uint32_t wanted = nats->adapter.wanted < receiver->most_pulled ? nats->adapter.wanted : receiver->most_pulled;
     int len = snprintf(request, sizeof(request), "{\"expires\":%" PRId64 ",\"batch\":%" PRIu32 "%s}", (int64_t)PULL_NS, wanted,
-                       wanted > 1 ? ",\"no_wait\":true" : "");
+                       wanted > 1 ? ",\"no_wait\":true" : ""); /* those that are there, or the next one */
     int rc = 0;
 
     if (receiver->is_pulling) { /* in vain: is it forbidden, or is there no consumer any more? */
@@ -71,6 +60,7 @@ static int pull(struct noria_nats *nats)
     receiver->connects = noria_load_relaxed32(&link_of(nats)->connects);
     receiver->pulled_ns = noria_now_ns();
     receiver->is_pulling = true;
+    receiver->has_come = false;
     receiver->due = wanted;
     return rc != 0 ? rc : noria_nats_link_ask(link_of(nats), subject, word, request, len);
 }
@@ -84,15 +74,19 @@ static void stop_pulling(struct noria_nats *nats, int64_t for_ns)
 /* The server says something about a request, the last one or an older one. */
 static void take_status(struct noria_nats *nats, natsMsg *message)
 {
-    const char *status = NULL, *word = noria_nats_link_word(link_of(nats), message);
+    struct noria_nats_receiver *receiver = &nats->receiver;
+    const char *status = NULL, *why = NULL, *word = noria_nats_link_word(link_of(nats), message);
 
-    if (strncmp(word, "m.", 2) != 0 || strtoull(word + 2, NULL, 10) != nats->receiver.pulls ||
+    if (strncmp(word, "m.", 2) != 0 || strtoull(word + 2, NULL, 10) != receiver->pulls ||
         nats->client->natsMsgHeader_Get(message, "Status", &status) != NATS_OK || status == NULL || status[0] == '1')
         return;
-    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0) { /* nothing has come */
-        stop_pulling(nats, 0);
+    if (strcmp(status, "404") == 0 || strcmp(status, "408") == 0) { /* nothing, or nothing more, has come; at once: all are out */
+        stop_pulling(nats, receiver->has_come || noria_now_ns() > receiver->pulled_ns + PULL_NS / 2 ? 0 : NORIA_NATS_AGAIN_NS);
         return;
     }
+    if (receiver->due > 1 && nats->client->natsMsgHeader_Get(message, "Description", &why) == NATS_OK && why != NULL &&
+        strstr(why, "MaxRequestBatch") != NULL)
+        receiver->most_pulled = receiver->due / 2;
     stop_pulling(nats, NORIA_NATS_AGAIN_NS);
     noria_nats_probe(nats, NORIA_SIDE_RECV);
 }
@@ -119,8 +113,11 @@ static natsMsg *next(struct noria_nats *nats)
         stop_pulling(nats, NORIA_NATS_AGAIN_NS);
         noria_nats_probe(nats, NORIA_SIDE_RECV);
     }
-    if (message != NULL && (nats->receiver.due == 0 || --nats->receiver.due == 0))
-        stop_pulling(nats, 0);
+    if (message != NULL) {
+        nats->receiver.has_come = true;
+        if (nats->receiver.due == 0 || --nats->receiver.due == 0)
+            stop_pulling(nats, 0);
+    }
     return message;
 }
 
@@ -272,10 +269,17 @@ int noria_nats_taken(struct noria_adapter *adapter, bool surely)
     } else if (noria_nats_link_ask(link_of(nats), reply, NULL, "+ACK", 4) == -EAGAIN) {
         free(receiver->unsent); /* of one before: it comes again, flagged */
         receiver->unsent = strdup(reply);
+    } else if (adapter->wanted != 0) {
+        noria_nats_link_pump(link_of(nats)); /* the client only keeps it */
     }
     nats->client->natsMsg_Destroy(receiver->message);
     receiver->message = NULL;
     return rc;
+}
+
+void noria_nats_taken_many(struct noria_adapter *adapter)
+{
+    noria_nats_link_pump(link_of(noria_nats_of(adapter)));
 }
 
 /* What is not wanted any more goes to others at once. */
@@ -285,20 +289,31 @@ static void give_back(struct noria_nats *nats, natsMsg *message)
     nats->client->natsMsg_Destroy(message);
 }
 
+static void give_back_all(struct noria_nats *nats)
+{
+    natsMsg *message;
+
+    while ((message = next(nats)) != NULL)
+        give_back(nats, message);
+}
+
 void noria_nats_end_receiving(struct noria_nats *nats, bool stale)
 {
     struct noria_nats_receiver *receiver = &nats->receiver;
     struct noria_nats_link *link = link_of(nats);
-    int64_t until_ns = noria_now_ns() + LEAVE_NS;
-    natsMsg *message;
+    int64_t until_ns = noria_now_ns() + LEAVE_NS, settled_ns = noria_now_ns() + SETTLE_NS;
 
     if (link->client != NULL && !stale) {
         noria_nats_link_pump(link);
         send_unsent(nats);
         if (receiver->message != NULL)
             give_back(nats, receiver->message);
-        while ((message = next(nats)) != NULL)
-            give_back(nats, message);
+        give_back_all(nats);
+        while (receiver->is_pulling && receiver->due > 1 && noria_nats_link_is_up(link) && noria_now_ns() < settled_ns) {
+            noria_nats_link_await(link, settled_ns); /* several were asked for, and may be under way */
+            noria_nats_link_pump(link);
+            give_back_all(nats);
+        }
         while (noria_nats_link_pump(link) == 0 && noria_load_acquire32(&link->wants_to_write) != 0 &&
                noria_nats_link_is_up(link) && noria_now_ns() < until_ns) /* pairs with on_write */
             noria_nats_link_await(link, until_ns);

@@ -172,6 +172,12 @@ static int make_consumer(struct desk *desk, jsConsumerInfo **info)
     return judge(desk, status, code, "a consumer for it cannot be made");
 }
 
+/* Where few may be out, the rest of a request for several would stand on, and be answered when nobody looks. */
+static uint32_t how_many_at_once(int64_t most_out)
+{
+    return most_out > 0 && most_out < NORIA_NATS_MOST_PULLED ? 1 : NORIA_NATS_MOST_PULLED;
+}
+
 /* The receiver's `highest`: no sequence above it has been given to anybody before. The server's record goes back by one when a message is
  * due again and whoever asked for one has died meanwhile (nats-server 2.9, nextWaiting), and what it gives then counts as
  * new: so many may be missing in it as there are messages that were given more than once. */
@@ -188,7 +194,7 @@ static int get_consumer(struct desk *desk, struct noria_nats_receiver *receiver)
         rc = check_consumer(desk, info->Config);
     if (rc == 0) {
         receiver->highest = info->Delivered.Stream + (uint64_t)info->NumRedelivered;
-        receiver->most_out = info->Config->MaxAckPending;
+        receiver->most_pulled = how_many_at_once(info->Config->MaxAckPending);
     }
     if (rc != -ENOENT && info != NULL)
         desk->client->jsConsumerInfo_Destroy(info);

@@ -464,6 +464,8 @@ static int receive_many(struct noria_adapter *adapter, struct iovec *buffers, in
         if (len >= 0)
             buffers[count++].iov_len = (size_t)len;
     }
+    if (count > 1 && adapter->mechanism->taken_many != NULL)
+        adapter->mechanism->taken_many(adapter);
     adapter->wanted = 1;
     return count > 0 ? count : (int)len;
 }

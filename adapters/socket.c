@@ -328,27 +328,36 @@ ssize_t noria_socket_get(struct noria_adapter *adapter, struct noria_inlet *inle
     return noria_adapter_read(adapter, inlet, bytes, room);
 }
 
-/* The next one after the current one that has something. All are asked in one call, and the listener with them: whether
- * somebody knocks. */
+/* The next one after the current one that has something; first of all one whose sender has gone, the oldest, because another
+ * one may have taken his place meanwhile (with TCP something of his may still be under way, and then he does not seem gone).
+ * All are asked in one call, and the listener with them: whether somebody knocks. */
 static struct noria_inlet *find_ready(struct noria_adapter *adapter, bool *knocks)
 {
     struct noria_socket *of = noria_socket_of(adapter);
     struct noria_inlet *inlet = adapter->inlet, *polled[MOST_POLLED], *ready = NULL;
     struct pollfd set[MOST_POLLED] = {{.fd = of->rests && !may_work_again(of) ? -1 : of->listener, .events = POLLIN}};
     uint32_t left = adapter->inlet_count, n;
+    bool is_gone = false;
 
     *knocks = false;
     do {
         for (n = 1; n < MOST_POLLED && left > 0; n++, left--) {
             inlet = inlet != NULL && inlet->next != NULL ? inlet->next : adapter->inlets;
-            set[n] = (struct pollfd){.fd = inlet->end.fd, .events = POLLIN};
+            set[n] = (struct pollfd){.fd = inlet->end.fd, .events = POLLIN | POLLRDHUP};
             polled[n] = inlet;
         }
         if (poll(set, n, 0) <= 0)
             continue;
         *knocks = *knocks || set[0].revents != 0;
-        for (uint32_t i = 1; i < n && ready == NULL; i++)
-            ready = set[i].revents != 0 ? polled[i] : NULL;
+        for (uint32_t i = 1; i < n; i++) {
+            bool has_gone = (set[i].revents & (POLLHUP | POLLRDHUP)) != 0;
+            if (set[i].revents == 0)
+                continue;
+            if (ready == NULL || (has_gone && (!is_gone || polled[i]->number < ready->number))) {
+                ready = polled[i];
+                is_gone = has_gone;
+            }
+        }
     } while (left > 0 && ready == NULL);
     return ready;
 }
@@ -379,9 +388,11 @@ int noria_socket_choose(struct noria_adapter *adapter)
 
 int noria_socket_end(struct noria_adapter *adapter)
 {
-    if (adapter->inlet == NULL)
-        adapter->inlet = adapter->inlets;
-    if (adapter->inlet != NULL || accept_all(adapter, somebody_knocks(noria_socket_of(adapter))) > 0)
+    bool knocks;
+    struct noria_inlet *ready = find_ready(adapter, &knocks);
+
+    adapter->inlet = ready != NULL ? ready : adapter->inlets;
+    if (adapter->inlet != NULL || accept_all(adapter, knocks) > 0)
         return 1;
     return adapter->seen_sender && !may_work_again(noria_socket_of(adapter)) ? -EPIPE : -EAGAIN;
 }

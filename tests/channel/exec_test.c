@@ -203,6 +203,7 @@ static pid_t have_a_child_that_keeps_all(void)
 {
     pid_t parent = getpid(), child = (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
 
+    PEER_REQUIRES(child >= 0);
     if (child != 0)
         return child;
     prctl(PR_SET_PDEATHSIG, SIGKILL);

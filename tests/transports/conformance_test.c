@@ -88,10 +88,14 @@ static void full_is_told_in_time(void **state)
     (void)state;
     open_pair();
     /* The first one connects. A TCP that is full may have more room a moment later, so it is given that. */
-    while ((rc = send_numbered(it.tx, 1, sent, 500, sent == 0 ? A_WHILE : 50 * MS + a_look())) == 0)
-        sent++;
-    assert_int_equal(rc, -ETIMEDOUT);
-    assert_int_equal(send_numbered(it.tx, 1, sent, 500, a_look()), it.transport->is_served ? -ETIMEDOUT : -EAGAIN);
+    do {
+        while ((rc = send_numbered(it.tx, 1, sent, 500, sent == 0 ? A_WHILE : 50 * MS + a_look())) == 0)
+            sent++;
+        assert_int_equal(rc, -ETIMEDOUT);
+        rc = send_numbered(it.tx, 1, sent, 500, a_look());
+        sent += rc == 0;
+    } while (rc == 0);
+    assert_int_equal(rc, it.transport->is_served ? -ETIMEDOUT : -EAGAIN);
     start_ns = now_ns();
     assert_fails(send_numbered(it.tx, 1, 1000000, it.transport->longest, 20 * MS), ETIMEDOUT);
     assert_true(now_ns() - start_ns >= 20 * MS);

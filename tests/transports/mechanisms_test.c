@@ -1748,6 +1748,26 @@ static int bridge_out(void)
     return 0;
 }
 
+static void who_has_gone_is_heard_first(void **state)
+{
+    /* Claim: what senders have left behind comes before what a later one sends, in the order of their lives. */
+    enum { LIVES = 4, EACH = 40 };
+
+    (void)state;
+    open_receiver();
+    for (uint32_t life = 0; life < LIVES; life++) {
+        noria_channel *tx = open_handle(NORIA_SEND);
+        for (uint32_t i = 0; i < EACH; i++)
+            assert_int_equal(send_numbered(tx, 1, life * EACH + i, 500, A_WHILE), 0);
+        if (life < LIVES - 1)
+            close_handle(&tx);
+        else
+            it.tx = tx;
+    }
+    for (uint32_t i = 0; i < LIVES * EACH; i++)
+        expect(1, i, 500);
+}
+
 static void a_killed_bridge_loses_nothing(void **state)
 {
     /* Claim: of a bridge from a segment to a socket that is killed again and again, at random points, no message is
@@ -2371,6 +2391,7 @@ static const struct CMUnitTest tests[] = {
     WITH(setup_unix, bridges_keep_what_cannot_go_back),
     WITH(setup_unix, bridges_go_on_with_the_next_receiver),
     WITH(setup_mq, bridges_keep_priorities),
+    WITH(setup_unix, who_has_gone_is_heard_first),
     WITH(setup_unix, a_killed_bridge_loses_nothing),
     WITH(setup_pipe, old_kernels_send_no_sigpipe_either),
     WITH(setup_fifo, old_kernels_send_no_sigpipe_either),

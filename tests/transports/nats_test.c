@@ -262,6 +262,63 @@ static void several_come_at_once(void **state)
     remove_stream("together");
 }
 
+static void what_is_received_is_acknowledged_at_once(void **state)
+{
+    /* Claim: a receiver that makes no other call keeps nothing that it has received: one message, or all that it asked for. */
+    noria_channel *tx = must_open("kept?ack_wait=1", NORIA_SEND | NORIA_CREATE);
+    noria_channel *one = must_open("kept?ack_wait=1", NORIA_RECV), *two;
+    char letters[3];
+
+    (void)state;
+    for (int count = 1; count <= 3; count += 2) {
+        for (int i = 0; i < count; i++)
+            assert_int_equal(noria_send(tx, "k", 1, A_WHILE), 0);
+        receive_batches(one, letters, count);
+        two = must_open("kept", NORIA_RECV);
+        assert_fails(noria_recv(two, letters, 1, 2500 * MS, NULL), ETIMEDOUT);
+        noria_close(two);
+    }
+    noria_close(one);
+    noria_close(tx);
+    remove_stream("kept");
+}
+
+/* Publishes as any program may do; the server's JetStream listens at subjects that noria leaves alone. */
+static void publish_by_hand(const char *subject, const char *body)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}, .sin_port = htons((uint16_t)nats_nodes[0].port)};
+    char text[1024];
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int len = snprintf(text, sizeof(text), "CONNECT {\"verbose\":false}\r\nSUB i 1\r\nPUB %s i %zu\r\n%s\r\n", subject, strlen(body), body);
+
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(send(fd, text, (size_t)len, 0), len);
+    do /* INFO at first, then what JetStream answers */
+        assert_true((len = (int)recv(fd, text, sizeof(text) - 1, 0)) > 0);
+    while (text[len] = '\0', strstr(text, "MSG i ") == NULL);
+    close(fd);
+}
+
+static void who_gives_few_at_once_is_asked_for_few(void **state)
+{
+    /* Claim: a receiver of many gets all messages of a consumer that others have made, and that gives but a few at once. */
+    noria_channel *tx = must_open("few", NORIA_SEND | NORIA_CREATE), *rx;
+    char letters[TOGETHER];
+
+    (void)state;
+    publish_by_hand("$JS.API.CONSUMER.DURABLE.CREATE.noria-few.mine",
+                    "{\"stream_name\":\"noria-few\",\"config\":{\"durable_name\":\"mine\",\"ack_policy\":\"explicit\",\"max_batch\":10}}");
+    rx = must_open("few?consumer=mine", NORIA_RECV);
+    for (int i = 0; i < TOGETHER; i++)
+        assert_int_equal(noria_send(tx, &(char){(char)i}, 1, A_WHILE), 0);
+    receive_batches(rx, letters, TOGETHER);
+    for (int i = 0; i < TOGETHER; i++)
+        assert_int_equal(letters[i], i);
+    noria_close(rx);
+    noria_close(tx);
+    remove_stream("few");
+}
+
 static int send_and_close(const char *text)
 {
     noria_channel *tx;
@@ -533,6 +590,8 @@ int main(void)
         cmocka_unit_test_setup(limits_are_told, setup),
         cmocka_unit_test_setup(what_is_not_released_comes_again, setup),
         cmocka_unit_test_setup(several_come_at_once, setup),
+        cmocka_unit_test_setup(what_is_received_is_acknowledged_at_once, setup),
+        cmocka_unit_test_setup(who_gives_few_at_once_is_asked_for_few, setup),
         cmocka_unit_test_setup(children_of_children, setup),
         cmocka_unit_test_setup(messages_of_others, setup),
         cmocka_unit_test_setup(a_server_that_goes_and_comes, setup),
