@@ -14,6 +14,7 @@
 #include "detail.h"
 #include "side.h"
 
+enum { MOST_LAID_TOGETHER = 6 << 10 }; /* to go without a vector: 4 KiB gain 7 %, 8 KiB nothing */
 enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
 enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_TOGETHER / NORIA_MOST_COPIED + 1 };
 
@@ -174,6 +175,19 @@ static uint32_t crc_of(const uint8_t *header, const uint8_t *payload, size_t len
     return noria_crc32c(noria_crc32c(0, header, NORIA_FRAME_HEADER), payload, length);
 }
 
+/* One piece of several: where a write without a vector is the cheaper one. How many there are then. */
+static int lay_together(struct noria_adapter *adapter, struct iovec *pieces, int n)
+{
+    size_t to = 0;
+
+    for (int i = 0; i < n; i++) {
+        memcpy(adapter->frames + to, pieces[i].iov_base, pieces[i].iov_len);
+        to += pieces[i].iov_len;
+    }
+    pieces[0] = (struct iovec){adapter->frames, to};
+    return 1;
+}
+
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
 static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message,
@@ -185,16 +199,20 @@ static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adap
     struct iovec pieces[PIECES] = {{header, sizeof(header)},
                                    {(void *)(uintptr_t)(message->data + message->offset), length},
                                    {&tail, noria_frame_has_tail(&frame) ? sizeof(tail) : 0}};
+    size_t size = noria_frame_size(&frame);
+    int n = noria_frame_has_tail(&frame) ? PIECES : PIECES - 1;
     ssize_t taken;
 
     noria_frame_seal(&frame, header);
     tail = (frame.flags & NORIA_FRAME_CRC) != 0 ? crc_of(header, pieces[1].iov_base, length) : noria_frame_tail(&frame);
-    taken = put_frame_of(adapter, message, pieces, noria_frame_has_tail(&frame) ? PIECES : PIECES - 1);
+    if (adapter->out.is_promised && size <= MOST_LAID_TOGETHER)
+        n = lay_together(adapter, pieces, n);
+    taken = put_frame_of(adapter, message, pieces, n);
     if (taken < 0)
         return taken;
     if (is_cut(adapter, (size_t)taken, length))
         return taken - NORIA_FRAME_HEADER;
-    owe(adapter, pieces, (size_t)taken, noria_frame_size(&frame));
+    owe(adapter, pieces, (size_t)taken, size);
     return (ssize_t)length;
 }
 
