@@ -2,8 +2,9 @@
 /*
  * Receivers pull: a request for one message stands at the server while a receiver looks for one, for two seconds at a
  * time, so that one that a dying leader forgets is soon made again. noria_recv_many asks for as many as it has room for, of
- * those that are there: none of them waits for a receiver that has stopped looking. A message is the receiver's until it is
- * acknowledged; if that does not happen for ack_wait the server gives it to another one, with a count by which it is flagged.
+ * those that are there; what comes later goes to who looks then, unless all that may be out are. A message is the receiver's
+ * until it is acknowledged; if that does not happen for ack_wait the server gives it to another one, with a count by which it
+ * is flagged.
  *
  * noria_recv acknowledges what it has copied and does not wait for the server to say so; noria_release returns when the
  * server has the acknowledgement: what it has released does not come again.

@@ -178,9 +178,9 @@ static uint32_t how_many_at_once(int64_t most_out)
     return most_out > 0 && most_out < NORIA_NATS_MOST_PULLED ? 1 : NORIA_NATS_MOST_PULLED;
 }
 
-/* The receiver's `highest`: no sequence above it has been given to anybody before. The server's record goes back by one when a message is
- * due again and whoever asked for one has died meanwhile (nats-server 2.9, nextWaiting), and what it gives then counts as
- * new: so many may be missing in it as there are messages that were given more than once. */
+/* The receiver's `highest`: no sequence above it has been given to anybody before. The server's record goes back by one when a
+ * message is due again and whoever asked for one has died meanwhile (nats-server 2.9, nextWaiting), and what it gives then
+ * counts as new: so many may be missing in it as there are messages that were given more than once. */
 static int get_consumer(struct desk *desk, struct noria_nats_receiver *receiver)
 {
     const struct noria_nats_address *address = desk->address;

@@ -155,8 +155,8 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
 }
 
-/* What a put did not take of `size` bytes of pieces is owed. */
-static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_t taken, size_t size)
+/* What a put did not take of `size` bytes of pieces is laid together where frames are made. How many bytes that are. */
+static size_t lay_together(struct noria_adapter *adapter, const struct iovec *pieces, size_t taken, size_t size)
 {
     size_t before = 0, to = 0; /* what stood in `frames` is out: noria_adapter_get_ready saw to it */
 
@@ -166,26 +166,19 @@ static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_
         memmove(adapter->frames + to, (uint8_t *)pieces->iov_base + gone, end - gone);
         to += end - gone;
     }
+    return to;
+}
+
+/* That is owed. */
+static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_t taken, size_t size)
+{
+    adapter->owed_to = lay_together(adapter, pieces, taken, size);
     adapter->owed_from = 0;
-    adapter->owed_to = to;
 }
 
 static uint32_t crc_of(const uint8_t *header, const uint8_t *payload, size_t length)
 {
     return noria_crc32c(noria_crc32c(0, header, NORIA_FRAME_HEADER), payload, length);
-}
-
-/* One piece of several: where a write without a vector is the cheaper one. How many there are then. */
-static int lay_together(struct noria_adapter *adapter, struct iovec *pieces, int n)
-{
-    size_t to = 0;
-
-    for (int i = 0; i < n; i++) {
-        memcpy(adapter->frames + to, pieces[i].iov_base, pieces[i].iov_len);
-        to += pieces[i].iov_len;
-    }
-    pieces[0] = (struct iovec){adapter->frames, to};
-    return 1;
 }
 
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
@@ -205,8 +198,10 @@ static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adap
 
     noria_frame_seal(&frame, header);
     tail = (frame.flags & NORIA_FRAME_CRC) != 0 ? crc_of(header, pieces[1].iov_base, length) : noria_frame_tail(&frame);
-    if (adapter->out.is_promised && size <= MOST_LAID_TOGETHER)
-        n = lay_together(adapter, pieces, n);
+    if (adapter->out.is_promised && size <= MOST_LAID_TOGETHER) {
+        pieces[0] = (struct iovec){adapter->frames, lay_together(adapter, pieces, 0, size)};
+        n = 1;
+    }
     taken = put_frame_of(adapter, message, pieces, n);
     if (taken < 0)
         return taken;

@@ -119,18 +119,28 @@ static inline void nats_run(unsigned node)
     }
 }
 
-/* Whether it answers. */
-static inline bool nats_listens(unsigned node)
+/* A connection to it; -1: it does not answer. */
+static inline int nats_connect(unsigned node)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr = {htonl(INADDR_LOOPBACK)},
                                   .sin_port = htons((uint16_t)nats_nodes[node].port)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool listens = fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+static inline bool nats_listens(unsigned node)
+{
+    int fd = nats_connect(node);
 
     if (fd >= 0)
         close(fd);
-    return listens;
+    return fd >= 0;
 }
 
 static inline void nats_stop(void)
