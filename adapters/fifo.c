@@ -42,12 +42,18 @@ static int attach(struct noria_adapter *adapter)
     return 0;
 }
 
+/* Nobody has it open to write, and nothing was in it when it was read. The first sender may have come and gone since
+ * then, and left its messages: the second look sees them, for it comes after one that saw that he had gone (a look sees
+ * first what is there and then who). */
 static int end(struct noria_adapter *adapter)
 {
     struct pollfd poll_set = {.fd = adapter->inlet->end.fd, .events = POLLIN};
 
-    if (!adapter->seen_sender && poll(&poll_set, 1, 0) > 0 && (poll_set.revents & POLLHUP) != 0)
-        adapter->seen_sender = true; /* he came and went, and sent nothing */
+    if (!adapter->seen_sender && poll(&poll_set, 1, 0) > 0 && (poll_set.revents & POLLHUP) != 0) {
+        adapter->seen_sender = true;
+        if (poll(&poll_set, 1, 0) > 0 && (poll_set.revents & POLLIN) != 0)
+            return -EAGAIN;
+    }
     return adapter->seen_sender ? -EPIPE : -EAGAIN;
 }
 

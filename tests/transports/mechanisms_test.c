@@ -2234,6 +2234,42 @@ static void who_waits_to_send_is_no_stranger(void **state)
     expect_stream_end(A_WHILE);
 }
 
+static void (*before_poll)(void);
+
+/* This takes the place of the C library's in the whole program, the library under test included. */
+int poll(struct pollfd *set, nfds_t n, int timeout)
+{
+    struct timespec time = {timeout / 1000, timeout % 1000 * MS};
+    void (*first)(void) = before_poll;
+
+    before_poll = NULL;
+    if (first != NULL)
+        first();
+    return ppoll(set, n, timeout < 0 ? NULL : &time, NULL);
+}
+
+static void come_and_go(void)
+{
+    noria_channel *tx;
+    pid_t child = fork();
+
+    if (child == 0) /* closes nothing: what it inherited is in the middle of a receive */
+        _exit(noria_open(&tx, it.address, NORIA_SEND, &it.options) != 0 || send_numbered(tx, 1, 0, 100, 0) != 0);
+    expect_end(child);
+}
+
+static void who_comes_and_goes_between_is_heard(void **state)
+{
+    /* Claim: the first sender, if it comes, sends and leaves after the receiver had found nothing in the FIFO and before
+     * it looks whether somebody had been there, is heard before the stream ends. */
+    (void)state;
+    open_receiver();
+    before_poll = come_and_go;
+    expect(1, 0, 100);
+    assert_true(before_poll == NULL);
+    expect_stream_end(A_WHILE);
+}
+
 static void files_have_always_room(void **state)
 {
     /* Claim: a regular file is always ready, in noria_wait_any and at its descriptor. */
@@ -2419,6 +2455,7 @@ static const struct CMUnitTest tests[] = {
     WITH(setup_packets, many_messages_take_one_call),
     WITH(setup_unix, long_messages_take_one_call),
     WITH(setup_stream, long_messages_take_one_call),
+    WITH(setup_fifo, who_comes_and_goes_between_is_heard),
     WITH(setup_unix, who_waits_to_send_is_no_stranger),
     WITH(setup_tcp, who_waits_to_send_is_no_stranger),
     WITH(setup_unix, room_comes_with_a_receiver),
