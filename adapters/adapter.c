@@ -465,7 +465,7 @@ ssize_t noria_adapter_put_out(struct noria_adapter *adapter, const struct iovec 
 
 static void limit_copies(struct noria_adapter *adapter, uint32_t most)
 {
-    adapter->most_copied = (uint32_t)adapter->base.most_in_batch < most ? (uint32_t)adapter->base.most_in_batch : most;
+    adapter->most_copied = adapter->most_in_frame < most ? adapter->most_in_frame : most;
 }
 
 /* What several frames may take together: of a stream the call takes what it can. Of Unix packets several fit into the
@@ -485,6 +485,7 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
     adapter->out.is_promised = adapter->options.sigpipe_ignored != 0;
     adapter->stretch = end->kind == NORIA_END_PIPE && adapter->crc == 0 ? NORIA_MOST_PIECE : 0;
     adapter->page = (uint32_t)sysconf(_SC_PAGESIZE);
+    adapter->lends = end->kind == NORIA_END_PIPE && adapter->options.reader_copies != 0;
     adapter->fds_announced = false;
     if (end->kind == NORIA_END_SOCKET || adapter->out.is_promised)
         limit_copies(adapter, MOST_COPIED_BY_ITSELF);
@@ -498,6 +499,7 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
 void noria_adapter_close_out(struct noria_adapter *adapter)
 {
     adapter->attached = false;
+    noria_pages_free(&adapter->pages); /* the pipe that has some may come back, to others */
     if (adapter->out.fd < 0)
         return;
     noria_fork_guard_remove(&adapter->out_guard);
@@ -622,7 +624,7 @@ static void close_handle(noria_channel *channel, bool stale)
     .fd = fd_of, .arm = arm, .ready = ready, .notify_signal = notify_signal, .stat = stat, .reopen = reopen, \
     .close = close_handle
 
-static const struct noria_verbs verbs = {VERBS, .send_many = noria_adapter_send_many,
+static const struct noria_verbs verbs = {VERBS, .send_many_call = noria_adapter_send_many_call,
                                          .gather_call = noria_adapter_gather_call,
                                          .send_fds = noria_adapter_send_fds, .recv_fds = noria_adapter_recv_fds};
 static const struct noria_verbs verbs_of_whole_messages = {VERBS, .send_origin = noria_adapter_send_origin};
@@ -640,6 +642,7 @@ void noria_adapter_free(struct noria_adapter *adapter)
     noria_assembly_free(&adapter->assembly);
     free(adapter->incoming.owned);
     free(adapter->reserved);
+    noria_pages_free(&adapter->pages);
     free(adapter->frames);
     free(adapter->rest);
     free(adapter);
@@ -659,7 +662,7 @@ int noria_adapter_shape(struct noria_adapter *adapter, uint64_t most_message, ui
 {
     adapter->base.max_message = most_message;
     adapter->piece = adapter->together = piece;
-    adapter->base.most_in_batch = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
+    adapter->most_in_frame = piece - NORIA_FRAME_HEADER - (adapter->crc != 0 ? NORIA_FRAME_TAIL_BYTES : 0);
     limit_copies(adapter, adapter->mechanism->in_one_piece ? piece : NORIA_MOST_COPIED);
     adapter->assembly.most_bytes = MOST_UNFINISHED;
     if ((adapter->base.flags & NORIA_SEND) == 0)

@@ -20,6 +20,7 @@
 #include "descriptors.h"
 #include "ends.h"
 #include "frame.h"
+#include "pages.h"
 #include "transport.h"
 
 enum { NORIA_LEVELS = 32 };                   /* priorities */
@@ -157,12 +158,15 @@ struct noria_adapter {
     uint32_t sender;
     uint32_t piece;                         /* bytes of frames that one put takes, whole or, of a socket, a part */
     uint32_t together;                      /* and of a batch's */
+    uint32_t most_in_frame;                 /* bytes of a message; of one in one put */
     uint32_t most_copied;                   /* bytes of a message behind the header; more are put from their place */
     uint32_t stretch;                       /* of one frame that a pipe may cut at a page; 0: it takes none */
     uint32_t page;
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
     uint8_t *frames;                        /* NORIA_FRAMES_ROOM bytes; System V: of one piece */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else; */
+    bool lends, owes_pages;                 /* batches are lent by pages; those are bytes of `pages` */
+    struct noria_pages pages;
     size_t gathered;                        /* so many at their end were gathered: whole frames, */
     unsigned gathered_priority;             /* all of one priority */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */
@@ -264,7 +268,8 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t len, unsigned priority,
                               int64_t timeout_ns);
 int noria_adapter_flush_call(noria_channel *channel, int64_t timeout_ns);
-int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n);
+int noria_adapter_send_many_call(noria_channel *channel, const struct iovec *messages, int n, int drops,
+                                 int64_t timeout_ns);
 int noria_adapter_reserve(noria_channel *channel, size_t max_len, struct noria_span *span);
 int noria_adapter_commit(noria_channel *channel, struct noria_span *span, size_t len);
 int noria_adapter_abort(noria_channel *channel, struct noria_span *span);

@@ -45,13 +45,14 @@ enum noria_assembly_result {
 int noria_assembly_take(struct noria_assembly *assembly, const struct noria_frame *frame, const uint8_t *payload,
                         const void *source, uint8_t **message, uint64_t *lost);
 
-/* Takes a frame that is a whole message and the one that is expected, as take would: most frames. Whether it is that. */
+/* Takes a message that is whole in the frame, or in it and those behind it, if it is the one that is expected, as take would:
+ * most are. Whether it is that. */
 static inline bool noria_assembly_take_expected(struct noria_assembly *assembly, const struct noria_frame *frame)
 {
     struct noria_assembly_sender *sender = assembly->last;
 
     if (sender == NULL || sender->number != frame->sender || sender->priority != frame->priority ||
-        sender->next != frame->sequence || sender->message != NULL || !noria_frame_is_whole(frame))
+        sender->next != frame->sequence || sender->message != NULL)
         return false;
     sender->used = ++assembly->clock;
     sender->next++;

@@ -70,8 +70,13 @@ static bool is_ready(int fd, short events)
     return poll(&poll_set, 1, 0) > 0;
 }
 
+static ssize_t lend(int pipe, const struct iovec *pieces, int n)
+{
+    return vmsplice(pipe, pieces, (size_t)n, SPLICE_F_NONBLOCK);
+}
+
 /* A write that may be answered by SIGPIPE: the signal is held back, and taken away unless it was there before. */
-static ssize_t write_masked(int fd, const struct iovec *pieces, int n)
+static ssize_t masked(ssize_t (*write_pieces)(int, const struct iovec *, int), int fd, const struct iovec *pieces, int n)
 {
     const struct timespec at_once = {0, 0};
     sigset_t pipe_signal, before, pending;
@@ -83,7 +88,7 @@ static ssize_t write_masked(int fd, const struct iovec *pieces, int n)
     sigemptyset(&pending);
     pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
     sigpending(&pending);
-    rc = writev(fd, pieces, n);
+    rc = write_pieces(fd, pieces, n);
     error = errno;
     if (rc < 0 && error == EPIPE && sigismember(&pending, SIGPIPE) != 1)
         while (sigtimedwait(&pipe_signal, NULL, &at_once) < 0 && errno == EINTR)
@@ -110,7 +115,7 @@ static inline ssize_t write_quietly(struct noria_end *end, const struct iovec *p
             return rc;
         end->masks = true;
     }
-    return write_masked(end->fd, pieces, n);
+    return masked(writev, end->fd, pieces, n);
 }
 
 ssize_t noria_end_refused_write(int error)
@@ -132,6 +137,18 @@ ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n
         rc = write_quietly(end, pieces, n);
     } while (__builtin_expect(rc < 0, 0) && errno == EINTR);
     return __builtin_expect(rc >= 0, 1) ? rc : noria_end_refused_write(errno);
+}
+
+ssize_t noria_end_lend(struct noria_end *end, const struct iovec *pieces, int n)
+{
+    ssize_t rc;
+
+    do {
+        rc = end->is_promised ? lend(end->fd, pieces, n) : masked(lend, end->fd, pieces, n);
+    } while (rc < 0 && errno == EINTR);
+    if (rc >= 0 || errno == EAGAIN || errno == EPIPE)
+        return rc >= 0 ? rc : noria_end_refused_write(errno);
+    return -ENOTSUP; /* forbidden, or not known */
 }
 
 ssize_t noria_end_refused_read(const struct noria_end *end, int error)

@@ -28,7 +28,9 @@ int noria_end_open(struct noria_end *end, int fd, int access);
 
 /* A count, -EAGAIN, -EPIPE nobody is at the other end, or -errno with a sentence. */
 ssize_t noria_end_write(struct noria_end *end, const struct iovec *pieces, int n);
-/* The same; 0: the end of the stream. */
+/* The same of whole pages, which the pipe does not copy but keeps until they are read. -ENOTSUP: the system does not do it. */
+ssize_t noria_end_lend(struct noria_end *end, const struct iovec *pieces, int n);
+/* As a write; 0: the end of the stream. */
 ssize_t noria_end_read(const struct noria_end *end, void *bytes, size_t room);
 
 /* A number that a socket has (SO_TYPE, …); -1: it is none. */

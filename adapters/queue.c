@@ -42,7 +42,7 @@ static int take_receiver(struct noria_kernel_queue *queue, bool takes_long)
         rc == -EAGAIN ? -EBUSY : rc,
         "'%s:%s' has a receiver, and pieces of messages above %zu bytes, which somebody sends or this receiver "
         "asks for, can go to one only",
-        queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.base.most_in_batch);
+        queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.most_in_frame);
 }
 
 static int take_sender(struct noria_kernel_queue *queue, bool sends_long)
@@ -62,7 +62,7 @@ static int take_sender(struct noria_kernel_queue *queue, bool sends_long)
     if (fcntl(queue->locks, F_OFD_GETLK, &range) == 0 && range.l_type == F_RDLCK)
         return noria_fail(
             -EBUSY, "'%s:%s' has receivers of messages up to %zu bytes only; open them with a larger max_message",
-            queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.base.most_in_batch);
+            queue->adapter.mechanism->scheme, queue->adapter.rest, (size_t)queue->adapter.most_in_frame);
     return 0;
 }
 
@@ -89,9 +89,9 @@ int noria_kernel_queue_take_part(struct noria_kernel_queue *queue, uint32_t piec
     bool is_long;
     int rc = noria_adapter_shape(adapter, wanted, piece);
 
-    is_long = wanted > adapter->base.most_in_batch;
+    is_long = wanted > adapter->most_in_frame;
     if (!is_long)
-        adapter->base.max_message = adapter->base.most_in_batch;
+        adapter->base.max_message = adapter->most_in_frame;
     if (rc == 0 && (flags & NORIA_SEND) != 0)
         rc = take_sender(queue, is_long);
     if (rc == 0 && (flags & NORIA_RECV) != 0)
@@ -140,6 +140,6 @@ bool noria_kernel_queue_is_used(int locks)
 
 void noria_kernel_queue_stat(struct noria_adapter *adapter, struct noria_stat *stat)
 {
-    if (adapter->base.max_message > adapter->base.most_in_batch)
+    if (adapter->base.max_message > adapter->most_in_frame)
         stat->abilities &= ~(uint32_t)NORIA_CAN_MANY_RECEIVERS;
 }

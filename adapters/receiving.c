@@ -299,6 +299,71 @@ static ssize_t receive(struct noria_adapter *adapter, void *buffer, size_t capac
     return len;
 }
 
+/* Whether `frame` is where the message that `first` begins goes on. */
+static bool goes_on(const struct noria_frame *first, const struct noria_frame *frame, size_t offset)
+{
+    return frame->flags == 0 && frame->sender == first->sender && frame->sequence == first->sequence &&
+           frame->priority == first->priority && frame->total == first->total && frame->offset == offset;
+}
+
+/* The frames of a message that stand there, one behind the other: their size; 0: not all do. */
+static size_t find_parts(const struct noria_inlet *inlet, const struct noria_frame *first,
+                         const struct noria_frame_limits *limits)
+{
+    size_t at = inlet->from, offset = 0;
+
+    while (offset < first->total) {
+        struct noria_frame frame;
+        if (inlet->to - at < NORIA_FRAME_HEADER)
+            return 0;
+        memcpy(&frame, inlet->bytes + at, sizeof(frame));
+        if (!goes_on(first, &frame, offset) || !noria_frame_is_plausible(&frame, limits) ||
+            frame.length > inlet->to - at - NORIA_FRAME_HEADER)
+            return 0;
+        at += NORIA_FRAME_HEADER + frame.length;
+        offset += frame.length;
+    }
+    return at - inlet->from;
+}
+
+static void copy_parts(const uint8_t *from, size_t size, uint8_t *to)
+{
+    const uint8_t *end = from + size;
+
+    while (from < end) {
+        struct noria_frame frame;
+        memcpy(&frame, from, sizeof(frame));
+        memcpy(to, from + NORIA_FRAME_HEADER, frame.length);
+        from += NORIA_FRAME_HEADER + frame.length;
+        to += frame.length;
+    }
+}
+
+static struct noria_info info_of(const struct noria_frame *frame)
+{
+    return (struct noria_info){
+        .size = frame->total, .priority = frame->priority, .sender = frame->sender, .sequence = frame->sequence};
+}
+
+/* A message of several frames that all stand there goes into the buffer, and nowhere else before. -EAGAIN: it is none. */
+static __attribute__((noinline)) ssize_t receive_parts(struct noria_adapter *adapter, const struct noria_frame *first,
+                                                       void *buffer, size_t capacity, struct noria_info *info)
+{
+    struct noria_frame_limits limits = limits_of(adapter);
+    struct noria_inlet *inlet = adapter->inlet;
+    size_t size = first->total <= capacity ? find_parts(inlet, first, &limits) : 0;
+
+    if (size == 0 || !noria_assembly_take_expected(&adapter->assembly, first))
+        return -EAGAIN;
+    copy_parts(inlet->bytes + inlet->from, size, buffer);
+    if (info != NULL)
+        *info = info_of(first);
+    inlet->speaks = adapter->seen_sender = true;
+    inlet->from += size;
+    noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);
+    return (ssize_t)first->total;
+}
+
 /* What most receives are: the next frame stands there, is a whole message, and the one that is expected. It goes into the
  * buffer without the steps between, which are for all others. -EAGAIN: it is another. */
 NORIA_FAST_PATH ssize_t receive_expected(struct noria_adapter *adapter, void *buffer, size_t capacity,
@@ -316,13 +381,16 @@ NORIA_FAST_PATH ssize_t receive_expected(struct noria_adapter *adapter, void *bu
     there = inlet->to - inlet->from - NORIA_FRAME_HEADER;
     memcpy(&frame, bytes, sizeof(frame));
     if (frame.flags != 0 || frame.length > there || frame.length > capacity ||
-        !noria_frame_is_plausible(&frame, &limits) || !noria_assembly_take_expected(&adapter->assembly, &frame))
+        !noria_frame_is_plausible(&frame, &limits))
+        return -EAGAIN;
+    if (__builtin_expect(!noria_frame_is_whole(&frame), 0))
+        return receive_parts(adapter, &frame, buffer, capacity, info);
+    if (!noria_assembly_take_expected(&adapter->assembly, &frame))
         return -EAGAIN;
     if (frame.length != 0)
         memcpy(buffer, bytes + NORIA_FRAME_HEADER, frame.length);
     if (info != NULL)
-        *info = (struct noria_info){
-            .size = frame.length, .priority = frame.priority, .sender = frame.sender, .sequence = frame.sequence};
+        *info = info_of(&frame);
     inlet->speaks = adapter->seen_sender = true;
     inlet->from += NORIA_FRAME_HEADER + frame.length;
     noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);

@@ -10,67 +10,14 @@
 
 #include "adapter.h"
 #include "call.h"
-#include "crc32c.h"
 #include "detail.h"
+#include "framing.h"
+#include "lending.h"
 #include "side.h"
 
 enum { MOST_LAID_TOGETHER = 6 << 10 }; /* to go without a vector: 4 KiB gain 7 %, 8 KiB nothing */
 enum { PIECES = 3, MOST_BATCH = NORIA_MOST_PIECE / NORIA_FRAME_HEADER };
 enum { MOST_BATCH_PIECES = 2 * NORIA_MOST_TOGETHER / NORIA_MOST_COPIED + 1 };
-
-/* Bytes of message that fit into one frame. */
-static inline size_t room_in_frame(const struct noria_adapter *adapter)
-{
-    return (size_t)adapter->base.most_in_batch;
-}
-
-/* Bytes around what a frame brings, unless it may be cut. */
-static size_t around_message(const struct noria_adapter *adapter)
-{
-    return adapter->piece - room_in_frame(adapter);
-}
-
-NORIA_FAST_PATH struct noria_frame header_of(const struct noria_adapter *adapter, const struct noria_outgoing *message,
-                                             size_t length, uint64_t sequence)
-{
-    bool is_long = length > room_in_frame(adapter); /* so it may be cut */
-    uint8_t fds = message->fds != NULL ? NORIA_FRAME_FDS : 0;
-
-    return (struct noria_frame){.flags = fds | (adapter->crc != 0 ? NORIA_FRAME_CRC
-                                                : is_long         ? NORIA_FRAME_TAIL
-                                                                  : 0),
-                                .priority = (uint8_t)message->priority,
-                                .length = (uint32_t)length,
-                                .total = (uint32_t)message->len,
-                                .offset = (uint32_t)(fds != 0 ? (size_t)message->fd_count : message->offset),
-                                .sender = adapter->sender,
-                                .sequence = sequence};
-}
-
-NORIA_FAST_PATH void make_header(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                                 uint64_t sequence, uint8_t *to)
-{
-    struct noria_frame frame = header_of(adapter, message, length, sequence);
-
-    noria_frame_seal(&frame, to);
-}
-
-/* The whole frame into `to`. Its size. */
-NORIA_FAST_PATH size_t make_frame(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                                  uint64_t sequence, uint8_t *to)
-{
-    size_t size = NORIA_FRAME_HEADER + length;
-
-    make_header(adapter, message, length, sequence, to);
-    if (length != 0)
-        memcpy(to + NORIA_FRAME_HEADER, message->data + message->offset, length);
-    if (adapter->crc != 0) {
-        uint32_t crc = noria_crc32c(0, to, size);
-        memcpy(to + size, &crc, sizeof(crc));
-        size += sizeof(crc);
-    }
-    return size;
-}
 
 /* Messages that have gone nowhere: their numbers are those of the next ones, or the next receiver would miss messages
  * that nobody was told are sent. */
@@ -96,6 +43,7 @@ static uint32_t count_gathered(const struct noria_adapter *adapter)
 
 static void owe_nothing(struct noria_adapter *adapter)
 {
+    adapter->owes_pages = false;
     adapter->owed_from = adapter->owed_to = adapter->gathered = 0;
     adapter->gathered_priority = 0;
 }
@@ -133,11 +81,32 @@ static ssize_t put_frame_of(struct noria_adapter *adapter, const struct noria_ou
     return rc == -EPIPE ? lose_receiver(adapter, -EPIPE) : rc;
 }
 
+/* What is owed of pages. Where they cannot be lent any more, each is written, of which a pipe takes all or nothing. */
+static ssize_t put_pages(struct noria_adapter *adapter)
+{
+    struct iovec rest = {adapter->pages.bytes + adapter->owed_from, adapter->owed_to - adapter->owed_from};
+    size_t to_end = adapter->page - adapter->owed_from % adapter->page;
+    ssize_t rc = noria_pages_put(&adapter->pages, &adapter->out, &rest, 1);
+
+    if (rc == -EPIPE)
+        return lose_receiver(adapter, -EPIPE);
+    if (rc != -ENOTSUP)
+        return rc;
+    rest.iov_len = rest.iov_len < to_end ? rest.iov_len : to_end;
+    return put(adapter, &rest, 1, 0);
+}
+
+static ssize_t put_owed(struct noria_adapter *adapter)
+{
+    struct iovec rest = {adapter->frames + adapter->owed_from, adapter->owed_to - adapter->owed_from};
+
+    return adapter->owes_pages ? put_pages(adapter) : put(adapter, &rest, 1, adapter->gathered_priority);
+}
+
 int noria_adapter_flush(struct noria_adapter *adapter)
 {
     while (adapter->owed_from < adapter->owed_to) {
-        struct iovec rest = {adapter->frames + adapter->owed_from, adapter->owed_to - adapter->owed_from};
-        ssize_t rc = put(adapter, &rest, 1, adapter->gathered_priority);
+        ssize_t rc = put_owed(adapter);
         if (rc < 0)
             return (int)rc;
         adapter->owed_from += (size_t)rc;
@@ -151,7 +120,7 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
 {
     size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
 
-    return length > room_in_frame(adapter) && taken < size &&
+    return length > noria_frame_room(adapter) && taken < size &&
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
 }
 
@@ -176,17 +145,12 @@ static void owe(struct noria_adapter *adapter, const struct iovec *pieces, size_
     adapter->owed_from = 0;
 }
 
-static uint32_t crc_of(const uint8_t *header, const uint8_t *payload, size_t length)
-{
-    return noria_crc32c(noria_crc32c(0, header, NORIA_FRAME_HEADER), payload, length);
-}
-
 /* A frame whose bytes stand in up to three places; what a put does not take of them is copied, and owed, or, of a frame
  * that was cut, is none of its any more. How many bytes of the message are out or owed. */
 static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adapter, const struct noria_outgoing *message,
                                                       size_t length)
 {
-    struct noria_frame frame = header_of(adapter, message, length, adapter->sequences[message->priority]);
+    struct noria_frame frame = noria_frame_of(adapter, message, length, adapter->sequences[message->priority]);
     uint8_t header[NORIA_FRAME_HEADER];
     uint32_t tail;
     struct iovec pieces[PIECES] = {{header, sizeof(header)},
@@ -197,7 +161,7 @@ static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adap
     ssize_t taken;
 
     noria_frame_seal(&frame, header);
-    tail = (frame.flags & NORIA_FRAME_CRC) != 0 ? crc_of(header, pieces[1].iov_base, length) : noria_frame_tail(&frame);
+    tail = (frame.flags & NORIA_FRAME_CRC) != 0 ? noria_frame_crc_of(header, pieces[1].iov_base, length) : noria_frame_tail(&frame);
     if (adapter->out.is_promised && size <= MOST_LAID_TOGETHER) {
         pieces[0] = (struct iovec){adapter->frames, lay_together(adapter, pieces, 0, size)};
         n = 1;
@@ -214,7 +178,7 @@ static __attribute__((noinline)) ssize_t put_in_place(struct noria_adapter *adap
 NORIA_FAST_PATH ssize_t put_copied(struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length)
 {
     struct iovec piece = {adapter->frames,
-                          make_frame(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
+                          noria_frame_make(adapter, message, length, adapter->sequences[message->priority], adapter->frames)};
     ssize_t taken = put_frame_of(adapter, message, &piece, 1);
 
     if (taken < 0)
@@ -228,14 +192,14 @@ NORIA_FAST_PATH ssize_t put_copied(struct noria_adapter *adapter, const struct n
  * could be taken for something else. */
 static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    size_t left = message->len - message->offset, most = room_in_frame(adapter), stretched;
+    size_t left = message->len - message->offset, most = noria_frame_room(adapter), stretched;
     struct noria_frame frame;
 
     if (left <= most || adapter->stretch == 0)
         return left < most ? left : most;
     stretched = adapter->stretch - NORIA_FRAME_HEADER - NORIA_FRAME_TAIL_BYTES;
     stretched = left < stretched ? left : stretched;
-    frame = header_of(adapter, message, stretched, 0);
+    frame = noria_frame_of(adapter, message, stretched, 0);
     return noria_frame_is_ambiguous(&frame, message->data + message->offset, adapter->page) ? most : stretched;
 }
 
@@ -459,9 +423,9 @@ int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len,
 
     if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
-    if (len > channel->most_in_batch)
+    if (len > noria_adapter_of(channel)->most_in_frame)
         return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",
-                          (unsigned long long)channel->most_in_batch, len);
+                          (unsigned long long)noria_adapter_of(channel)->most_in_frame, len);
     return send_message(channel, &message, timeout_ns);
 }
 
@@ -478,13 +442,13 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 /* Whether something is owed, and the message can stand behind it: all of that is one put. */
 static bool goes_behind(const struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    return adapter->owed_from < adapter->owed_to && message->len + adapter->owed_to <= room_in_frame(adapter) &&
+    return adapter->owed_from < adapter->owed_to && !adapter->owes_pages && message->len + adapter->owed_to <= noria_frame_room(adapter) &&
            message->priority == adapter->gathered_priority;
 }
 
 static void append(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    size_t size = make_frame(adapter, message, message->len, adapter->sequences[message->priority]++,
+    size_t size = noria_frame_make(adapter, message, message->len, adapter->sequences[message->priority]++,
                              adapter->frames + adapter->owed_to);
 
     adapter->owed_to += size;
@@ -525,7 +489,7 @@ int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t l
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
     ssize_t rc;
 
-    if (len > channel->most_in_batch || noria_adapter_of(channel)->mechanism->deal != NULL)
+    if (len > noria_adapter_of(channel)->most_in_frame || noria_adapter_of(channel)->mechanism->deal != NULL)
         return noria_adapter_send_call(channel, data, len, priority, timeout_ns);
     rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_gather, &message, true, 1, NULL});
     return rc < 0 ? (int)rc : 0;
@@ -587,12 +551,12 @@ static size_t add_in_place(struct noria_adapter *adapter, struct batch *batch, c
 {
     uint32_t crc;
 
-    make_header(adapter, message, message->len, sequence, to);
+    noria_frame_head(adapter, message, message->len, sequence, to);
     add_piece(batch, to, NORIA_FRAME_HEADER);
     add_piece(batch, message->data, message->len);
     if (adapter->crc == 0)
         return NORIA_FRAME_HEADER;
-    crc = crc_of(to, message->data, message->len);
+    crc = noria_frame_crc_of(to, message->data, message->len);
     memcpy(to + NORIA_FRAME_HEADER, &crc, sizeof(crc));
     add_piece(batch, to + NORIA_FRAME_HEADER, sizeof(crc));
     return NORIA_FRAME_HEADER + sizeof(crc);
@@ -617,7 +581,7 @@ static void add_message(struct noria_adapter *adapter, struct batch *batch, cons
     uint8_t *to = place_of_batch(adapter) + batch->copied;
 
     if (copies_in_batch(adapter, message->len)) {
-        size_t made = make_frame(adapter, message, message->len, sequence, to);
+        size_t made = noria_frame_make(adapter, message, message->len, sequence, to);
         add_piece(batch, to, made);
         batch->copied += made;
     } else {
@@ -629,18 +593,32 @@ static void add_message(struct noria_adapter *adapter, struct batch *batch, cons
 /* As many of the messages as fit into one put. */
 static void make_batch(struct noria_adapter *adapter, struct batch *batch, const struct iovec *messages, int n)
 {
-    size_t around = around_message(adapter);
+    size_t around = noria_frame_around(adapter);
 
     batch->count = batch->n = 0;
     batch->size = batch->copied = 0;
     while (batch->count < n && batch->count < MOST_BATCH) {
         const struct iovec *each = &messages[batch->count];
         size_t made = around + (copies_in_batch(adapter, each->iov_len) ? each->iov_len : 0);
-        if (each->iov_len > room_in_frame(adapter) || batch->size + around + each->iov_len > adapter->together ||
+        if (each->iov_len > noria_frame_room(adapter) || batch->size + around + each->iov_len > adapter->together ||
             batch->copied + made > NORIA_MOST_PIECE)
             break;
         add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
     }
+}
+
+/* The same by pages. -ENOTSUP: as if there were none. */
+static int lend_batch(struct noria_adapter *adapter, const struct iovec *messages, int n)
+{
+    int gone = noria_adapter_lend(adapter, messages, n);
+
+    if (gone == -EPIPE)
+        return lose_receiver(adapter, -EPIPE);
+    if (gone > 0) {
+        adapter->sequences[0] += (uint64_t)gone;
+        noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
+    }
+    return gone;
 }
 
 /* One put of a batch. How many messages went, of the last one perhaps a part. */
@@ -658,7 +636,7 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     if (taken < 0)
         return (int)taken;
     while (gone < batch.count && end < (size_t)taken)
-        end += around_message(adapter) + messages[gone++].iov_len;
+        end += noria_frame_around(adapter) + messages[gone++].iov_len;
     owe(adapter, batch.pieces, (size_t)taken, end);
     adapter->sequences[0] += (uint64_t)gone;
     noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
@@ -667,8 +645,10 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
 
 int noria_adapter_put_batch(struct noria_adapter *adapter, const struct iovec *messages, int n, int *sent)
 {
-    int rc = put_batch(adapter, messages, n);
+    int rc = adapter->lends ? lend_batch(adapter, messages, n) : -ENOTSUP;
 
+    if (rc == -ENOTSUP)
+        rc = put_batch(adapter, messages, n);
     if (rc <= 0)
         return rc < 0 ? rc : -EMSGSIZE; /* the next one goes by itself */
     *sent += rc;
@@ -701,16 +681,73 @@ static int send_batches(struct noria_adapter *adapter, const struct iovec *messa
     return end_batches(adapter, sent, rc);
 }
 
-int noria_adapter_send_many(noria_channel *channel, const struct iovec *messages, int n)
+/* A call that sends a batch; once some of it is sent, only the rest of the last one of these may be left to do. */
+struct batch_call {
+    const struct iovec *messages;
+    int n, sent;
+    uint64_t next; /* sequence, behind those */
+};
+
+static int send_rest(struct noria_adapter *adapter, struct batch_call *call)
+{
+    int rc = adapter->owes_news ? 0 : noria_adapter_flush(adapter);
+
+    if (rc == -EPIPE && adapter->sequences[0] == call->next) {
+        uncount(adapter, 0, 1);
+        call->sent--;
+    }
+    if (rc == -EPIPE)
+        return end_batches(adapter, call->sent, rc);
+    return rc == -EAGAIN ? rc : call->sent;
+}
+
+static int send_batch(struct noria_adapter *adapter, struct batch_call *call)
+{
+    int rc = call->sent > 0 ? 0 : send_batches(adapter, call->messages, call->n);
+
+    if (rc < 0 || adapter->mechanism->deal_many != NULL)
+        return rc;
+    if (call->sent == 0) {
+        call->sent = rc;
+        call->next = adapter->sequences[0];
+    }
+    return send_rest(adapter, call);
+}
+
+static ssize_t try_batch(noria_channel *channel, void *arguments)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
     int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
     if (rc != 0)
         return rc;
-    rc = adapter->is_reserved ? -EBUSY : send_batches(adapter, messages, n);
+    rc = adapter->is_reserved ? -EBUSY : send_batch(adapter, arguments);
     noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
     return rc;
+}
+
+/* The rest of the last one, if there is time no more, is owed. */
+static ssize_t end_batch(noria_channel *channel, void *arguments, ssize_t rc)
+{
+    const struct batch_call *call = arguments;
+
+    (void)channel;
+    return call->sent > 0 ? call->sent : rc;
+}
+
+int noria_adapter_send_many_call(noria_channel *channel, const struct iovec *messages, int n, int drops, int64_t timeout_ns)
+{
+    struct noria_adapter *adapter = noria_adapter_of(channel);
+    struct batch_call call = {messages, n, 0, 0};
+    ssize_t rc = -EMSGSIZE;
+
+    if (messages[0].iov_len <= noria_frame_room(adapter) || noria_adapter_lends(adapter, messages, n))
+        rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                        &(struct noria_attempt){try_batch, &call, true, drops, end_batch});
+    if (rc != -EMSGSIZE)
+        return (int)rc;
+    rc = noria_adapter_send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
+    return rc == 0 ? 1 : (int)rc;
 }
 
 /* ------------------------------------------------------------------- zero copy as it looks, with one copy as it is */

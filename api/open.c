@@ -21,6 +21,8 @@ static int complete_options(const struct noria_options *given, struct noria_opti
     memcpy(all, given, given->size < sizeof(*all) ? given->size : sizeof(*all));
     if (all->sigpipe_ignored > 1)
         return noria_fail(-EINVAL, "options.sigpipe_ignored is %u and has to be 0 or 1", all->sigpipe_ignored);
+    if (all->reader_copies > 1)
+        return noria_fail(-EINVAL, "options.reader_copies is %u and has to be 0 or 1", all->reader_copies);
     if (all->recheck_ns <= 0)
         return noria_fail(-EINVAL, "recheck_ns must be positive: it bounds how long a lost wake-up can last");
     if (all->recheck_ns > NORIA_NS_PER_S * 3600)

@@ -157,6 +157,7 @@ static void wrong_options_are_refused(void **state)
     WITH(open_timeout_ns, (uint64_t)-2, EINVAL);
     WITH(wait_create_ns, (uint64_t)-7, EINVAL);
     WITH(sigpipe_ignored, 2, EINVAL);
+    WITH(reader_copies, 2, EINVAL);
     signal(SIGPIPE, SIG_DFL);
     WITH(sigpipe_ignored, 1, EINVAL);
     if (is_spsc()) {

@@ -152,13 +152,13 @@ int noria_send_many(noria_channel *channel, const struct iovec *messages, int n,
         return rc;
     if (messages[0].iov_len > channel->max_message)
         return explain_too_long(channel, messages[0].iov_len);
-    if (channel->verbs->send_many == NULL ||
-        (channel->most_in_batch != 0 && messages[0].iov_len > channel->most_in_batch)) {
-        rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
-        return rc == 0 ? 1 : rc;
-    }
-    return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
-                           &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
+    if (channel->verbs->send_many_call != NULL)
+        return channel->verbs->send_many_call(channel, messages, n, count_valid(channel, messages, n), timeout_ns);
+    if (channel->verbs->send_many != NULL)
+        return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                               &(struct noria_attempt){try_send_many, &outgoing, true, count_valid(channel, messages, n), NULL});
+    rc = channel->verbs->send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
+    return rc == 0 ? 1 : rc;
 }
 
 struct space {

@@ -37,7 +37,7 @@ struct noria_auto;
  * missing where send_call and recv_call make tries of their own. */
 struct noria_verbs {
     int (*send)(noria_channel *channel, const void *data, size_t len, unsigned priority);
-    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: one at a time, by send_call */
+    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: one at a time, by send_call, */
     ssize_t (*recv)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
     int (*recv_many)(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
     int (*reserve)(noria_channel *channel, size_t max_len, struct noria_span *span);
@@ -51,6 +51,8 @@ struct noria_verbs {
     int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
     ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                          int64_t timeout_ns);
+    /* or so, as a whole call; `drops`: as of struct noria_attempt. NULL: there is send_many, or there are none. */
+    int (*send_many_call)(noria_channel *channel, const struct iovec *messages, int n, int drops, int64_t timeout_ns);
     /* As send_call, but the message may stay in the handle until flush_call puts it out. NULL: it goes at once, and there is
      * nothing to put out. */
     int (*gather_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
@@ -127,7 +129,6 @@ struct noria_channel {
     uint64_t max_message;
     struct noria_auto *chosen; /* opened by auto: what carries it, and why (api/auto.h) */
     bool asks_system; /* failures of the system were explained where they were found */
-    uint64_t most_in_batch; /* send_many is for messages up to so long, longer ones go by themselves; 0: for all */
 };
 
 /* How each public function names itself in a transport's table; an address is SCHEME:REST. */

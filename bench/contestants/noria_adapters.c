@@ -113,6 +113,7 @@ static int adapter_join(struct adapter_side *side, const struct seat *seat, enum
     if (carrier == BY_PIPE || carrier == BY_FIFO) {
         signal(SIGPIPE, SIG_IGN);
         options.sigpipe_ignored = 1;
+        options.reader_copies = 1;
     }
     side->scratch = seat->scratch;
     if (has_name(carrier))

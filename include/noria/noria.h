@@ -149,7 +149,7 @@ enum noria_wish {
  * options are ignored where the channel's own say otherwise, except kind, order, trust and a max_message
  * larger than the channel's: those are -EINVAL if NORIA_CREATE is asked for. recheck_ns, wait_create_ns,
  * open_timeout_ns, need_receiver, foreign, returns_eintr, most_spins, start, start_position, sync, guard, memory,
- * memory_size, wishes, node and sigpipe_ignored are the handle's own.
+ * memory_size, wishes, node, sigpipe_ignored and reader_copies are the handle's own.
  *
  * guard installs a handler for SIGBUS with the first such handle of the process, which passes on what is not its own, and
  * takes it back with the last one. A thread that blocks SIGBUS is not guarded; a handler that is installed later has to call
@@ -193,6 +193,8 @@ struct noria_options {
                                   shm:, sysv: or file: are. -EPERM: not one of the creator's; without shared memory -ENOTSUP */
     uint32_t sigpipe_ignored;  /* 0; 1: the program ignores SIGPIPE for as long as the handle is open, so that writing into a
                                   pipe need not guard against it (0.1 us less a message). -EINVAL: it does not ignore it now */
+    uint32_t reader_copies;    /* 0; 1: whoever reads the pipe or FIFO reads (read, readv) and does not pass pages on (splice, tee),
+                                  so that noria_send_many may lend it pages instead of copying them */
 };
 
 enum { NORIA_REDELIVERED = 1, NORIA_LOST = 2, NORIA_FDS = 4 }; /* noria_info.flags */

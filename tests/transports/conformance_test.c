@@ -227,6 +227,63 @@ static void many_at_once(void **state)
     expect_end(child);
 }
 
+enum { SENDS = 12, IN_ROUND = 16, OF_ROUND = 20000 };
+static struct rounds {
+    uint32_t sent, received; /* messages */
+} * rounds;
+
+/* Batches that are more than goes in at once; after each this process does nothing until all has come. */
+static int send_in_rounds(void)
+{
+    static uint8_t bytes[IN_ROUND][OF_ROUND];
+    uint32_t len = it.transport->longest < OF_ROUND ? it.transport->longest : OF_ROUND, sent = 0;
+
+    open_sender();
+    close_end(0);
+    for (int round = 0; round < SENDS; round++) {
+        struct iovec messages[IN_ROUND];
+        int rc;
+        for (uint32_t i = 0; i < IN_ROUND; i++) {
+            fill(bytes[i], 1, sent + i, len);
+            messages[i] = (struct iovec){bytes[i], len};
+        }
+        rc = noria_send_many(it.tx, messages, IN_ROUND, A_WHILE);
+        CHILD_REQUIRES(rc > 0);
+        sent += (uint32_t)rc;
+        __atomic_store_n(&rounds->sent, sent, __ATOMIC_SEQ_CST);
+        while (__atomic_load_n(&rounds->received, __ATOMIC_SEQ_CST) < sent)
+            usleep(100);
+    }
+    CHILD_REQUIRES(noria_close(it.tx) == 0);
+    return 0;
+}
+
+static void what_is_counted_is_out(void **state)
+{
+    /* Claim: what a batch that had time says is sent comes without another call of the sender. */
+    uint32_t len = it.transport->longest < OF_ROUND ? it.transport->longest : OF_ROUND, got = 0;
+    pid_t child;
+    int status;
+
+    (void)state;
+    rounds = mmap(NULL, sizeof(*rounds), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(rounds != MAP_FAILED);
+    open_receiver();
+    child = start(send_in_rounds);
+    close_end(1);
+    while (waitpid(child, &status, WNOHANG) == 0) {
+        ssize_t rc = noria_recv(it.rx, received, sizeof(received), 10 * MS, NULL);
+        if (rc == -EPIPE || (rc == -ETIMEDOUT && __atomic_load_n(&rounds->sent, __ATOMIC_SEQ_CST) <= got))
+            continue;
+        if (rc == -ETIMEDOUT) /* it is on its way */
+            rc = noria_recv(it.rx, received, sizeof(received), A_WHILE, NULL);
+        assert_true(rc >= 0 && is_message(received, (size_t)rc, 1, got, len));
+        __atomic_store_n(&rounds->received, ++got, __ATOMIC_SEQ_CST);
+    }
+    assert_int_equal(status, 0);
+    munmap(rounds, sizeof(*rounds));
+}
+
 /* --------------------------------------------------------------------------------------------------- many processes */
 
 enum { SENDERS = 4, EACH = 120 };
@@ -794,6 +851,7 @@ int main(void)
         TEST(too_long_is_refused),
         TEST(zero_copy_is_real_or_emulated),
         TEST(many_at_once),
+        TEST(what_is_counted_is_out),
         TEST(many_senders_do_not_mix),
         TEST(second_receivers_are_refused_or_served),
         TEST(threads_share_a_handle),

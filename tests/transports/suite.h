@@ -55,7 +55,7 @@ struct transport {
     bool is_served;         /* by a server, which is started; only if it is asked for by name */
     bool cannot_be_claimed; /* by one receiver: a socket that was passed */
     bool deals;             /* the sender listens and makes the name, receivers connect; a second sender is refused */
-    bool promises;          /* that SIGPIPE is ignored, which it then is */
+    bool promises;          /* that SIGPIPE is ignored, which it then is, and that the reader copies */
     uint32_t longest;       /* message that the test sends */
     int (*make_ends)(int ends[2]);
 };
@@ -213,7 +213,7 @@ static inline int setup(void **state)
     it.options.max_message = it.transport->longest;
     it.options.capacity = 8;
     it.options.open_timeout_ns = A_WHILE; /* others may be slow to create */
-    it.options.sigpipe_ignored = it.transport->promises;
+    it.options.sigpipe_ignored = it.options.reader_copies = it.transport->promises;
     signal(SIGPIPE, it.transport->promises ? SIG_IGN : SIG_DFL);
     if (it.transport->by_descriptors) {
         assert_int_equal(it.transport->make_ends(it.ends), 0);

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+#include "pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* As many as fit into the pipe, and those that are filled meanwhile. */
+static int make(struct noria_pages *pages, int pipe)
+{
+    int size = fcntl(pipe, F_GETPIPE_SZ);
+    void *bytes;
+
+    pages->page = (uint32_t)sysconf(_SC_PAGESIZE);
+    if (size <= 0)
+        return -ENOTSUP;
+    pages->count = (uint32_t)size / pages->page + NORIA_MOST_LENT;
+    bytes = mmap(NULL, (size_t)pages->count * pages->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes == MAP_FAILED)
+        return -ENOMEM;
+    pages->ends = calloc(pages->count, sizeof(*pages->ends));
+    if (pages->ends == NULL) {
+        munmap(bytes, (size_t)pages->count * pages->page);
+        return -ENOMEM;
+    }
+    pages->bytes = bytes;
+    return 0;
+}
+
+/* Whether NORIA_MOST_LENT pages from that one on are there, and read. */
+static bool are_out(const struct noria_pages *pages, uint32_t first)
+{
+    if (first + NORIA_MOST_LENT > pages->count)
+        return false;
+    for (uint32_t i = first; i < first + NORIA_MOST_LENT; i++)
+        if (pages->ends[i] > pages->out)
+            return false;
+    return true;
+}
+
+/* Asked seldom: it takes the pipe's lock from who reads. */
+static void ask(struct noria_pages *pages, int pipe)
+{
+    int held;
+
+    if (ioctl(pipe, FIONREAD, &held) == 0 && held >= 0 && (uint64_t)held <= pages->put)
+        pages->out = pages->put - (uint64_t)held;
+}
+
+uint8_t *noria_pages_take(struct noria_pages *pages, const struct noria_end *end)
+{
+    if (pages->bytes == NULL && make(pages, end->fd) != 0)
+        return NULL;
+    if (!are_out(pages, pages->next)) {
+        ask(pages, end->fd);
+        if (are_out(pages, 0))
+            pages->next = 0;
+        else if (!are_out(pages, pages->next))
+            return NULL;
+    }
+    return pages->bytes + (size_t)pages->next * pages->page;
+}
+
+static void note_put(struct noria_pages *pages, const struct iovec *pieces, size_t taken)
+{
+    for (; taken != 0; pieces++) {
+        size_t at = (size_t)((uint8_t *)pieces->iov_base - pages->bytes);
+        size_t to = at + (pieces->iov_len < taken ? pieces->iov_len : taken);
+        taken -= to - at;
+        while (at < to) {
+            size_t page = at / pages->page, end = (page + 1) * pages->page;
+            pages->put += (end < to ? end : to) - at;
+            pages->ends[page] = pages->put;
+            pages->next = (uint32_t)page + 1;
+            at = end;
+        }
+    }
+}
+
+ssize_t noria_pages_put(struct noria_pages *pages, struct noria_end *end, const struct iovec *pieces, int n)
+{
+    ssize_t taken = noria_end_lend(end, pieces, n);
+
+    if (taken > 0)
+        note_put(pages, pieces, (size_t)taken);
+    return taken;
+}
+
+void noria_pages_free(struct noria_pages *pages)
+{
+    if (pages->bytes != NULL)
+        munmap(pages->bytes, (size_t)pages->count * pages->page);
+    free(pages->ends);
+    *pages = (struct noria_pages){0};
+}
