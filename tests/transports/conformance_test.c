@@ -303,7 +303,7 @@ static void second_receivers_are_refused_or_served(void **state)
         return;
     }
     assert_int_equal(rc, 0);
-    look_for_sender(second);
+    look_for_sender(second, 2);
     for (uint32_t i = 0; i < 6; i++)
         assert_int_equal(send_numbered(it.tx, 1, i, 100, A_WHILE), 0);
     for (uint32_t turn = 0; got < 6; turn++) {
