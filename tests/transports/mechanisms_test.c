@@ -548,7 +548,7 @@ static void strangers_disturb_nobody(void **state)
     for (int i = 0; i < 100; i++)
         close(strangers[i]);
     assert_int_equal(send_numbered(it.tx, 1, 100, 10, A_WHILE), 0);
-    expect(1, 100, 10);
+    expect_of_new(1, 100, 10);
 }
 
 /* ------------------------------------------------------------------------------------------------------ other users */
@@ -2048,7 +2048,7 @@ static void a_receiver_goes_in_a_batch(void **state)
         for (; went > 0; went--, number++)
             assert_int_equal(expect(1, number, OF_LONG_BATCH).flags, 0);
         assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
-        assert_int_equal(expect(1, number, 100).flags, 0);
+        assert_int_equal(expect_of_new(1, number, 100).flags, 0);
         number++;
     }
 }
