@@ -221,7 +221,10 @@ static inline void close_handle(noria_channel **channel)
 static inline int setup(void **state)
 {
     unsigned number = next_number();
+    char left[64];
 
+    snprintf(left, sizeof(left), "/tmp/noria-suite-%u", number);
+    unlink(left); /* of whatever kind: a program that was killed may have had the number before */
     memset(&it, 0, sizeof(it));
     it.transport = *state;
     it.ends[0] = it.ends[1] = -1;
