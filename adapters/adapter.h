@@ -165,8 +165,6 @@ struct noria_adapter {
     uint64_t sequences[NORIA_LEVELS];       /* of the next message, by priority */
     uint8_t *frames;                        /* NORIA_FRAMES_ROOM bytes; System V: of one piece */
     size_t owed_from, owed_to;              /* bytes of it that have to go out before anything else; */
-    bool lends, owes_pages;                 /* batches are lent by pages; those are bytes of `pages` */
-    struct noria_pages pages;
     size_t gathered;                        /* so many at their end were gathered: whole frames, */
     unsigned gathered_priority;             /* all of one priority */
     const struct noria_outgoing *under_way; /* a message of which there are frames out */
@@ -174,6 +172,8 @@ struct noria_adapter {
     bool is_reserved;
     uint64_t reservation;
     struct noria_outgoing committing;
+    bool lends, owes_pages;                 /* batches are lent by pages; what is owed are bytes of `pages` */
+    struct noria_pages pages;
 
     /* Receiving. */
     struct noria_inlet *inlets, *inlet; /* all, and the current one */

@@ -13,6 +13,7 @@
 #include <sys/utsname.h>
 #include <sys/wait.h>
 
+#include "stepped_clock_test.h"
 #include "variants_test.h"
 
 /* In the child, before and after each call. */

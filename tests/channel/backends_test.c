@@ -12,6 +12,7 @@
     {NORIA_KIND_MPMC, "shm"}, {NORIA_KIND_MPMC, "file"}, {NORIA_KIND_MPMC, "sysv"}, {NORIA_KIND_MPMC, "keyless"}, \
     {NORIA_KIND_MPMC, "memfd"}, {NORIA_KIND_MPMC, "anon"}, {NORIA_KIND_MPMC, "memory"}, {NORIA_KIND_SPSC, "sysv"}, \
     {NORIA_KIND_SPSC, "keyless"}
+#include "stepped_clock_test.h"
 #include "variants_test.h"
 
 #include <grp.h>

@@ -458,45 +458,45 @@ static void a_removed_queue_is_told(void **state)
     assert_true(strlen(noria_detail()) > 3);
 }
 
-static int send_and_stay(bool elsewhere, bool closes)
+static int send_and_stay(bool closes)
 {
-    char folder[] = "/tmp/noria-elsewhere-XXXXXX", command[64];
-
-    CHILD_REQUIRES(mkdtemp(folder) != NULL);
-    if (elsewhere)
-        setenv("NORIA_DIR", folder, 1);
     it.tx = open_handle(NORIA_SEND);
     CHILD_REQUIRES(send_numbered(it.tx, 1, 0, 100, 0) == 0);
     if (closes)
         CHILD_REQUIRES(noria_close(it.tx) == 0);
-    snprintf(command, sizeof(command), "rm -r %s", folder);
-    CHILD_REQUIRES(system(command) == 0);
     for (;;)
         pause();
 }
 
+static char elsewhere[] = "/tmp/noria-elsewhere-XXXXXX";
+
 static int send_from_elsewhere(void)
 {
-    return send_and_stay(true, false);
+    CHILD_REQUIRES(setenv("NORIA_DIR", elsewhere, 1) == 0);
+    return send_and_stay(false);
 }
 
 static int send_and_leave_the_queue(void)
 {
-    return send_and_stay(false, true);
+    return send_and_stay(true);
 }
 
 static void senders_have_other_folders(void **state)
 {
     /* Claim: a sender for whom noria's folder is another one, so that nobody here sees his lock, has not left as long
      * as his process lives; one of this folder who has closed his handle has. */
+    char command[64];
     pid_t child;
 
     (void)state;
+    assert_non_null(mkdtemp(elsewhere));
+    snprintf(command, sizeof(command), "rm -r %s", elsewhere);
     open_receiver();
     child = start(send_from_elsewhere);
     expect(1, 0, 100);
     assert_int_equal(noria_recv(it.rx, received, sizeof(received), 200 * MS, NULL), -ETIMEDOUT);
     kill_child(child);
+    assert_int_equal(system(command), 0);
     expect_stream_end(A_WHILE);
     close_handle(&it.rx);
     open_receiver();
@@ -548,7 +548,7 @@ static void strangers_disturb_nobody(void **state)
     for (int i = 0; i < 100; i++)
         close(strangers[i]);
     assert_int_equal(send_numbered(it.tx, 1, 100, 10, A_WHILE), 0);
-    expect(1, 100, 10);
+    expect_of_new(1, 100, 10);
 }
 
 /* ------------------------------------------------------------------------------------------------------ other users */
@@ -2048,7 +2048,7 @@ static void a_receiver_goes_in_a_batch(void **state)
         for (; went > 0; went--, number++)
             assert_int_equal(expect(1, number, OF_LONG_BATCH).flags, 0);
         assert_int_equal(send_numbered(it.tx, 1, number, 100, A_WHILE), 0);
-        assert_int_equal(expect(1, number, 100).flags, 0);
+        assert_int_equal(expect_of_new(1, number, 100).flags, 0);
         number++;
     }
 }
