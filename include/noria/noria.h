@@ -350,8 +350,10 @@ NORIA_API int noria_send_prio(noria_channel *channel, const void *data, size_t l
  * another, which has seen nothing yet and waits. */
 NORIA_API ssize_t noria_recv(noria_channel *channel, void *buffer, size_t capacity, int64_t timeout_ns,
                              struct noria_info *info);
-/* Up to `n` messages in order; waits for the first one only. Returns how many; the error that stopped it
- * comes with the next call. recv_many sets each iov_len; `info`, if not NULL, has n entries. */
+/* Up to `n` messages in order; waits for the first one only, and over a stream, which may take a part of a message, for
+ * the rest of the last one that it counts (without time for that the rest goes first with the next call, or with
+ * noria_flush or noria_close). Returns how many; the error that stopped it comes with the next call. recv_many sets each
+ * iov_len; `info`, if not NULL, has n entries. */
 NORIA_API int noria_send_many(noria_channel *channel, const struct iovec *messages, int n, int64_t timeout_ns);
 NORIA_API int noria_recv_many(noria_channel *channel, struct iovec *buffers, int n, int64_t timeout_ns,
                               struct noria_info *info);
