@@ -642,7 +642,6 @@ void noria_adapter_free(struct noria_adapter *adapter)
     noria_assembly_free(&adapter->assembly);
     free(adapter->incoming.owned);
     free(adapter->reserved);
-    noria_pages_free(&adapter->pages);
     free(adapter->frames);
     free(adapter->rest);
     free(adapter);

@@ -58,6 +58,7 @@ struct noria_mechanism {
     const char *scheme;
     uint32_t abilities;
     bool in_one_piece;    /* put takes one iovec only */
+    bool may_lend;        /* what it puts into may be a pipe */
     bool drops_strangers; /* an inlet that brings something else than frames is closed; otherwise the bytes are skipped
                            */
     /* Before anything is put, when `attached` is not set: finds a receiver. -EAGAIN: there is none yet. */

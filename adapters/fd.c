@@ -111,6 +111,7 @@ static int unlink_fd(const char *rest)
 }
 
 const struct noria_mechanism noria_mechanism_fd = {.scheme = "fd",
+                                                   .may_lend = true,
                                                    .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
                                                    .attach = attach,
                                                    .put = noria_adapter_put_out,

@@ -161,6 +161,7 @@ static int in_use(const char *rest)
 }
 
 const struct noria_mechanism noria_mechanism_fifo = {.scheme = "fifo",
+                                                     .may_lend = true,
                                                      .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
                                                      .attach = attach,
                                                      .detach = noria_adapter_close_out,

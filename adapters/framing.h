@@ -18,8 +18,8 @@ static inline size_t noria_frame_around(const struct noria_adapter *adapter)
     return adapter->piece - noria_frame_room(adapter);
 }
 
-NORIA_FAST_PATH struct noria_frame noria_frame_of(const struct noria_adapter *adapter, const struct noria_outgoing *message,
-                                             size_t length, uint64_t sequence)
+NORIA_FAST_PATH struct noria_frame noria_frame_of(const struct noria_adapter *adapter,
+                                                  const struct noria_outgoing *message, size_t length, uint64_t sequence)
 {
     bool is_long = length > noria_frame_room(adapter); /* so it may be cut */
     uint8_t fds = message->fds != NULL ? NORIA_FRAME_FDS : 0;
@@ -35,8 +35,8 @@ NORIA_FAST_PATH struct noria_frame noria_frame_of(const struct noria_adapter *ad
                                 .sequence = sequence};
 }
 
-NORIA_FAST_PATH void noria_frame_head(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                                 uint64_t sequence, uint8_t *to)
+NORIA_FAST_PATH void noria_frame_head(const struct noria_adapter *adapter, const struct noria_outgoing *message,
+                                      size_t length, uint64_t sequence, uint8_t *to)
 {
     struct noria_frame frame = noria_frame_of(adapter, message, length, sequence);
 
@@ -44,8 +44,8 @@ NORIA_FAST_PATH void noria_frame_head(const struct noria_adapter *adapter, const
 }
 
 /* The whole frame into `to`. Its size. */
-NORIA_FAST_PATH size_t noria_frame_make(const struct noria_adapter *adapter, const struct noria_outgoing *message, size_t length,
-                                  uint64_t sequence, uint8_t *to)
+NORIA_FAST_PATH size_t noria_frame_make(const struct noria_adapter *adapter, const struct noria_outgoing *message,
+                                        size_t length, uint64_t sequence, uint8_t *to)
 {
     size_t size = NORIA_FRAME_HEADER + length;
 

@@ -14,7 +14,8 @@ enum { LEAST_PART = 512 };      /* of a message: a shorter rest of a page is lef
 enum { MOST_OF_MESSAGE = 128 << 10, MOST_MESSAGES = 512 };
 
 struct layout {
-    uint8_t *at, *end;
+    uint8_t *at, *end; /* where the next frame is laid; the first message up to here, */
+    uint8_t *soft_end; /* others up to here */
     int count, n; /* messages, pieces */
     size_t size;  /* of all frames */
     struct iovec pieces[NORIA_MOST_LENT];
@@ -33,8 +34,10 @@ static size_t room_in_page(const struct noria_adapter *adapter, const struct lay
 static bool fits(const struct noria_adapter *adapter, const struct layout *layout, size_t len)
 {
     size_t around = noria_frame_around(adapter), most = noria_frame_room(adapter);
+    const uint8_t *end = layout->count == 0 ? layout->end : layout->soft_end;
 
-    return (len / most + 2) * around + len + LEAST_PART + around <= (size_t)(layout->end - layout->at);
+    return len <= MOST_OF_MESSAGE && layout->at < end &&
+           (len / most + 2) * around + len + LEAST_PART + around <= (size_t)(end - layout->at);
 }
 
 static void add_frame(struct layout *layout, size_t size)
@@ -75,9 +78,9 @@ bool noria_adapter_lends(const struct noria_adapter *adapter, const struct iovec
 {
     size_t size = 0;
 
-    if (adapter->options.reader_copies == 0 || messages[0].iov_len > MOST_OF_MESSAGE)
+    if (adapter->options.reader_copies == 0 || !adapter->mechanism->may_lend)
         return false;
-    for (int i = 0; i < n && size < LEAST_LENT; i++)
+    for (int i = 0; i < n && size < LEAST_LENT && messages[i].iov_len <= MOST_OF_MESSAGE; i++)
         size += messages[i].iov_len;
     return size >= LEAST_LENT;
 }
@@ -86,14 +89,16 @@ int noria_adapter_lend(struct noria_adapter *adapter, const struct iovec *messag
 {
     struct layout layout;
     ssize_t taken;
-    int gone = 0;
+    int gone = 0, room;
 
     layout.count = layout.n = 0;
     layout.size = 0;
-    layout.at = noria_adapter_lends(adapter, messages, n) ? noria_pages_take(&adapter->pages, &adapter->out) : NULL;
-    if (layout.at == NULL)
-        return -ENOTSUP;
+    room = noria_adapter_lends(adapter, messages, n) ? noria_pages_take(&adapter->pages, &adapter->out, &layout.at)
+                                                     : -ENOTSUP;
+    if (room < 0)
+        return room;
     layout.end = layout.at + (size_t)NORIA_MOST_LENT * adapter->page;
+    layout.soft_end = layout.at + (size_t)room * adapter->page;
     while (layout.count < n && layout.count < MOST_MESSAGES && fits(adapter, &layout, messages[layout.count].iov_len))
         lay(adapter, &layout, &messages[layout.count]);
     if (layout.count == 0)

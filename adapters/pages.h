@@ -17,13 +17,15 @@ enum { NORIA_MOST_LENT = 64 }; /* pages, at a time */
 
 struct noria_pages {
     uint8_t *bytes; /* NULL: none yet */
-    uint64_t *ends; /* of each page the count of bytes put with its last one */
+    uint64_t *ends; /* of each page the count of bytes put with its last one; behind the pages */
     uint32_t count, next, page;
-    uint64_t put, out; /* bytes: put altogether, and of those read for certain */
+    bool was_full;     /* the pipe, at the last put */
+    uint64_t put, out; /* bytes: put altogether, also otherwise, and of those read for certain */
 };
 
-/* NORIA_MOST_LENT pages to fill, one behind the other; NULL: there are none now. */
-uint8_t *noria_pages_take(struct noria_pages *pages, const struct noria_end *end);
+/* NORIA_MOST_LENT pages to fill, one behind the other. How many of them the pipe may take, -EAGAIN: it is full, -ENOTSUP:
+ * there are none now. */
+int noria_pages_take(struct noria_pages *pages, const struct noria_end *end, uint8_t **first);
 /* Puts pieces of pages that were taken. As noria_end_write; -ENOTSUP: the kernel does not do it. */
 ssize_t noria_pages_put(struct noria_pages *pages, struct noria_end *end, const struct iovec *pieces, int n);
 /* What the pipe still has it keeps. */

@@ -163,6 +163,7 @@ static int unlink_pipe(const char *rest)
 }
 
 const struct noria_mechanism noria_mechanism_pipe = {.scheme = "pipe",
+                                                     .may_lend = true,
                                                      .abilities = NORIA_CAN_MANY_SENDERS | NORIA_CAN_POLL,
                                                      .attach = attach,
                                                      .put = noria_adapter_put_out,

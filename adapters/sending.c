@@ -66,6 +66,8 @@ NORIA_FAST_PATH ssize_t put(struct noria_adapter *adapter, const struct iovec *p
 {
     ssize_t rc = adapter->mechanism->put(adapter, pieces, n, priority);
 
+    if (__builtin_expect(adapter->lends, 0) && rc > 0)
+        adapter->pages.put += (uint64_t)rc;
     return __builtin_expect(rc == -EPIPE, 0) ? lose_receiver(adapter, -EPIPE) : rc;
 }
 
@@ -423,9 +425,9 @@ int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len,
 
     if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
-    if (len > noria_adapter_of(channel)->most_in_frame)
+    if (len > noria_frame_room(noria_adapter_of(channel)))
         return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",
-                          (unsigned long long)noria_adapter_of(channel)->most_in_frame, len);
+                          (unsigned long long)noria_frame_room(noria_adapter_of(channel)), len);
     return send_message(channel, &message, timeout_ns);
 }
 
@@ -442,7 +444,8 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 /* Whether something is owed, and the message can stand behind it: all of that is one put. */
 static bool goes_behind(const struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    return adapter->owed_from < adapter->owed_to && !adapter->owes_pages && message->len + adapter->owed_to <= noria_frame_room(adapter) &&
+    return adapter->owed_from < adapter->owed_to && !adapter->owes_pages &&
+           message->len + adapter->owed_to <= noria_frame_room(adapter) &&
            message->priority == adapter->gathered_priority;
 }
 
@@ -489,7 +492,7 @@ int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t l
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
     ssize_t rc;
 
-    if (len > noria_adapter_of(channel)->most_in_frame || noria_adapter_of(channel)->mechanism->deal != NULL)
+    if (len > noria_frame_room(noria_adapter_of(channel)) || noria_adapter_of(channel)->mechanism->deal != NULL)
         return noria_adapter_send_call(channel, data, len, priority, timeout_ns);
     rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_gather, &message, true, 1, NULL});
     return rc < 0 ? (int)rc : 0;
@@ -686,11 +689,22 @@ struct batch_call {
     const struct iovec *messages;
     int n, sent;
     uint64_t next; /* sequence, behind those */
+    bool goes_alone; /* the first one does */
+    struct noria_outgoing message;
 };
 
+/* Whether nothing is left of the last one: something of others' has gone behind it, or nothing is owed. Gathered messages
+ * may stand behind what is. */
+static bool is_out(const struct noria_adapter *adapter, const struct batch_call *call)
+{
+    return adapter->owed_from == adapter->owed_to || adapter->under_way != NULL ||
+           (adapter->gathered == 0 && adapter->sequences[0] != call->next);
+}
+
+/* If another thread has found the receiver gone, the last one is not sent either. */
 static int send_rest(struct noria_adapter *adapter, struct batch_call *call)
 {
-    int rc = adapter->owes_news ? 0 : noria_adapter_flush(adapter);
+    int rc = adapter->owes_news ? -EPIPE : is_out(adapter, call) ? 0 : noria_adapter_flush(adapter);
 
     if (rc == -EPIPE && adapter->sequences[0] == call->next) {
         uncount(adapter, 0, 1);
@@ -703,51 +717,59 @@ static int send_rest(struct noria_adapter *adapter, struct batch_call *call)
 
 static int send_batch(struct noria_adapter *adapter, struct batch_call *call)
 {
-    int rc = call->sent > 0 ? 0 : send_batches(adapter, call->messages, call->n);
+    int rc;
 
-    if (rc < 0 || adapter->mechanism->deal_many != NULL)
+    if (call->sent > 0)
+        return send_rest(adapter, call);
+    if (adapter->is_reserved)
+        return -EBUSY;
+    rc = send_batches(adapter, call->messages, call->n);
+    if (rc <= 0 || adapter->mechanism->deal_many != NULL || adapter->owes_news || adapter->owed_from == adapter->owed_to)
         return rc;
-    if (call->sent == 0) {
-        call->sent = rc;
-        call->next = adapter->sequences[0];
-    }
-    return send_rest(adapter, call);
+    call->sent = rc;
+    call->next = adapter->sequences[0];
+    return -EAGAIN;
 }
 
 static ssize_t try_batch(noria_channel *channel, void *arguments)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    int rc = noria_adapter_lock(adapter, NORIA_SIDE_SEND);
+    struct batch_call *call = arguments;
+    ssize_t rc = call->goes_alone ? -EMSGSIZE : noria_adapter_lock(adapter, NORIA_SIDE_SEND);
 
-    if (rc != 0)
+    if (rc == 0) {
+        rc = send_batch(adapter, call);
+        noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
+    }
+    if (rc != -EMSGSIZE)
         return rc;
-    rc = adapter->is_reserved ? -EBUSY : send_batch(adapter, arguments);
-    noria_adapter_unlock(adapter, NORIA_SIDE_SEND);
-    return rc;
+    call->goes_alone = true;
+    rc = try_to_send(channel, &call->message);
+    return rc == 0 ? 1 : rc;
 }
 
 /* The rest of the last one, if there is time no more, is owed. */
 static ssize_t end_batch(noria_channel *channel, void *arguments, ssize_t rc)
 {
-    const struct batch_call *call = arguments;
+    struct batch_call *call = arguments;
 
-    (void)channel;
-    return call->sent > 0 ? call->sent : rc;
+    if (call->sent > 0)
+        return call->sent;
+    if (!call->goes_alone)
+        return rc;
+    rc = end_message(channel, &call->message, rc);
+    return rc == 0 ? 1 : rc;
 }
 
 int noria_adapter_send_many_call(noria_channel *channel, const struct iovec *messages, int n, int drops, int64_t timeout_ns)
 {
     struct noria_adapter *adapter = noria_adapter_of(channel);
-    struct batch_call call = {messages, n, 0, 0};
-    ssize_t rc = -EMSGSIZE;
+    struct batch_call call = {
+        .messages = messages, .n = n, .message = {.data = messages[0].iov_base, .len = messages[0].iov_len}};
 
-    if (messages[0].iov_len <= noria_frame_room(adapter) || noria_adapter_lends(adapter, messages, n))
-        rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
-                        &(struct noria_attempt){try_batch, &call, true, drops, end_batch});
-    if (rc != -EMSGSIZE)
-        return (int)rc;
-    rc = noria_adapter_send_call(channel, messages[0].iov_base, messages[0].iov_len, 0, timeout_ns);
-    return rc == 0 ? 1 : (int)rc;
+    call.goes_alone = messages[0].iov_len > noria_frame_room(adapter) && !noria_adapter_lends(adapter, messages, n);
+    return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
+                           &(struct noria_attempt){try_batch, &call, true, call.goes_alone ? 1 : drops, end_batch});
 }
 
 /* ------------------------------------------------------------------- zero copy as it looks, with one copy as it is */

@@ -37,7 +37,9 @@ struct noria_auto;
  * missing where send_call and recv_call make tries of their own. */
 struct noria_verbs {
     int (*send)(noria_channel *channel, const void *data, size_t len, unsigned priority);
-    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: one at a time, by send_call, */
+    int (*send_many)(noria_channel *channel, const struct iovec *messages, int n); /* NULL: by the next one, */
+    /* a whole call; `drops`: as of struct noria_attempt. NULL, too: one at a time, by send_call. */
+    int (*send_many_call)(noria_channel *channel, const struct iovec *messages, int n, int drops, int64_t timeout_ns);
     ssize_t (*recv)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info);
     int (*recv_many)(noria_channel *channel, struct iovec *buffers, int n, struct noria_info *info);
     int (*reserve)(noria_channel *channel, size_t max_len, struct noria_span *span);
@@ -51,8 +53,6 @@ struct noria_verbs {
     int (*send_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);
     ssize_t (*recv_call)(noria_channel *channel, void *buffer, size_t capacity, struct noria_info *info,
                          int64_t timeout_ns);
-    /* or so, as a whole call; `drops`: as of struct noria_attempt. NULL: there is send_many, or there are none. */
-    int (*send_many_call)(noria_channel *channel, const struct iovec *messages, int n, int drops, int64_t timeout_ns);
     /* As send_call, but the message may stay in the handle until flush_call puts it out. NULL: it goes at once, and there is
      * nothing to put out. */
     int (*gather_call)(noria_channel *channel, const void *data, size_t len, unsigned priority, int64_t timeout_ns);

@@ -3,6 +3,7 @@
  * written to while the pipe has it. */
 #include "suite.h"
 
+#include <pthread.h>
 #include <sys/syscall.h>
 
 enum { PAGE = 4096, IN_BATCH = 24, LONGEST = 30000 };
@@ -413,6 +414,71 @@ static void others_stand_behind(void **state)
     }
 }
 
+enum { OF_THREAD = 3 };
+
+/* A batch that is more than the pipe takes, on the test's handle. */
+static void *send_as_thread(void *arguments)
+{
+    static uint8_t bytes[OF_THREAD][LONGEST];
+    struct iovec messages[OF_THREAD];
+    int *rc = arguments;
+
+    for (uint32_t i = 0; i < OF_THREAD; i++) {
+        fill(bytes[i], 1, i, LONGEST);
+        messages[i] = (struct iovec){bytes[i], LONGEST};
+    }
+    __atomic_store_n(rc, noria_send_many(it.tx, messages, OF_THREAD, A_WHILE), __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+/* Until it has counted so many, and waits with the rest of the last one. */
+static pthread_t begin_thread(int *rc, uint64_t sent)
+{
+    struct noria_stat stat = {0};
+    pthread_t thread;
+
+    *rc = 0;
+    assert_int_equal(pthread_create(&thread, NULL, send_as_thread, rc), 0);
+    while (stat.sent < sent)
+        assert_int_equal(noria_stat(it.tx, &stat), 0);
+    return thread;
+}
+
+static void other_threads_change_no_count(void **state)
+{
+    /* Claim: who waits with the rest of his batch goes on waiting while another thread reserves; and if that finds the
+     * receiver gone, the message that was cut is not counted as sent. */
+    struct noria_ready side = {NULL, NORIA_SEND, 0, 0};
+    struct noria_span span;
+    struct noria_stat stat;
+    pthread_t thread;
+    int rc;
+
+    (void)state;
+    it.options.capacity = 1;
+    it.options.max_message = LONGEST;
+    open_pair();
+    side.channel = it.tx;
+    thread = begin_thread(&rc, OF_THREAD);
+    assert_int_equal(noria_reserve(it.tx, 10, &span, 0), 0);
+    usleep(20000);
+    assert_int_equal(__atomic_load_n(&rc, __ATOMIC_SEQ_CST), 0);
+    assert_int_equal(noria_abort(it.tx, &span), 0);
+    for (uint32_t i = 0; i < OF_THREAD; i++)
+        expect(1, i, LONGEST);
+    pthread_join(thread, NULL);
+    assert_int_equal(rc, OF_THREAD);
+
+    thread = begin_thread(&rc, 2 * OF_THREAD);
+    close_handle(&it.rx);
+    noria_wait_any(&side, 1, 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(rc, OF_THREAD - 1);
+    assert_int_equal(noria_stat(it.tx, &stat), 0);
+    assert_int_equal(stat.sent, 2 * OF_THREAD - 1);
+    assert_fails(noria_send(it.tx, "x", 1, 0), EPIPE);
+}
+
 static int teardown_kernel(void **state)
 {
     kernel.until_refused = -1;
@@ -435,6 +501,8 @@ int main(void)
         WITH(setup_fifo, a_receiver_goes_with_a_part),
         WITH(setup_guarded, a_receiver_goes_with_a_part),
         WITH(setup_fifo, what_another_pipe_has_stays),
+        WITH(setup_fifo, other_threads_change_no_count),
+        WITH(setup_guarded, other_threads_change_no_count),
         WITH_ALL(children_disturb_nothing),
         WITH_ALL(others_stand_behind),
     };
