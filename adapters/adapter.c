@@ -499,12 +499,12 @@ void noria_adapter_set_out(struct noria_adapter *adapter, const struct noria_end
 void noria_adapter_close_out(struct noria_adapter *adapter)
 {
     adapter->attached = false;
+    if (adapter->out.fd >= 0) { /* first: until then a receiver that comes to the same pipe has seen a sender */
+        noria_fork_guard_remove(&adapter->out_guard);
+        close(adapter->out.fd);
+        adapter->out.fd = -1;
+    }
     noria_pages_free(&adapter->pages); /* the pipe that has some may come back, to others */
-    if (adapter->out.fd < 0)
-        return;
-    noria_fork_guard_remove(&adapter->out_guard);
-    close(adapter->out.fd);
-    adapter->out.fd = -1;
 }
 
 static int watch_end(struct noria_adapter *adapter, const struct noria_end *end, int epoll, uint32_t events)

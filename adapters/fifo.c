@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * "fifo:/path" a named pipe. A sender that comes before its receiver waits for it in its first send; one whose receiver
- * has gone is told so once (-EPIPE) and then waits for the next one.
+ * has gone is told so once (-EPIPE) and then waits for the next one. (One that comes just before the sender leaves the pipe
+ * sees that as the end of a stream, and then the sender again.)
  */
 #include <errno.h>
 #include <fcntl.h>

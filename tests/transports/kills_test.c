@@ -177,7 +177,11 @@ static int receive_for_ever(void)
     CHILD_REQUIRES(rc == 0);
     for (;;) {
         struct noria_info info;
-        ssize_t len = noria_recv(channel, received, sizeof(received), A_WHILE, &info);
+        ssize_t len;
+        /* A sender that hears of a dead one leaves the pipe and comes back: who comes between may see that. */
+        while ((len = noria_recv(channel, received, sizeof(received), A_WHILE, &info)) == -EPIPE &&
+               !it.transport->by_descriptors)
+            sched_yield();
         CHILD_REQUIRES(enter(received, len, &info, true));
         __atomic_store_n(&ledger->ready, 1, __ATOMIC_SEQ_CST);
     }
