@@ -154,6 +154,7 @@ struct noria_adapter {
     /* Sending. */
     bool attached, was_attached;
     bool owes_news; /* that the receiver has gone: the call that met it had sent something */
+    bool lends, owes_pages; /* batches are lent by pages; what is owed are bytes of `pages` */
     struct noria_end out;
     struct noria_fork_guard out_guard;
     uint32_t sender;
@@ -173,7 +174,6 @@ struct noria_adapter {
     bool is_reserved;
     uint64_t reservation;
     struct noria_outgoing committing;
-    bool lends, owes_pages;                 /* batches are lent by pages; what is owed are bytes of `pages` */
     struct noria_pages pages;
 
     /* Receiving. */

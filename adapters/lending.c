@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "framing.h"
+#include "frame_making.h"
 
 enum { LEAST_LENT = 16 << 10 }; /* bytes of a batch: less is as soon written */
 enum { LEAST_PART = 512 };      /* of a message: a shorter rest of a page is left empty */

@@ -11,7 +11,7 @@
 #include "adapter.h"
 #include "call.h"
 #include "detail.h"
-#include "framing.h"
+#include "frame_making.h"
 #include "lending.h"
 #include "side.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* The frames of a handle's messages. */
-#ifndef NORIA_FRAMING_H
-#define NORIA_FRAMING_H
+#ifndef NORIA_FRAME_MAKING_H
+#define NORIA_FRAME_MAKING_H
 
 #include "adapter.h"
 #include "crc32c.h"
