@@ -86,7 +86,17 @@ static int find_stream(struct desk *desk, jsStreamInfo **info)
                                     : judge(desk, status, code, "its stream");
 }
 
-/* 1: there is one of that name. */
+/* Whether there is one of that name by now. */
+static bool is_there(struct desk *desk)
+{
+    jsStreamInfo *info = NULL;
+    bool found = find_stream(desk, &info) == 0;
+
+    desk->client->jsStreamInfo_Destroy(info);
+    return found;
+}
+
+/* 1: there is one of that name. Who makes it at the same time as another may be told of its subject first. */
 static int make_stream(struct desk *desk, const struct noria_options *options, jsStreamInfo **info)
 {
     const struct noria_nats_address *address = desk->address;
@@ -113,7 +123,7 @@ static int make_stream(struct desk *desk, const struct noria_options *options, j
     if ((int)code == JSStreamNameExistErr)
         return 1;
     if ((int)code == JSStreamSubjectOverlapErr)
-        return noria_fail(-EEXIST, "%s: another stream has that subject; stream=NAME says which one", address->shown);
+        return is_there(desk) ? 1 : noria_fail(-EEXIST, "%s: another stream has that subject; stream=NAME says which one", address->shown);
     return judge(desk, status, code, "a stream for it cannot be made");
 }
 

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* What is particular to NATS: addresses, servers that are away or refuse, streams and their limits, redelivery. */
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
@@ -140,6 +142,41 @@ static void streams_are_made_found_and_removed(void **state)
                  ENOENT);
     noria_close(tx);
     noria_close(rx);
+}
+
+enum { MAKERS = 4, MADE = 60 };
+
+static void several_make_one_at_once(void **state)
+{
+    /* Claim: of several that make the same channel at the same moment none is told that another stream has its subject. */
+    int *begun = mmap(NULL, sizeof(*begun), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    (void)state;
+    assert_true(begun != MAP_FAILED);
+    for (int round = 0; round < MADE; round++) {
+        pid_t makers[MAKERS];
+        char name[32];
+        int status;
+        snprintf(name, sizeof(name), "moment-%d", round);
+        __atomic_store_n(begun, 0, __ATOMIC_SEQ_CST);
+        fflush(NULL);
+        for (int i = 0; i < MAKERS; i++) {
+            noria_channel *channel = NULL;
+            makers[i] = fork();
+            assert_true(makers[i] >= 0);
+            if (makers[i] != 0)
+                continue;
+            while (__atomic_load_n(begun, __ATOMIC_SEQ_CST) == 0)
+                sched_yield();
+            _exit(open_at(&channel, name, (i % 2 != 0 ? NORIA_SEND : NORIA_RECV) | NORIA_CREATE) == 0 ? 0 : 1);
+        }
+        __atomic_store_n(begun, 1, __ATOMIC_SEQ_CST);
+        for (int i = 0; i < MAKERS; i++) {
+            assert_int_equal(waitpid(makers[i], &status, 0), makers[i]);
+            assert_int_equal(status, 0);
+        }
+    }
+    munmap(begun, sizeof(*begun));
 }
 
 static void limits_are_told(void **state)
@@ -590,6 +627,7 @@ int main(void)
         cmocka_unit_test_setup(wrong_addresses, setup),
         cmocka_unit_test_setup(nobody_there, setup),
         cmocka_unit_test_setup(streams_are_made_found_and_removed, setup),
+        cmocka_unit_test_setup(several_make_one_at_once, setup),
         cmocka_unit_test_setup(limits_are_told, setup),
         cmocka_unit_test_setup(what_is_not_released_comes_again, setup),
         cmocka_unit_test_setup(several_come_at_once, setup),
