@@ -6,22 +6,27 @@
 #include "adapter.h"
 #include "crc32c.h"
 
-/* Bytes of message that fit into one frame. */
-static inline size_t noria_frame_room(const struct noria_adapter *adapter)
+/* Adds bytes that go out behind the others; as a piece of their own unless they stand behind the last one. */
+static inline void noria_piece_add(struct iovec *pieces, int *n, const uint8_t *bytes, size_t len)
 {
-    return adapter->most_in_frame;
+    struct iovec *last = *n > 0 ? &pieces[*n - 1] : NULL;
+
+    if (last != NULL && (const uint8_t *)last->iov_base + last->iov_len == bytes)
+        last->iov_len += len;
+    else
+        pieces[(*n)++] = (struct iovec){(void *)(uintptr_t)bytes, len};
 }
 
 /* Bytes around what a frame brings, unless it may be cut. */
 static inline size_t noria_frame_around(const struct noria_adapter *adapter)
 {
-    return adapter->piece - noria_frame_room(adapter);
+    return adapter->piece - adapter->most_in_frame;
 }
 
 NORIA_FAST_PATH struct noria_frame noria_frame_of(const struct noria_adapter *adapter,
                                                   const struct noria_outgoing *message, size_t length, uint64_t sequence)
 {
-    bool is_long = length > noria_frame_room(adapter); /* so it may be cut */
+    bool is_long = length > adapter->most_in_frame; /* so it may be cut */
     uint8_t fds = message->fds != NULL ? NORIA_FRAME_FDS : 0;
 
     return (struct noria_frame){.flags = fds | (adapter->crc != 0 ? NORIA_FRAME_CRC

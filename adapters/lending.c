@@ -33,7 +33,7 @@ static size_t room_in_page(const struct noria_adapter *adapter, const struct lay
 /* Whether the message fits for certain: of each page a header goes off, of the first one perhaps all. */
 static bool fits(const struct noria_adapter *adapter, const struct layout *layout, size_t len)
 {
-    size_t around = noria_frame_around(adapter), most = noria_frame_room(adapter);
+    size_t around = noria_frame_around(adapter), most = adapter->most_in_frame;
     const uint8_t *end = layout->count == 0 ? layout->end : layout->soft_end;
 
     return len <= MOST_OF_MESSAGE && layout->at < end &&
@@ -42,12 +42,7 @@ static bool fits(const struct noria_adapter *adapter, const struct layout *layou
 
 static void add_frame(struct layout *layout, size_t size)
 {
-    struct iovec *last = layout->n > 0 ? &layout->pieces[layout->n - 1] : NULL;
-
-    if (last != NULL && (uint8_t *)last->iov_base + last->iov_len == layout->at)
-        last->iov_len += size;
-    else
-        layout->pieces[layout->n++] = (struct iovec){layout->at, size};
+    noria_piece_add(layout->pieces, &layout->n, layout->at, size);
     layout->at += size;
     layout->size += size;
 }
@@ -56,7 +51,7 @@ static void lay(const struct noria_adapter *adapter, struct layout *layout, cons
 {
     struct noria_outgoing message = {.data = each->iov_base, .len = each->iov_len};
     uint64_t sequence = adapter->sequences[0] + (uint64_t)layout->count;
-    size_t around = noria_frame_around(adapter), most = noria_frame_room(adapter);
+    size_t around = noria_frame_around(adapter), most = adapter->most_in_frame;
 
     do {
         size_t left = message.len - message.offset, room = room_in_page(adapter, layout);

@@ -72,7 +72,8 @@ int noria_pages_take(struct noria_pages *pages, const struct noria_end *end, uin
     if (pages->was_full && (room = room_of(pages, end->fd)) <= 0)
         return -EAGAIN;
     if (!are_out(pages, pages->next)) {
-        ask(pages, end->fd);
+        if (!pages->was_full) /* else it has just been asked */
+            ask(pages, end->fd);
         if (are_out(pages, 0))
             pages->next = 0;
         else if (!are_out(pages, pages->next))

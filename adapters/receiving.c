@@ -339,10 +339,17 @@ static void copy_parts(const uint8_t *from, size_t size, uint8_t *to)
     }
 }
 
-static struct noria_info info_of(const struct noria_frame *frame)
+/* The expected message, which begins with that frame, is copied; its frames were so many bytes. Its length. */
+NORIA_FAST_PATH ssize_t note_received(struct noria_adapter *adapter, const struct noria_frame *frame, size_t size,
+                                      struct noria_info *info)
 {
-    return (struct noria_info){
-        .size = frame->total, .priority = frame->priority, .sender = frame->sender, .sequence = frame->sequence};
+    if (info != NULL)
+        *info = (struct noria_info){
+            .size = frame->total, .priority = frame->priority, .sender = frame->sender, .sequence = frame->sequence};
+    adapter->inlet->speaks = adapter->seen_sender = true;
+    adapter->inlet->from += size;
+    noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);
+    return (ssize_t)frame->total;
 }
 
 /* A message of several frames that all stand there goes into the buffer, and nowhere else before. -EAGAIN: it is none. */
@@ -356,12 +363,7 @@ static __attribute__((noinline)) ssize_t receive_parts(struct noria_adapter *ada
     if (size == 0 || !noria_assembly_take_expected(&adapter->assembly, first))
         return -EAGAIN;
     copy_parts(inlet->bytes + inlet->from, size, buffer);
-    if (info != NULL)
-        *info = info_of(first);
-    inlet->speaks = adapter->seen_sender = true;
-    inlet->from += size;
-    noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);
-    return (ssize_t)first->total;
+    return note_received(adapter, first, size, info);
 }
 
 /* What most receives are: the next frame stands there, is a whole message, and the one that is expected. It goes into the
@@ -389,12 +391,7 @@ NORIA_FAST_PATH ssize_t receive_expected(struct noria_adapter *adapter, void *bu
         return -EAGAIN;
     if (frame.length != 0)
         memcpy(buffer, bytes + NORIA_FRAME_HEADER, frame.length);
-    if (info != NULL)
-        *info = info_of(&frame);
-    inlet->speaks = adapter->seen_sender = true;
-    inlet->from += NORIA_FRAME_HEADER + frame.length;
-    noria_adapter_count(adapter, NORIA_SIDE_RECV, 1);
-    return (ssize_t)frame.length;
+    return note_received(adapter, &frame, NORIA_FRAME_HEADER + frame.length, info);
 }
 
 /*

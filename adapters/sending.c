@@ -122,7 +122,7 @@ static bool is_cut(const struct noria_adapter *adapter, size_t taken, size_t len
 {
     size_t size = NORIA_FRAME_HEADER + length + NORIA_FRAME_TAIL_BYTES;
 
-    return length > noria_frame_room(adapter) && taken < size &&
+    return length > adapter->most_in_frame && taken < size &&
            (taken % adapter->page == 0 || (size - taken) % adapter->page == 0);
 }
 
@@ -194,7 +194,7 @@ NORIA_FAST_PATH ssize_t put_copied(struct noria_adapter *adapter, const struct n
  * could be taken for something else. */
 static size_t length_of_frame(struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
-    size_t left = message->len - message->offset, most = noria_frame_room(adapter), stretched;
+    size_t left = message->len - message->offset, most = adapter->most_in_frame, stretched;
     struct noria_frame frame;
 
     if (left <= most || adapter->stretch == 0)
@@ -425,9 +425,9 @@ int noria_adapter_send_fds(noria_channel *channel, const void *data, size_t len,
 
     if (noria_adapter_of(channel)->most_fds == 0)
         return noria_adapter_refuse_fds(noria_adapter_of(channel));
-    if (len > noria_frame_room(noria_adapter_of(channel)))
+    if (len > noria_adapter_of(channel)->most_in_frame)
         return noria_fail(-EMSGSIZE, "a message with descriptors goes in one frame, of up to %llu bytes here; this one has %zu",
-                          (unsigned long long)noria_frame_room(noria_adapter_of(channel)), len);
+                          (unsigned long long)noria_adapter_of(channel)->most_in_frame, len);
     return send_message(channel, &message, timeout_ns);
 }
 
@@ -445,7 +445,7 @@ int noria_adapter_send(noria_channel *channel, const void *data, size_t len, uns
 static bool goes_behind(const struct noria_adapter *adapter, const struct noria_outgoing *message)
 {
     return adapter->owed_from < adapter->owed_to && !adapter->owes_pages &&
-           message->len + adapter->owed_to <= noria_frame_room(adapter) &&
+           message->len + adapter->owed_to <= adapter->most_in_frame &&
            message->priority == adapter->gathered_priority;
 }
 
@@ -492,7 +492,7 @@ int noria_adapter_gather_call(noria_channel *channel, const void *data, size_t l
     struct noria_outgoing message = {.data = data, .len = len, .priority = priority};
     ssize_t rc;
 
-    if (len > noria_frame_room(noria_adapter_of(channel)) || noria_adapter_of(channel)->mechanism->deal != NULL)
+    if (len > noria_adapter_of(channel)->most_in_frame || noria_adapter_of(channel)->mechanism->deal != NULL)
         return noria_adapter_send_call(channel, data, len, priority, timeout_ns);
     rc = noria_call(channel, NORIA_SIDE_SEND, timeout_ns, &(struct noria_attempt){try_gather, &message, true, 1, NULL});
     return rc < 0 ? (int)rc : 0;
@@ -539,13 +539,8 @@ struct batch {
 
 static void add_piece(struct batch *batch, const uint8_t *bytes, size_t len)
 {
-    struct iovec *last = batch->n > 0 ? &batch->pieces[batch->n - 1] : NULL;
-
     batch->size += len;
-    if (last != NULL && (const uint8_t *)last->iov_base + last->iov_len == bytes)
-        last->iov_len += len;
-    else
-        batch->pieces[batch->n++] = (struct iovec){(void *)(uintptr_t)bytes, len};
+    noria_piece_add(batch->pieces, &batch->n, bytes, len);
 }
 
 /* The message's frame, with its payload where it lies. How many bytes of it are made. */
@@ -603,7 +598,7 @@ static void make_batch(struct noria_adapter *adapter, struct batch *batch, const
     while (batch->count < n && batch->count < MOST_BATCH) {
         const struct iovec *each = &messages[batch->count];
         size_t made = around + (copies_in_batch(adapter, each->iov_len) ? each->iov_len : 0);
-        if (each->iov_len > noria_frame_room(adapter) || batch->size + around + each->iov_len > adapter->together ||
+        if (each->iov_len > adapter->most_in_frame || batch->size + around + each->iov_len > adapter->together ||
             batch->copied + made > NORIA_MOST_PIECE)
             break;
         add_message(adapter, batch, &(struct noria_outgoing){.data = each->iov_base, .len = each->iov_len});
@@ -615,13 +610,7 @@ static int lend_batch(struct noria_adapter *adapter, const struct iovec *message
 {
     int gone = noria_adapter_lend(adapter, messages, n);
 
-    if (gone == -EPIPE)
-        return lose_receiver(adapter, -EPIPE);
-    if (gone > 0) {
-        adapter->sequences[0] += (uint64_t)gone;
-        noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
-    }
-    return gone;
+    return gone == -EPIPE ? lose_receiver(adapter, -EPIPE) : gone;
 }
 
 /* One put of a batch. How many messages went, of the last one perhaps a part. */
@@ -641,8 +630,6 @@ static int put_batch(struct noria_adapter *adapter, const struct iovec *messages
     while (gone < batch.count && end < (size_t)taken)
         end += noria_frame_around(adapter) + messages[gone++].iov_len;
     owe(adapter, batch.pieces, (size_t)taken, end);
-    adapter->sequences[0] += (uint64_t)gone;
-    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)gone);
     return gone;
 }
 
@@ -654,6 +641,8 @@ int noria_adapter_put_batch(struct noria_adapter *adapter, const struct iovec *m
         rc = put_batch(adapter, messages, n);
     if (rc <= 0)
         return rc < 0 ? rc : -EMSGSIZE; /* the next one goes by itself */
+    adapter->sequences[0] += (uint64_t)rc;
+    noria_adapter_count(adapter, NORIA_SIDE_SEND, (uint32_t)rc);
     *sent += rc;
     rc = adapter->owed_from < adapter->owed_to ? noria_adapter_flush(adapter) : 0;
     if (rc == -EPIPE) {
@@ -767,7 +756,7 @@ int noria_adapter_send_many_call(noria_channel *channel, const struct iovec *mes
     struct batch_call call = {
         .messages = messages, .n = n, .message = {.data = messages[0].iov_base, .len = messages[0].iov_len}};
 
-    call.goes_alone = messages[0].iov_len > noria_frame_room(adapter) && !noria_adapter_lends(adapter, messages, n);
+    call.goes_alone = messages[0].iov_len > adapter->most_in_frame && !noria_adapter_lends(adapter, messages, n);
     return (int)noria_call(channel, NORIA_SIDE_SEND, timeout_ns,
                            &(struct noria_attempt){try_batch, &call, true, call.goes_alone ? 1 : drops, end_batch});
 }

@@ -252,7 +252,7 @@ static int send_in_rounds(void)
         sent += (uint32_t)rc;
         __atomic_store_n(&rounds->sent, sent, __ATOMIC_SEQ_CST);
         while (__atomic_load_n(&rounds->received, __ATOMIC_SEQ_CST) < sent)
-            usleep(100);
+            sched_yield();
     }
     CHILD_REQUIRES(noria_close(it.tx) == 0);
     return 0;

@@ -20,22 +20,6 @@
 
 enum { NOBODY = 65534, STRANGER = 65533, FRAME_HEADER = 32 };
 
-static const struct transport *named(const char *name)
-{
-    for (size_t i = 0; i < TRANSPORTS; i++)
-        if (strcmp(transports[i].name, name) == 0)
-            return &transports[i];
-    fail();
-    return NULL;
-}
-
-static int begin(const char *name)
-{
-    void *transport = (void *)(uintptr_t)named(name);
-
-    return setup(&transport);
-}
-
 static int setup_mq(void **state)
 {
     (void)state;

@@ -472,6 +472,22 @@ static const struct transport transports[] = {
 };
 enum { TRANSPORTS = sizeof(transports) / sizeof(transports[0]) };
 
+static inline const struct transport *named(const char *name)
+{
+    for (size_t i = 0; i < TRANSPORTS; i++)
+        if (strcmp(transports[i].name, name) == 0)
+            return &transports[i];
+    fail();
+    return NULL;
+}
+
+static inline int begin(const char *name)
+{
+    void *transport = (void *)(uintptr_t)named(name);
+
+    return setup(&transport);
+}
+
 struct named_test {
     const char *name;
     CMUnitTestFunction run;
